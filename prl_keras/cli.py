@@ -1,0 +1,86 @@
+"""The command line: options -> command. The only place that parses arguments and turns errors into exit codes.
+
+Each command is imported when it is called, so that `--help` never waits for TensorFlow.
+"""
+
+import contextlib
+import io
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from prl_keras import config
+from prl_keras.errors import InputError
+
+# name -> (options, module of prl_keras.commands, function)
+COMMANDS = {
+    "pretrain": (config.Pretrain, "pretrain", "run"),
+    "finetune": (config.Finetune, "finetune", "run"),
+    "baseline": (config.Baseline, "finetune", "run_baseline"),
+    "evaluate": (config.Evaluate, "evaluate", "run"),
+    "predict": (config.Predict, "predict", "run"),
+    "runs": (config.Runs, "runs", "run"),
+    "data": (config.Data, "data", "run"),
+}
+
+_DESCRIPTION = """Prototypical representation learning in Keras 3.
+
+Start with: python main.py pretrain --variant query
+
+Then: python main.py finetune --encoder latest --head linear --freeze"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit code: 0, 2 for bad input, 130 for Ctrl-C."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        options = parse(arguments or ["--help"])
+        if options is None:
+            return 0
+        _, module, function = next(row for row in COMMANDS.values() if row[0] is type(options))
+        getattr(import_module(f"prl_keras.commands.{module}"), function)(options)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted; an unfinished run continues with the same command and --resume", file=sys.stderr)
+        return 130
+    return 0
+
+
+def parse(arguments: Sequence[str]) -> object | None:
+    """The options dataclass of the command; None after --help or --version was printed.
+
+    Raises:
+        InputError: the arguments are wrong; one line.
+    """
+    import tyro
+
+    if list(arguments) == ["--version"]:
+        from prl_keras import __version__
+
+        print(f"prl-keras {__version__}")
+        return None
+    commands = {name: row[0] for name, row in COMMANDS.items()}
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.extras.subcommand_cli_from_dict(
+                commands, prog="main.py", description=_DESCRIPTION, args=arguments, use_underscores=False
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            return None
+        raise InputError(_one_line(complaint.getvalue(), arguments)) from stop
+
+
+def _one_line(box: str, arguments: Sequence[str]) -> str:
+    """Tyro draws errors as a box; keep the text above its first rule and say where the help is."""
+    text = []
+    for line in box.splitlines()[1:]:
+        line = line.strip("│ ")
+        if line.startswith(("─", "╰")):
+            break
+        text.append(line)
+    command = f"{arguments[0]} " if arguments and arguments[0] in COMMANDS else ""
+    return f"{' '.join(text)} (see python main.py {command}--help)"

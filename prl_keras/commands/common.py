@@ -1,0 +1,190 @@
+"""What several commands do: open the data, start or continue a run, print figures and the next step."""
+
+import shlex
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from prl_keras.config import DataOptions, RunDataOptions, RunOptions
+from prl_keras.data import Dataset, default_dataset, load_dataset
+from prl_keras.errors import InputError
+from prl_keras.runs import (
+    Run,
+    check_new_name,
+    create_run,
+    find_run,
+    free_name,
+    is_finished,
+    package_versions,
+)
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def data_request(options: DataOptions, seed: int) -> dict[str, Any]:
+    """The arguments of `load_dataset` that the options ask for."""
+    name = options.dataset
+    if name is None:
+        name, why = default_dataset(options.data_dir)
+        console.print(why)
+    return {
+        "name": name,
+        "data_dir": _absolute(options.data_dir),
+        "seed": seed if options.split_seed is None else options.split_seed,
+        "validation_fraction": options.validation_fraction,
+        "samples_per_class": options.samples_per_class,
+        "test_per_class": options.test_per_class,
+        "image_size": options.image_size,
+        "fold": options.fold,
+    }
+
+
+def data_request_of_run(run: Run, options: RunDataOptions) -> dict[str, Any]:
+    """The run's own data, changed where the options say so; its validation images stay validation images."""
+    request = dict(run.config["data"]["request"])
+    if options.dataset is not None and options.dataset != request["name"]:
+        request |= {"name": options.dataset, "data_dir": None, "fold": None}
+        request |= {"samples_per_class": None, "test_per_class": None, "image_size": None}
+    for key in ("samples_per_class", "test_per_class", "image_size"):
+        if getattr(options, key) is not None:
+            request[key] = getattr(options, key)
+    if options.data_dir is not None:
+        request["data_dir"] = _absolute(options.data_dir)
+    return request
+
+
+def _absolute(path: Path | None) -> str | None:
+    return None if path is None else str(path.expanduser().absolute())
+
+
+def open_data(request: dict[str, Any], run: Run | None = None) -> Dataset:
+    """Load, say what it is, and make sure that the data of a run did not change since."""
+    dataset = load_dataset(**request)
+    height, width, _ = dataset.image_shape
+    console.print(
+        f"Data: {dataset.name}, {dataset.num_classes} classes, {height}x{width} px, "
+        f"{len(dataset.train):,} train / {len(dataset.validation):,} validation / {len(dataset.test):,} test"
+    )
+    if run and request == run.config["data"]["request"]:
+        recorded = run.config["data"]["fingerprint"]
+        if recorded != dataset.fingerprint:
+            raise InputError(
+                f"the images of {dataset.name} are not those that run {run.name!r} was trained on "
+                f"(fingerprint {dataset.fingerprint[:12]}, recorded {recorded[:12]}): restore them, or train anew"
+            )
+    return dataset
+
+
+def check_training(options: Any, images: int, whole_batches: bool) -> None:
+    """Raise InputError for numbers that no training can use."""
+    if options.epochs < 1:
+        raise InputError(f"--epochs is {options.epochs}; expected at least 1")
+    if options.batch_size < 2:
+        raise InputError(f"--batch-size is {options.batch_size}; expected at least 2")
+    if not 0 < options.learning_rate < float("inf"):
+        raise InputError(f"--learning-rate is {options.learning_rate}; expected a number above 0")
+    if whole_batches and options.batch_size > images:
+        raise InputError(
+            f"--batch-size {options.batch_size} is larger than the {images} training images: "
+            f"use --batch-size {images} or less"
+        )
+
+
+def start_run(command: str, options: RunOptions, stem: str, request: dict[str, Any], dataset: Dataset) -> Run:
+    """Create the run's folder, or with --resume find the unfinished one and check that it is the same run."""
+    elsewhere = {"resume", "name", "runs_dir"} | {field.name for field in fields(DataOptions)}
+    chosen = {key: value for key, value in asdict(options).items() if key not in elsewhere}
+    config = {
+        "command": command,
+        "options": chosen,
+        "data": {
+            "request": request,
+            "fingerprint": dataset.fingerprint,
+            "class_names": list(dataset.class_names),
+            "image_shape": list(dataset.image_shape),
+        },
+        "versions": package_versions(),
+    }
+    if not options.resume:
+        name = options.name or free_name(options.runs_dir, stem)
+        return create_run(options.runs_dir, name, config)
+    run = unfinished_run(command, options)
+    _check_same(run, config)
+    return run
+
+
+def check_name(options: RunOptions) -> None:
+    """Refuse a taken or unusable name before any work is done."""
+    if options.name and not options.resume:
+        check_new_name(options.runs_dir, options.name)
+
+
+def unfinished_run(command: str, options: RunOptions) -> Run:
+    run = find_run(
+        options.name or "latest",
+        options.runs_dir,
+        lambda run: run.config["command"] == command and (options.name is not None or not is_finished(run)),
+        f"unfinished {command} run",
+    )
+    if is_finished(run):
+        raise InputError(f"run {run.name!r} is finished; nothing to resume")
+    return run
+
+
+def _check_same(run: Run, config: dict[str, Any]) -> None:
+    """A resumed run with other options would be neither the old run nor the new one."""
+    for part in ("options", "data"):
+        old, new = run.config[part], config[part]
+        for key in {**old, **new}:
+            if old.get(key) != _as_json(new.get(key)):
+                raise InputError(
+                    f"run {run.name!r} was started with {key} = {old.get(key)}, not {new.get(key)}: "
+                    "resume it with the same options, or start a new run"
+                )
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def percent(figure: dict[str, Any]) -> str:
+    return f"{100 * figure['value']:.1f} %"
+
+
+def accuracy_table(title: str, rows: dict[str, dict[str, Any]], extra: dict[str, str] | None = None) -> Table:
+    """Rows of `statistics.accuracy` results: value, 95 % interval, n."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    for column in ("accuracy", "95 % interval", "correct / n"):
+        table.add_column(column, justify="right")
+    if extra:
+        table.add_column("chosen on validation")
+    for name, figure in rows.items():
+        cells = [
+            name,
+            percent(figure),
+            f"{100 * figure['low']:.1f} - {100 * figure['high']:.1f}",
+            f"{figure['correct']:,} / {figure['n']:,}",
+        ]
+        table.add_row(*cells, *([extra.get(name, "")] if extra else []))
+    return table
+
+
+def print_end(written: list[Path], next_commands: list[str]) -> None:
+    """What was written where, and what to type next; the last line is a command."""
+    for path in written:
+        console.print(f"wrote {path}")
+    console.print("Next:")
+    for command in next_commands:
+        console.print(f"  {command}")
+
+
+def run_argument(run: Run, runs_dir: Path) -> str:
+    """How to name the run on the next command line."""
+    suffix = "" if runs_dir == Path("saved_models") else f" --runs-dir {shlex.quote(str(runs_dir))}"
+    return f"{run.name}{suffix}"

@@ -1,0 +1,113 @@
+"""`python main.py data`: what is on this machine; prepare or verify a data set. Used by the cli only."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from prl_keras.data import Dataset, default_dataset, load_dataset
+from prl_keras.data.catalog import CATALOG, TFDS_PREFIX, is_ready
+from prl_keras.data.stl10 import fold_indices, is_present, load_unlabelled
+from prl_keras.errors import InputError
+
+if TYPE_CHECKING:
+    from prl_keras.config import Data
+
+_MOST_CLASSES_SHOWN = 20
+_KEPT_OPTIONS = (
+    "data_dir",
+    "validation_fraction",
+    "samples_per_class",
+    "test_per_class",
+    "image_size",
+    "fold",
+)
+
+
+def run(options: Data) -> None:
+    if options.action == "list":
+        _list(options.data_dir)
+        return
+    name = options.dataset
+    if name is None:
+        name, reason = default_dataset(options.data_dir)
+        print(reason)
+    if options.action == "verify" and not is_ready(name, options.data_dir):
+        raise InputError(f"{name} is not prepared; type: {_command('data prepare', name, options)}")
+    _verify(name, options)
+    print(f"Next: {_command('pretrain --variant query', name, options)}")
+
+
+def _list(data_dir: Path | None) -> None:
+    table = Table(title=escape(f"Data sets in {data_dir}" if data_dir else "Data sets"), show_lines=True)
+    for heading in ("name", "what it is", "ready", "how to get it"):
+        table.add_column(heading, no_wrap=heading == "name", overflow="fold")
+    for name, entry in CATALOG.items():
+        ready = "yes" if entry.is_ready(data_dir) else "no"
+        table.add_row(name, entry.summary, ready, entry.how_to_get)
+    table.add_row("tfds:NAME", "any image classification set of tensorflow-datasets", "-", "downloaded when used")
+    table.add_row("PATH", "a folder with train/<class>/* and test/<class>/* images", "-", "your own")
+    Console().print(table)
+
+
+def _verify(name: str, options: Data) -> None:
+    if name.startswith(TFDS_PREFIX) or name == "stl10":
+        from prl_keras.startup import start_keras
+
+        start_keras()  # tensorflow-datasets would import TensorFlow with all its noise
+    dataset = load_dataset(
+        name,
+        options.data_dir,
+        options.seed if options.split_seed is None else options.split_seed,
+        validation_fraction=options.validation_fraction,
+        samples_per_class=options.samples_per_class,
+        test_per_class=options.test_per_class,
+        image_size=options.image_size,
+        fold=options.fold,
+    )
+    _report(dataset)
+    if name == "stl10" and options.data_dir and is_present(options.data_dir):
+        _report_extras(options.data_dir)
+
+
+def _report(dataset: Dataset) -> None:
+    print(f"{dataset.name}: images {' x '.join(map(str, dataset.image_shape))}, {dataset.num_classes} classes")
+    splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
+    counts = {name: np.bincount(split.labels, minlength=dataset.num_classes) for name, split in splits.items()}
+    for name, split in splits.items():
+        low, high = counts[name].min(), counts[name].max()
+        print(f"  {name:<11}{len(split):>7} images, {low if low == high else f'{low} to {high}'} a class")
+    if dataset.num_classes <= _MOST_CLASSES_SHOWN:
+        table = Table("class", *splits)
+        for label, class_name in enumerate(dataset.class_names):
+            table.add_row(escape(class_name), *(str(count[label]) for count in counts.values()))
+        Console().print(table)
+    else:
+        print(f"  classes: {', '.join(dataset.class_names[:_MOST_CLASSES_SHOWN])}, ...")
+    print(f"fingerprint {dataset.fingerprint}")
+
+
+def _report_extras(data_dir: Path) -> None:
+    try:
+        print(f"unlabelled: {len(load_unlabelled(data_dir))} images")
+        folds = fold_indices(data_dir)
+        print(f"folds: {len(folds)} of {', '.join(sorted({str(len(fold)) for fold in folds}))} images")
+    except InputError as error:  # neither is needed for the labelled images
+        print(f"not usable: {error}")
+
+
+def _command(command: str, name: str, options: Data) -> str:
+    """The command to type, with every data option that was not left at its default."""
+    words = ["python", "main.py", *command.split(), "--dataset", name]
+    for field in fields(options):
+        value = getattr(options, field.name)
+        if field.name not in ("action", "dataset") and value != field.default:
+            words += [f"--{field.name.replace('_', '-')}", str(value)]
+    return shlex.join(words)

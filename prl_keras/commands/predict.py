@@ -1,0 +1,39 @@
+"""`python main.py predict`: classify image files with a fine-tuned run."""
+
+import numpy as np
+from rich.table import Table
+
+from prl_keras.commands.common import console
+from prl_keras.config import Predict
+from prl_keras.data import load_image
+from prl_keras.errors import InputError
+from prl_keras.runs import find_run, has_classifier
+
+
+def run(options: Predict) -> None:
+    if not options.images:
+        raise InputError("no image to classify: name at least one file, python main.py predict RUN IMAGE...")
+    run = find_run(
+        options.run,
+        options.runs_dir,
+        has_classifier,
+        "fine-tuned or baseline run (make one with `python main.py finetune`)",
+    )
+    height, width, _ = run.config["data"]["image_shape"]
+    class_names = run.config["data"]["class_names"]
+    images = np.stack([load_image(path, (height, width)) for path in options.images])
+
+    from prl_keras.startup import start_keras
+
+    start_keras()
+    from scipy.special import softmax
+
+    from prl_keras.models.encode import encode
+    from prl_keras.models.storage import load_model
+
+    probabilities = softmax(encode(load_model(run.classifier_file), images), axis=-1)
+    table = Table("image", *(f"{rank}." for rank in range(1, min(options.top, len(class_names)) + 1)))
+    for path, row in zip(options.images, probabilities, strict=True):
+        best = np.argsort(row)[::-1][: options.top]
+        table.add_row(str(path), *(f"{class_names[k]} {100 * row[k]:.1f} %" for k in best))
+    console.print(table)

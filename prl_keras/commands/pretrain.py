@@ -1,0 +1,108 @@
+"""`python main.py pretrain`: pre-train an encoder and keep it as a run."""
+
+from typing import Any
+
+from prl_keras.commands.common import (
+    check_name,
+    check_training,
+    console,
+    data_request,
+    open_data,
+    print_end,
+    run_argument,
+    start_run,
+)
+from prl_keras.config import Pretrain
+from prl_keras.data import Dataset
+from prl_keras.errors import InputError
+from prl_keras.runs import Run, removed_if_useless, write_json
+
+
+def run(options: Pretrain) -> None:
+    check_name(options)
+    request = data_request(options, options.seed)
+    dataset = open_data(request)
+    images, labels = _training_images(options, dataset, request)
+    check_training(options, len(labels), whole_batches=True)
+
+    from prl_keras.startup import start_keras
+
+    start_keras(options.seed, options.precision)
+    from prl_keras.training.recipes import build_pretrainer
+
+    pretrainer = build_pretrainer(options, dataset.image_shape, dataset.num_classes)
+    run = start_run("pretrain", options, f"{options.variant}-{dataset.name}", request, dataset)
+    with removed_if_useless(run):
+        _train(pretrainer, images, labels, dataset, options, run)
+    _finish(pretrainer, run, options)
+
+
+def _training_images(options: Pretrain, dataset: Dataset, request: dict[str, Any]) -> tuple[Any, Any]:
+    if not options.unlabelled:
+        return dataset.train.images, dataset.train.labels
+    import numpy as np
+
+    from prl_keras.data.stl10 import load_unlabelled
+
+    if options.variant != "simclr":
+        raise InputError(f"--unlabelled needs --variant simclr: {options.variant} learns from labels")
+    if dataset.name != "stl10" or request["data_dir"] is None:
+        raise InputError("--unlabelled needs --dataset stl10 with --data-dir: its binary files hold these images")
+    images = load_unlabelled(request["data_dir"])
+    return images, np.full(len(images), -1)
+
+
+def _train(pretrainer: Any, images: Any, labels: Any, dataset: Dataset, options: Pretrain, run: Run) -> None:
+    from prl_keras.data.batches import Batches
+    from prl_keras.training.callbacks import RepresentationMonitor
+    from prl_keras.training.fit import fit
+
+    train, validation = dataset.train, dataset.validation
+    batches = Batches(images, labels, options.batch_size, options.seed, drop_remainder=True)
+    size = min(options.batch_size, len(validation))
+    val_batches = Batches(validation.images, validation.labels, size, options.seed, drop_remainder=True)
+    chance = pretrainer.embedding_loss.chance(options.batch_size)
+    console.print(
+        f"Pre-training {run.name}: {len(batches)} steps of {options.batch_size} images an epoch; "
+        f"an encoder that tells nothing has loss {chance:.3f} and accuracy {1 / dataset.num_classes:.3f}"
+    )
+    monitor = RepresentationMonitor(
+        pretrainer.encoder,
+        (train.images, train.labels),
+        (validation.images, validation.labels),
+        dataset.num_classes,
+    )
+    constants = {"chance_loss": round(chance, 6)}
+    fit(pretrainer, batches, options.epochs, run, val_batches, [monitor], constants)
+
+
+def _finish(pretrainer: Any, run: Run, options: Pretrain) -> None:
+    from prl_keras.models.storage import copy_as, save_model, weights_sha256
+    from prl_keras.training.fit import forget_checkpoints
+    from prl_keras.visualization.figures import plot_training
+
+    encoder = copy_as(pretrainer.encoder, "float32")
+    save_model(encoder, run.encoder_file)
+    figure = plot_training(run)
+    last = run.metrics[-1]
+    result = {
+        "epochs": last["epoch"],
+        "last_epoch": last,
+        "seconds": round(sum(line["seconds"] for line in run.metrics), 1),
+        "encoder_sha256": weights_sha256(encoder),
+    }
+    write_json(run.path / "result.json", result)
+    forget_checkpoints(run)
+    console.print(
+        f"\nFinished {run.name} in {result['seconds']:.0f} s of training: loss {last['loss']:.3f} "
+        f"(chance {last['chance_loss']:.3f}), validation accuracy with the nearest prototype "
+        f"{100 * last['val_prototype_accuracy']:.1f} %"
+    )
+    reference = run_argument(run, options.runs_dir)
+    print_end(
+        [run.encoder_file, figure, run.path / "metrics.jsonl"],
+        [
+            f"python main.py evaluate {reference}",
+            f"python main.py finetune --encoder {reference} --head linear --freeze",
+        ],
+    )

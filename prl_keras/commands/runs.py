@@ -1,0 +1,40 @@
+"""`python main.py runs`: the runs with their figures."""
+
+from rich.table import Table
+
+from prl_keras.commands.common import console, percent
+from prl_keras.config import Runs
+from prl_keras.runs import Run, list_runs
+
+
+def run(options: Runs) -> None:
+    runs = list_runs(options.runs_dir)
+    if not runs:
+        console.print(f"No runs in {options.runs_dir} yet. Make one:\n  python main.py pretrain --variant query")
+        return
+    table = Table()
+    for column in ("run", "made", "command", "data"):
+        table.add_column(column, overflow="fold")
+    for column in ("epochs", "validation", "test", "95 % interval"):
+        table.add_column(column, justify="right")
+    for run in runs:
+        table.add_row(*_row(run))
+    console.print(table)
+    console.print("validation: accuracy of the classifier, or of the nearest prototype for a pre-training run")
+
+
+def _row(run: Run) -> list[str]:
+    config, result = run.config, run.result
+    made = config["created"][:16].replace("T", " ")
+    cells = [run.name, made, config["command"], config["data"]["request"]["name"]]
+    total = config["options"]["epochs"]
+    if result is None:
+        done = run.metrics[-1]["epoch"] if run.metrics else 0
+        return [*cells, f"{done} of {total}", "unfinished", "", ""]
+    figures = result.get("accuracy")
+    if figures is None:
+        value = result["last_epoch"]["val_prototype_accuracy"]
+        return [*cells, str(total), f"{100 * value:.1f} %", "", ""]
+    test = figures["test"]
+    interval = f"{100 * test['low']:.1f} - {100 * test['high']:.1f}"
+    return [*cells, str(total), percent(figures["validation"]), percent(test), interval]

@@ -1,0 +1,202 @@
+"""Every option of every command, declared once: name, type, default, help. The command line is made from this.
+
+One frozen dataclass a command; the text below a field is its `--help`. Imports nothing of this package.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+Count = Annotated[int | None, arg(metavar="N")]
+Text = Annotated[str | None, arg(metavar="NAME")]
+Folder = Annotated[Path | None, arg(metavar="PATH")]
+RunReference = Annotated[str, arg(metavar="RUN")]
+
+Variant = Literal["query", "standard", "loo", "simclr", "supcon"]
+Augmentation = Literal["none", "light", "simclr"]
+Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    dataset: Text = None
+    """stl10, fashion_mnist, fashion_500, digits, tfds:NAME, or a folder PATH with train/<class>/* and
+    test/<class>/*. None: STL-10 if it is prepared on this machine, else digits."""
+    data_dir: Folder = None
+    """Where the data set's files are (for stl10: a folder with stl10_binary/ or stl10_binary.tar.gz).
+    None: the library's own folder."""
+    validation_fraction: float = 0.1
+    """Share of each class of train that is set aside for validation."""
+    samples_per_class: Count = None
+    """Train on this many images a class. None: all."""
+    test_per_class: Count = None
+    """Test on this many images a class (the paper: 100). None: all."""
+    image_size: Count = None
+    """Resize images to this many pixels a side. None: as they are."""
+    fold: Annotated[int | None, arg(metavar="0..9")] = None
+    """Train on one of STL-10's ten predefined folds. None: all of train."""
+    split_seed: Count = None
+    """Seed of the validation split and of the subsets. None: the same as --seed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunDataOptions:
+    """Data options of a command that starts from a run: None keeps what the run was trained on."""
+
+    dataset: Text = None
+    """Another data set than the run's (see `pretrain --help`). None: the run's."""
+    data_dir: Folder = None
+    """Where that data set's files are. None: the run's."""
+    samples_per_class: Count = None
+    """Train on this many images a class. None: as the run."""
+    test_per_class: Count = None
+    """Test on this many images a class. None: as the run."""
+    image_size: Count = None
+    """Resize images to this many pixels a side. None: as the run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    name: Text = None
+    """Name of the run's folder. None: made from the options, with a number behind it."""
+    runs_dir: Annotated[Path, arg(metavar="PATH")] = Path("saved_models")
+    """Folder that holds the runs."""
+    resume: bool = False
+    """Continue the unfinished run of this name (without --name: the latest unfinished run of this
+    command) after its last complete epoch."""
+    seed: int = 0
+    """Seed of everything random: weights, order of images, augmentation, dropout."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrain(DataOptions, RunOptions):
+    """Pre-train an encoder with class prototypes, or with SimCLR or SupCon for comparison.
+
+    Writes saved_models/<name>/encoder.keras: raw uint8 images in, 512 features out.
+
+    Example: python main.py pretrain --variant query --dataset fashion_500
+    """
+
+    variant: Variant = "query"
+    """query: 3/4 of a batch makes the prototypes, 1/4 is classified. standard: the whole batch is both.
+    loo: each sample is left out of its own prototype. simclr: NT-Xent, no labels. supcon: supervised
+    contrastive."""
+    epochs: int = 25
+    """Passes over the training images (the paper: 25)."""
+    batch_size: int = 256
+    """Images a step; an incomplete last batch is left out (the paper: 256)."""
+    learning_rate: float = 1e-3
+    """Of Adam (the paper: 0.001)."""
+    augment: Annotated[Augmentation | None, arg(metavar="{none,light,simclr}")] = None
+    """none (the paper), light (flip, gentle crop), simclr. None: simclr for simclr and supcon, else none."""
+    distance: Literal["euclidean", "squared", "cosine"] = "euclidean"
+    """Distance to the prototypes: euclidean (the paper), squared (Snell et al. 2017) or cosine."""
+    temperature: Annotated[float | None, arg(metavar="FLOAT")] = None
+    """Logits are divided by it. None: 1 for prototypes, 0.07 for simclr, 0.1 for supcon."""
+    projection_dim: int = 128
+    """Output size of the projection head (512 -> 512 -> this); 0: no head, the loss acts on the features."""
+    stem: Annotated[str | None, arg(metavar="{imagenet,small}")] = None
+    """First layers of the ResNet. None: small for images under 64 px, else imagenet."""
+    precision: Precision = "float32"
+    """Compute type of training; the saved encoder is always float32."""
+    unlabelled: bool = False
+    """simclr only: pre-train on STL-10's 100,000 unlabelled images (needs its binary files)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    epochs: int = 25
+    """Passes over the training images (the paper: 25)."""
+    batch_size: int = 128
+    """Images a step (the paper: 128)."""
+    learning_rate: float = 1e-3
+    """Of Adam (the paper: 0.001)."""
+    augment: Augmentation = "none"
+    """none (the paper), light (flip, gentle crop), simclr."""
+    precision: Precision = "float32"
+    """Compute type of training; the saved model is always float32."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finetune(RunDataOptions, TrainingOptions, RunOptions):
+    """Train a classification head on a pre-trained encoder, and test it once at the end.
+
+    Example: python main.py finetune --encoder latest --head linear --freeze
+    """
+
+    encoder: RunReference = "latest"
+    """A pre-training run: its name, its folder, or latest."""
+    head: Literal["linear", "mlp"] = "linear"
+    """linear: 512 -> classes. mlp: 512 -> 256 -> 128 -> classes, with ReLU."""
+    freeze: bool = True
+    """Keep the encoder's weights and batch-normalisation statistics fixed; without augmentation each image
+    is then encoded once. --no-freeze trains everything."""
+    dropout: float = 0.0
+    """Dropout before the head's last layer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline(DataOptions, TrainingOptions, RunOptions):
+    """Train a supervised baseline from scratch, and test it once at the end.
+
+    Example: python main.py baseline --model resnet18 --dataset fashion_500
+    """
+
+    model: Literal["mlp", "resnet18"] = "resnet18"
+    """mlp: pixels -> 1024 -> 512 -> 256 -> classes. resnet18: the same network as the encoder."""
+    stem: Annotated[str | None, arg(metavar="{imagenet,small}")] = None
+    """First layers of the ResNet. None: small for images under 64 px, else imagenet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(RunDataOptions):
+    """Measure the representations of a run: linear probe, kNN, nearest prototype, confusion matrix.
+
+    Every choice (C of the probe, k of kNN) is made on validation.
+
+    Example: python main.py evaluate latest
+    """
+
+    run: Positional[RunReference] = "latest"
+    """The run's name, its folder, or latest."""
+    runs_dir: Annotated[Path, arg(metavar="PATH")] = Path("saved_models")
+    """Folder that holds the runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict:
+    """Classify image files with a fine-tuned run.
+
+    Example: python main.py predict latest photo.jpg"""
+
+    run: Positional[RunReference]
+    """A fine-tuned or baseline run: its name, its folder, or latest."""
+    images: Annotated[Positional[tuple[Path, ...]], arg(metavar="IMAGE...")]
+    """Image files; each is cropped to a square and resized to what the encoder takes."""
+    top: int = 3
+    """Show this many classes an image."""
+    runs_dir: Annotated[Path, arg(metavar="PATH")] = Path("saved_models")
+    """Folder that holds the runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runs:
+    """List the runs with their figures."""
+
+    runs_dir: Annotated[Path, arg(metavar="PATH")] = Path("saved_models")
+    """Folder that holds the runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data(DataOptions):
+    """Show which data sets are prepared; prepare or verify one.
+
+    Example: python main.py data prepare --dataset stl10 --data-dir ~/Downloads
+    """
+
+    action: Positional[Literal["list", "prepare", "verify"]] = "list"
+    """list: what is here. prepare: download or extract, then verify. verify: read it all and count."""
+    seed: int = 0
+    """Seed of the validation split."""

@@ -1,0 +1,167 @@
+"""Name -> Dataset. The one place that knows every data set by name; for the commands and the public API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from prl_keras.data import archive, digits, fashion, folder, stl10, tfds_source
+from prl_keras.data.images import check_size, grey_to_rgb, resize_images
+from prl_keras.data.splits import (
+    Dataset,
+    RawData,
+    Split,
+    balanced_test,
+    balanced_train,
+    check_split,
+    fingerprint,
+    split_validation,
+)
+from prl_keras.errors import InputError
+
+TFDS_PREFIX = "tfds:"
+_STL10_MANUAL = f"fetch it by hand and pass --data-dir PATH of the folder that holds {archive.FOLDER}.tar.gz"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of `python main.py data`. `is_ready` imports nothing heavy."""
+
+    summary: str
+    how_to_get: str
+    is_ready: Callable[[Path | None], bool]
+    read: Callable[[Path | None, int | None], RawData]
+
+
+def load_dataset(
+    name: str,
+    data_dir: str | Path | None = None,
+    seed: int = 0,
+    *,
+    validation_fraction: float = 0.1,
+    samples_per_class: int | None = None,
+    test_per_class: int | None = None,
+    image_size: int | None = None,
+    fold: int | None = None,
+) -> Dataset:
+    """Load a data set: a catalog name, `tfds:NAME`, or a folder with train/<class>/* and test/<class>/*.
+
+    `seed` decides which training images become validation images and which ones a subset keeps.
+    `samples_per_class` shrinks train only (validation stays), `test_per_class` shrinks test; `fold` (0..9)
+    takes one of STL-10's predefined parts of train.
+    """
+    if image_size is not None:
+        check_size(image_size)
+    raw = _read(name, _checked_dir(data_dir), image_size, fold)
+    names = raw.class_names
+    for split, where in ((raw.train, f"{name}, train"), (raw.test, f"{name}, test")):
+        check_split(split, names, where)
+    train, validation = split_validation(raw.train, validation_fraction, seed, names)
+    if samples_per_class is not None:
+        train = balanced_train(train, samples_per_class, seed, names)
+    test = raw.test if test_per_class is None else balanced_test(raw.test, test_per_class, seed, names)
+    # Last, so that only the images that are kept are converted.
+    train, validation, test = (_finish(split, image_size) for split in (train, validation, test))
+    splits = {"train": train, "validation": validation, "test": test}
+    return Dataset(name, **splits, class_names=names, fingerprint=fingerprint(names, splits))
+
+
+def default_dataset(data_dir: str | Path | None = None) -> tuple[str, str]:
+    """(name, one line that says why): STL-10 if it is prepared on this machine, else digits."""
+    path = _checked_dir(data_dir)
+    option = f" --data-dir {path}" if path else ""
+    if _stl10_ready(path):
+        return (
+            "stl10",
+            f"Data set: stl10{f' from {path}' if path else ''}; for the built-in one add --dataset digits",
+        )
+    place = str(path) if path else "this machine"
+    return "digits", (
+        f"Data set: digits (built in), because STL-10 is not on {place}; "
+        f"to get it: python main.py data prepare --dataset stl10{option}"
+    )
+
+
+def is_ready(name: str, data_dir: Path | None = None) -> bool:
+    """Whether load_dataset would find it without a download; imports nothing heavy."""
+    if name in CATALOG:
+        return CATALOG[name].is_ready(data_dir)
+    return not name.startswith(TFDS_PREFIX) or tfds_source.is_prepared(name.removeprefix(TFDS_PREFIX), data_dir)
+
+
+def _read(name: str, data_dir: Path | None, image_size: int | None, fold: int | None) -> RawData:
+    if fold is not None and not (name == "stl10" and data_dir and stl10.is_present(data_dir)):
+        raise InputError(f"fold is {fold}, only stl10 from binary files has folds; use --dataset stl10 --data-dir PATH")
+    if name in CATALOG:
+        return CATALOG[name].read(data_dir, fold)
+    if name.startswith(TFDS_PREFIX):
+        instead = "connect to a network, or pass --data-dir PATH of a tensorflow-datasets folder that holds it"
+        return tfds_source.read_tfds(name.removeprefix(TFDS_PREFIX), data_dir, image_size, name, instead)
+    root = Path(name).expanduser()
+    if root.is_dir() or name.startswith((".", "~")) or len(Path(name).parts) > 1:
+        if not root.is_dir():
+            raise InputError(f"{root}: no such folder; a data set folder holds train/<class>/* and test/<class>/*")
+        return folder.read_folder(root, image_size)
+    raise InputError(_unknown(name))
+
+
+def _unknown(name: str) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(name.lower(), CATALOG, n=1)
+    hint = f" did you mean {close[0]!r}?" if close else ""
+    known = ", ".join(CATALOG)
+    return f"unknown data set {name!r};{hint} known: {known}, tfds:NAME, or a folder with train/ and test/"
+
+
+def _read_stl10(data_dir: Path | None, fold: int | None) -> RawData:
+    if data_dir and (stl10.is_present(data_dir) or not tfds_source.is_prepared("stl10", data_dir)):
+        return stl10.read_binary(data_dir, fold)
+    return tfds_source.read_tfds("stl10", data_dir, None, "STL-10 (2.6 GB)", _STL10_MANUAL)
+
+
+def _stl10_ready(data_dir: Path | None) -> bool:
+    return bool(data_dir and stl10.is_present(data_dir)) or tfds_source.is_prepared("stl10", data_dir)
+
+
+def _checked_dir(data_dir: str | Path | None) -> Path | None:
+    if data_dir is None:
+        return None
+    path = Path(data_dir).expanduser()
+    if not path.exists():
+        raise InputError(f"{path}: no such folder; --data-dir names the folder that holds the data set's files")
+    return path
+
+
+def _finish(split: Split, image_size: int | None) -> Split:
+    images = grey_to_rgb(split.images)
+    return Split(images if image_size is None else resize_images(images, image_size), split.labels)
+
+
+CATALOG: dict[str, Entry] = {
+    "stl10": Entry(
+        "10 classes of photographs, 96x96; 500 train and 800 test images a class, 100,000 unlabelled",
+        "data prepare --dataset stl10 (2.6 GB), or --data-dir PATH with stl10_binary.tar.gz or stl10_binary/",
+        _stl10_ready,
+        _read_stl10,
+    ),
+    "fashion_mnist": Entry(
+        "10 classes of clothing, 28x28 grey; 6,000 train and 1,000 test images a class",
+        f"data prepare --dataset fashion_mnist (30 MB), or Debian's package {fashion.DEBIAN_PACKAGE}",
+        fashion.is_present,
+        lambda data_dir, fold: fashion.read_fashion(data_dir),
+    ),
+    "fashion_500": Entry(
+        "Fashion-MNIST with STL-10's numbers: 500 train and 800 test images a class, drawn once for everyone",
+        "as fashion_mnist",
+        fashion.is_present,
+        lambda data_dir, fold: fashion.read_fashion_500(data_dir),
+    ),
+    "digits": Entry(
+        "10 handwritten digits, enlarged to 32x32; about 144 train and 36 test images a class",
+        "built in (scikit-learn)",
+        lambda data_dir: True,
+        lambda data_dir, fold: digits.read_digits(),
+    ),
+}

@@ -1,0 +1,105 @@
+"""Fashion-MNIST from four IDX files: given, of Debian, or fetched by Keras. Used by the catalog only."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from prl_keras.data.network import require_reachable
+from prl_keras.data.splits import RawData, Split, balanced_test, balanced_train
+from prl_keras.errors import InputError
+
+CLASS_NAMES = (
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
+)  # fmt: skip
+DEBIAN_DIR = Path("/usr/share/datasets/fashion-mnist")
+DEBIAN_PACKAGE = "dataset-fashion-mnist"
+_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/train-images-idx3-ubyte.gz"
+_FILES = {
+    "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
+    "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
+}
+_IMAGES_MAGIC, _LABELS_MAGIC = 0x803, 0x801
+# Never to be changed: everyone's fashion_500 holds the same images.
+_FASHION_500_SEED, _TRAIN_PER_CLASS, _TEST_PER_CLASS = 20200, 500, 800
+
+
+def is_present(data_dir: Path | None) -> bool:
+    return any(_complete(folder) for folder in _places(data_dir))
+
+
+def read_fashion(data_dir: Path | None) -> RawData:
+    folder = next((place for place in _places(data_dir) if _complete(place)), None)
+    if folder is None and data_dir is not None:
+        name = next(name for pair in _FILES.values() for name in pair if not (data_dir / name).is_file())
+        raise InputError(
+            f"{data_dir / name}: no such file; put Fashion-MNIST's .gz files there or leave out --data-dir"
+        )
+    folder = folder or _download()
+    return RawData(_read_split(folder, "train"), _read_split(folder, "test"), CLASS_NAMES)
+
+
+def read_fashion_500(data_dir: Path | None) -> RawData:
+    """500 train and 800 test images a class, the same for everyone: STL-10's numbers."""
+    raw = read_fashion(data_dir)
+    return RawData(
+        balanced_train(raw.train, _TRAIN_PER_CLASS, _FASHION_500_SEED, CLASS_NAMES),
+        balanced_test(raw.test, _TEST_PER_CLASS, _FASHION_500_SEED, CLASS_NAMES),
+        CLASS_NAMES,
+    )
+
+
+def _places(data_dir: Path | None) -> list[Path]:
+    return [data_dir] if data_dir is not None else [DEBIAN_DIR, _keras_dir()]
+
+
+def _keras_dir() -> Path:
+    home = os.environ.get("KERAS_HOME") or Path.home() / ".keras"
+    return Path(home) / "datasets" / "fashion-mnist"
+
+
+def _complete(folder: Path) -> bool:
+    return all((folder / name).is_file() for pair in _FILES.values() for name in pair)
+
+
+def _download() -> Path:
+    instead = f"install Debian's package {DEBIAN_PACKAGE}, or pass --data-dir PATH with the four .gz files"
+    require_reachable(_URL, "Fashion-MNIST (30 MB)", instead)
+    print(f"Downloading Fashion-MNIST (30 MB) into {_keras_dir()}", file=sys.stderr)
+    import keras
+
+    try:
+        keras.datasets.fashion_mnist.load_data()
+    except Exception as error:  # the network may fail in any way
+        raise InputError(f"cannot download Fashion-MNIST: {str(error).splitlines()[0]}; {instead}") from error
+    return _keras_dir()
+
+
+def _read_split(folder: Path, split: str) -> Split:
+    image_name, label_name = _FILES[split]
+    images = _read_idx(folder / image_name, _IMAGES_MAGIC)
+    labels = _read_idx(folder / label_name, _LABELS_MAGIC)
+    return Split(images, labels.astype(np.int64))
+
+
+def _read_idx(path: Path, magic: int) -> np.ndarray:
+    """IDX: magic number, the sizes as big-endian 32-bit numbers, then the bytes."""
+    try:
+        data = gzip.decompress(path.read_bytes())
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"{path}: cannot be unpacked ({str(error).splitlines()[0]}); replace the file") from error
+    dims = magic & 0xFF
+    if len(data) < 4 + 4 * dims or int.from_bytes(data[:4], "big") != magic:
+        raise InputError(f"{path}: not an IDX file that begins with {magic:#010x}; replace the file")
+    shape = tuple(int.from_bytes(data[4 * i : 4 * i + 4], "big") for i in range(1, dims + 1))
+    values = np.frombuffer(data, dtype=np.uint8, offset=4 + 4 * dims)
+    if len(values) != np.prod(shape):
+        raise InputError(
+            f"{path}: {len(values)} bytes of data, expected {np.prod(shape)} for {shape}; replace the file"
+        )
+    return values.reshape(shape)

@@ -1,0 +1,158 @@
+"""Labelled images in memory, and every random choice among them. Used by the other data modules; NumPy only.
+
+Which images are drawn depends on the seed and on the images, not on their order: STL-10 from its binary files
+and STL-10 from tensorflow-datasets (which shuffles) give the same splits and the same fingerprint.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from prl_keras.errors import InputError
+
+# One number for each kind of draw, so that two draws with the same seed are independent.
+_VALIDATION, _SUBSET, _TEST, _HOLD_OUT = range(4)
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images uint8 (n, height, width, 3) and labels int64 (n,)."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: np.ndarray) -> Split:
+        return Split(self.images[rows], self.labels[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class RawData:
+    """What a source yields before it is split: images may still be grey, (n, height, width[, 1])."""
+
+    train: Split
+    test: Split
+    class_names: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    name: str
+    train: Split
+    validation: Split
+    test: Split
+    class_names: tuple[str, ...]
+    fingerprint: str
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return tuple(int(side) for side in self.train.images.shape[1:])
+
+
+def check_split(split: Split, class_names: Sequence[str], where: str) -> None:
+    """Refuse labels that do not fit the images or the class names."""
+    if len(split.images) != len(split.labels):
+        raise InputError(f"{where}: {len(split.images)} images but {len(split.labels)} labels; each image needs one")
+    if not len(split):
+        raise InputError(f"{where}: no images; a train and a test split with images are needed")
+    if split.images.dtype != np.uint8:
+        raise InputError(f"{where}: images are {split.images.dtype}, expected uint8 (0..255); convert them first")
+    low, high = int(split.labels.min()), int(split.labels.max())
+    if low < 0 or high >= len(class_names):
+        raise InputError(
+            f"{where}: labels {low}..{high}, expected 0..{len(class_names) - 1} (the classes); repair them"
+        )
+
+
+def split_validation(split: Split, fraction: float, seed: int, class_names: Sequence[str]) -> tuple[Split, Split]:
+    """(train, validation): `fraction` of every class, with at least one image of each class on both sides.
+
+    scikit-learn's splitters may leave a rare class without a validation image, hence a draw a class.
+    """
+    if not 0 < fraction < 1:
+        raise InputError(f"validation_fraction is {fraction}: choose a number between 0 and 1, for example 0.1")
+    return _part(split, fraction, seed, _VALIDATION, class_names)
+
+
+def split_test(split: Split, fraction: float, seed: int, class_names: Sequence[str]) -> tuple[Split, Split]:
+    """(train, test) for a data set that comes without a test split."""
+    return _part(split, fraction, seed, _HOLD_OUT, class_names)
+
+
+def balanced_train(split: Split, per_class: int, seed: int, class_names: Sequence[str]) -> Split:
+    """`per_class` training images a class; a larger subset of the same seed contains the smaller one."""
+    advice = "lower samples_per_class (validation images are set aside first)"
+    return _balanced(split, per_class, seed, _SUBSET, class_names, "samples_per_class", advice)
+
+
+def balanced_test(split: Split, per_class: int, seed: int, class_names: Sequence[str]) -> Split:
+    """`per_class` test images a class (the paper: 100)."""
+    return _balanced(split, per_class, seed, _TEST, class_names, "test_per_class", "lower test_per_class")
+
+
+def fingerprint(class_names: Sequence[str], splits: dict[str, Split]) -> str:
+    """SHA-256 over class names and each split's name, shape, dtypes, images and labels, in any order."""
+    total = hashlib.sha256(repr(tuple(class_names)).encode())
+    for name, split in splits.items():
+        total.update(repr((name, split.images.shape, split.images.dtype.str, split.labels.dtype.str)).encode())
+        rows = zip(_digests(split.images), split.labels, strict=True)
+        for digest, label in sorted((digest, int(label)) for digest, label in rows):
+            total.update(digest + label.to_bytes(8, "little"))
+    return total.hexdigest()
+
+
+def _digests(images: np.ndarray) -> list[bytes]:
+    return [hashlib.sha256(image.tobytes()).digest() for image in images]
+
+
+def _part(split: Split, fraction: float, seed: int, purpose: int, class_names: Sequence[str]) -> tuple[Split, Split]:
+    counts = np.bincount(split.labels, minlength=len(class_names))
+    if counts.min() < 2:
+        name, count = class_names[int(counts.argmin())], counts.min()
+        raise InputError(f"class {name!r} has {count} training images, at least 2 are needed (1 to validate); add some")
+    second = np.clip(np.rint(fraction * counts).astype(int), 1, counts - 1)
+    chosen = _draw(split, second, seed, purpose)
+    rest = np.setdiff1d(np.arange(len(split)), chosen)
+    return split.take(rest), split.take(chosen)
+
+
+def _balanced(
+    split: Split,
+    per_class: int,
+    seed: int,
+    purpose: int,
+    class_names: Sequence[str],
+    option: str,
+    advice: str,
+) -> Split:
+    if per_class < 1:
+        raise InputError(f"{option} is {per_class}: choose 1 or more")
+    counts = np.bincount(split.labels, minlength=len(class_names))
+    if counts.min() < per_class:
+        name, count = class_names[int(counts.argmin())], counts.min()
+        raise InputError(f"{option} is {per_class} but class {name!r} has only {count} images to draw from: {advice}")
+    return split.take(_draw(split, np.full(len(class_names), per_class), seed, purpose))
+
+
+def _draw(split: Split, counts: np.ndarray, seed: int, purpose: int) -> np.ndarray:
+    """Ascending rows: `counts[k]` random images of every class k."""
+    if not 0 <= seed < 2**32:
+        raise InputError(f"seed is {seed}: choose a whole number from 0 to {2**32 - 1}")
+    digests = _digests(split.images)
+    chosen = []
+    for label, count in enumerate(counts):
+        rows = sorted(np.flatnonzero(split.labels == label), key=digests.__getitem__)
+        # RandomState, not default_rng: NumPy promises never to change its numbers.
+        order = np.random.RandomState([seed, purpose, label]).permutation(len(rows))
+        chosen.extend(rows[i] for i in order[:count])
+    return np.sort(np.array(chosen, dtype=np.int64))

@@ -1,0 +1,157 @@
+"""Image classification sets of tensorflow-datasets, read into memory. Used by the catalog only."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from prl_keras.data.images import grey_to_rgb, resize_images
+from prl_keras.data.network import require_reachable
+from prl_keras.data.splits import RawData, Split
+from prl_keras.errors import InputError
+
+if TYPE_CHECKING:
+    import tensorflow_datasets as tfds
+
+_NAME = re.compile(r"\w+(/[\w.-]+)?(:\d+\.\d+\.\d+)?")
+_FALLBACK_URL = "https://storage.googleapis.com/tfds-data/"
+
+
+def tfds_dir(data_dir: Path | None = None) -> Path:
+    """Where tensorflow-datasets keeps what it has prepared."""
+    default = os.environ.get("TFDS_DATA_DIR") or Path.home() / "tensorflow_datasets"
+    return Path(data_dir or default).expanduser()
+
+
+def is_prepared(name: str, data_dir: Path | None = None) -> bool:
+    """A cheap look at the folder, without importing anything: is some version of `name` there?"""
+    folder = tfds_dir(data_dir) / name.split(":")[0]
+    return any(any(folder.glob(f"{below}/dataset_info.json")) for below in ("*", "*/*"))
+
+
+def read_tfds(name: str, data_dir: Path | None, image_size: int | None, download: str, instead: str) -> RawData:
+    """Train and test of `name`; `download` says what is fetched, `instead` what to do without a network."""
+    with _quiet():
+        builder = _builder(name, tfds_dir(data_dir))
+        image_key, label_key = _keys(builder, name)
+        if not builder.is_prepared():
+            _prepare(builder, tfds_dir(data_dir), download, instead)
+        for split in ("train", "test"):
+            if split not in builder.info.splits:
+                known = ", ".join(builder.info.splits)
+                raise InputError(f"tfds:{name} has no {split} split (it has: {known}); choose one with train and test")
+        if None not in builder.info.features[image_key].shape:
+            image_size = None  # equal sizes: the catalog resizes after the splits are drawn
+        parts = [_read_split(builder, split, name, (image_key, label_key), image_size) for split in ("train", "test")]
+        return RawData(*parts, tuple(builder.info.features[label_key].names))
+
+
+def _builder(name: str, folder: Path) -> tfds.core.DatasetBuilder:
+    import tensorflow_datasets as tfds
+
+    if not _NAME.fullmatch(name):
+        raise InputError(f"'tfds:{name}' is not a name of tensorflow-datasets; write tfds:NAME or tfds:NAME/CONFIG")
+    try:
+        return tfds.builder(name, data_dir=str(folder))
+    except tfds.core.DatasetNotFoundError as error:
+        from difflib import get_close_matches
+
+        close = get_close_matches(name, tfds.list_builders(with_community_datasets=False), n=1)
+        hint = f"did you mean tfds:{close[0]}?" if close else "see https://www.tensorflow.org/datasets/catalog"
+        raise InputError(f"tensorflow-datasets has no data set {name!r}; {hint}") from error
+    # A bad version, a bad configuration, a missing package: each raises its own type.
+    except Exception as error:
+        raise InputError(f"tensorflow-datasets cannot open {name!r}: {_first_line(error)}; check the name") from error
+
+
+def _keys(builder: tfds.core.DatasetBuilder, name: str) -> tuple[str, str]:
+    import tensorflow_datasets as tfds
+
+    keys, features = builder.info.supervised_keys or ("image", "label"), builder.info.features
+    if len(keys) == 2 and all(isinstance(key, str) and key in features for key in keys):
+        image, label = (features[key] for key in keys)
+        if isinstance(image, tfds.features.Image) and isinstance(label, tfds.features.ClassLabel):
+            return keys
+    raise InputError(f"tfds:{name} is not an image classification set (one image, one class label); choose another")
+
+
+def _prepare(builder: tfds.core.DatasetBuilder, folder: Path, download: str, instead: str) -> None:
+    import tensorflow_datasets as tfds
+
+    url = next(iter(builder.url_infos), _FALLBACK_URL)
+    if not builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
+        require_reachable(url, download, instead)
+    print(f"Downloading {download} into {folder}", file=sys.stderr)
+    before = set(_folders(folder, builder.name))
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
+    # Servers, checksums, full disks, files to be fetched by hand: each raises its own type.
+    except Exception as error:
+        raise InputError(f"cannot prepare {download} from {url}: {_first_line(error)}; {instead}") from error
+    finally:
+        for left in _folders(folder, builder.name):
+            if left not in before:
+                with contextlib.suppress(OSError):
+                    left.rmdir()  # removes empty folders only
+
+
+def _folders(folder: Path, name: str) -> list[Path]:
+    """Folders that tensorflow-datasets makes before it has anything to put into them, innermost first."""
+    patterns = ("downloads/**/*.tmp.*", "downloads/*", "downloads", f"{name}/*", name)
+    found = [path for pattern in patterns for path in folder.glob(pattern) if path.is_dir()]
+    return [*found, folder] if folder.is_dir() else found
+
+
+def _read_split(
+    builder: tfds.core.DatasetBuilder, split: str, name: str, keys: tuple[str, str], image_size: int | None
+) -> Split:
+    import tensorflow_datasets as tfds
+
+    image_key, label_key = keys
+    images: list[np.ndarray] = []
+    labels: list[int] = []
+    read = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)
+    for example in tfds.as_numpy(builder.as_dataset(split=split, read_config=read, shuffle_files=False)):
+        image = example[image_key]
+        if image.dtype != np.uint8:
+            raise InputError(f"tfds:{name} has {image.dtype} images, expected uint8; choose another")
+        if image_size is not None:
+            image = resize_images(grey_to_rgb(image[None]), image_size)[0]
+        if images and image.shape != images[0].shape:
+            raise InputError(
+                f"tfds:{name} has images of different sizes; pass an image size, for example --image-size 96"
+            )
+        images.append(image)
+        labels.append(int(example[label_key]))
+    if not images:
+        raise InputError(f"tfds:{name}: its {split} split is empty; choose another data set")
+    return Split(np.stack(images), np.array(labels, dtype=np.int64))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[Any]:
+    """Only errors on the log; progress bars only where somebody watches."""
+    import tensorflow_datasets as tfds
+    from absl import logging
+
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    if not sys.stderr.isatty():
+        tfds.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).strip().splitlines()[0]

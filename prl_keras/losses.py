@@ -1,0 +1,252 @@
+"""The losses: pure functions, and thin `keras.losses.Loss` classes around them.
+
+Imports `prototypes`. Every function computes in float32, or in float64 where its input is float64.
+"""
+
+import math
+from typing import Literal, NamedTuple
+
+import keras
+from keras import KerasTensor, ops
+
+from prl_keras.errors import InputError
+from prl_keras.prototypes import (
+    Distance,
+    as_float,
+    check_distance,
+    class_prototypes,
+    l2_normalise,
+    one_hot_labels,
+    prototype_logits,
+    safe_sqrt,
+)
+
+Variant = Literal["standard", "query", "loo"]
+VARIANTS = ("standard", "query", "loo")
+
+_NEVER = -1e30  # a logit that gets no probability; finite, so that 0 * loss stays 0
+
+
+class Episode(NamedTuple):
+    """A batch seen as queries that are classified by the prototypes of its support.
+
+    logits: (batch, num_classes); is_query: (batch,) bool, the rows that should receive the loss;
+    answerable: (batch,) bool, the queries whose class has support; only these do receive it.
+    """
+
+    logits: KerasTensor
+    is_query: KerasTensor
+    answerable: KerasTensor
+
+
+def prototypical_episode(
+    labels: KerasTensor,
+    embeddings: KerasTensor,
+    num_classes: int,
+    variant: Variant = "query",
+    distance: Distance = "euclidean",
+    temperature: float = 1.0,
+    query_fraction: float = 0.25,
+) -> Episode:
+    """Classify the queries of a batch by their distance to the prototypes of its support.
+
+    standard: every sample is support and query. query: the last `query_fraction` of the rows are the
+    queries, the rest is the support. loo: every sample is a query and is left out of its own class's
+    prototype, (S_k - z_i) / (n_k - 1).
+
+    Args:
+        labels: (batch,) integers; a label outside 0..num_classes-1 is neither support nor answerable.
+        embeddings: (batch, dim), any float dtype.
+    """
+    labels = ops.cast(ops.reshape(labels, (-1,)), "int32")
+    embeddings = as_float(embeddings)
+    if distance == "cosine":
+        embeddings = l2_normalise(embeddings)
+    batch = ops.shape(embeddings)[0]
+    is_query = ops.ones_like(labels, dtype="bool")
+    support_labels = labels
+    if variant == "query":
+        # the small term keeps a fraction such as 0.29 of 100 rows from losing one row to rounding
+        queries = ops.cast(ops.floor(ops.cast(batch, "float32") * query_fraction + 1e-4), "int32")
+        is_query = ops.arange(batch, dtype="int32") >= batch - queries
+        support_labels = ops.where(is_query, -1, labels)
+
+    prototypes, counts = class_prototypes(support_labels, embeddings, num_classes)
+    logits = prototype_logits(embeddings, prototypes, distance, temperature)
+    own_class = one_hot_labels(labels, num_classes, embeddings.dtype)
+    own_count = ops.matmul(own_class, counts[:, None])[:, 0]
+    if variant == "loo":
+        own_count = own_count - 1.0
+        others_sum = ops.matmul(own_class, prototypes * counts[:, None]) - embeddings
+        left_out = others_sum / ops.maximum(own_count, 1.0)[:, None]
+        own_logit = _paired_logits(embeddings, left_out, distance, temperature)
+        logits = ops.where(own_class > 0, own_logit[:, None], logits)
+    logits = ops.where(counts > 0, logits, _NEVER)
+    return Episode(logits, is_query, ops.logical_and(is_query, own_count > 0))
+
+
+def prototypical_loss(
+    labels: KerasTensor,
+    embeddings: KerasTensor,
+    num_classes: int,
+    variant: Variant = "query",
+    distance: Distance = "euclidean",
+    temperature: float = 1.0,
+    query_fraction: float = 0.25,
+) -> KerasTensor:
+    """Mean cross-entropy of the answerable queries: Snell et al. 2017, eq. 2, as PRL's pre-training loss.
+
+    Scalar. With no answerable query the loss and its gradient are 0. Arguments: see `prototypical_episode`.
+    """
+    episode = prototypical_episode(labels, embeddings, num_classes, variant, distance, temperature, query_fraction)
+    own_class = one_hot_labels(labels, num_classes, episode.logits.dtype)
+    cross_entropy = -ops.sum(own_class * ops.log_softmax(episode.logits, axis=-1), axis=-1)
+    return _masked_mean(cross_entropy, episode.answerable)
+
+
+def nt_xent_loss(first_view: KerasTensor, second_view: KerasTensor, temperature: float = 0.1) -> KerasTensor:
+    """NT-Xent (Chen et al. 2020, eq. 1), mean over all 2n anchors.
+
+    Args:
+        first_view, second_view: (n, dim); row i of both shows the same image. Normalised here.
+        temperature: positive.
+
+    Returns:
+        Scalar; ln(2n - 1) when nothing is learned, 0 for n = 1.
+    """
+    labels = ops.arange(ops.shape(first_view)[0], dtype="int32")
+    views = ops.concatenate([first_view, second_view], axis=0)
+    return supervised_contrastive_loss(ops.concatenate([labels, labels]), views, temperature)
+
+
+def supervised_contrastive_loss(labels: KerasTensor, embeddings: KerasTensor, temperature: float = 0.1) -> KerasTensor:
+    """L_out of SupCon (Khosla et al. 2020, eq. 2), without their base temperature; mean over anchors.
+
+    Args:
+        labels: (n,) integers; rows with equal labels are positives of each other.
+        embeddings: (n, dim), all views stacked. Normalised here.
+        temperature: positive.
+
+    Returns:
+        Scalar. Anchors without a positive are left out; with none left, loss and gradient are 0.
+    """
+    labels = ops.cast(ops.reshape(labels, (-1,)), "int32")
+    embeddings = l2_normalise(as_float(embeddings))
+    similarities = ops.matmul(embeddings, ops.transpose(embeddings)) / temperature
+    count = ops.shape(labels)[0]
+    itself = ops.eye(count, dtype="bool")
+    log_probability = ops.log_softmax(ops.where(itself, _NEVER, similarities), axis=-1)
+    positive = ops.logical_and(labels[:, None] == labels[None, :], ops.logical_not(itself))
+    positives = ops.sum(ops.cast(positive, embeddings.dtype), axis=-1)
+    per_anchor = -ops.sum(ops.where(positive, log_probability, 0.0), axis=-1)
+    return _masked_mean(per_anchor / ops.maximum(positives, 1.0), positives > 0)
+
+
+@keras.saving.register_keras_serializable("prl_keras")
+class PrototypicalLoss(keras.losses.Loss):
+    """`loss(labels, embeddings)` -> scalar: PRL's loss. See `prototypical_episode` for the variants.
+
+    Args:
+        num_classes: number of classes of the data set; a batch need not contain all.
+        variant: "standard", "query" or "loo".
+        distance: "euclidean" (the paper), "squared" (Snell et al.) or "cosine".
+        temperature: positive; logits are divided by it.
+        query_fraction: share of the batch that is queried; used by variant "query" only.
+
+    Raises:
+        InputError: an argument out of its range.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        variant: Variant = "query",
+        distance: Distance = "euclidean",
+        temperature: float = 1.0,
+        query_fraction: float = 0.25,
+        name: str = "prototypical_loss",
+    ):
+        super().__init__(name=name, reduction=None)
+        if num_classes < 1:
+            raise InputError(f"num_classes is {num_classes}; expected at least 1")
+        if variant not in VARIANTS:
+            raise InputError(f"variant is {variant!r}; expected one of {', '.join(VARIANTS)}")
+        if not 0 < query_fraction < 1:
+            raise InputError(f"query_fraction is {query_fraction}; expected a number between 0 and 1")
+        check_distance(distance, temperature)
+        self.num_classes = num_classes
+        self.variant = variant
+        self.distance = distance
+        self.temperature = temperature
+        self.query_fraction = query_fraction
+
+    def call(self, y_true: KerasTensor, y_pred: KerasTensor) -> KerasTensor:
+        return prototypical_loss(y_true, y_pred, **self._options())
+
+    def episode(self, labels: KerasTensor, embeddings: KerasTensor) -> Episode:
+        """The classification behind the loss, for metrics."""
+        return prototypical_episode(labels, embeddings, **self._options())
+
+    def chance(self, batch_size: int) -> float:
+        """The loss of an embedding that tells nothing: ln(num_classes)."""
+        return math.log(self.num_classes)
+
+    def _options(self) -> dict:
+        return {
+            "num_classes": self.num_classes,
+            "variant": self.variant,
+            "distance": self.distance,
+            "temperature": self.temperature,
+            "query_fraction": self.query_fraction,
+        }
+
+    def get_config(self) -> dict:
+        return {"name": self.name, **self._options()}
+
+
+class _ContrastiveLoss(keras.losses.Loss):
+    """What NT-Xent and SupCon share: two stacked views, and a temperature."""
+
+    def __init__(self, temperature: float = 0.1, name: str | None = None):
+        super().__init__(name=name, reduction=None)
+        check_distance("cosine", temperature)
+        self.temperature = temperature
+
+    def chance(self, batch_size: int) -> float:
+        """The loss when all embeddings are equally similar: ln(2 * batch_size - 1)."""
+        return math.log(2 * batch_size - 1)
+
+    def get_config(self) -> dict:
+        return {"name": self.name, "temperature": self.temperature}
+
+
+@keras.saving.register_keras_serializable("prl_keras")
+class NTXentLoss(_ContrastiveLoss):
+    """`loss(labels, views)`: `nt_xent_loss` of the two halves of `views` (2n, dim); labels are ignored."""
+
+    def call(self, y_true: KerasTensor, y_pred: KerasTensor) -> KerasTensor:
+        first_view, second_view = ops.split(y_pred, 2, axis=0)
+        return nt_xent_loss(first_view, second_view, self.temperature)
+
+
+@keras.saving.register_keras_serializable("prl_keras")
+class SupervisedContrastiveLoss(_ContrastiveLoss):
+    """`loss(labels, views)`: `supervised_contrastive_loss` of `views` (2n, dim) with labels (2n,)."""
+
+    def call(self, y_true: KerasTensor, y_pred: KerasTensor) -> KerasTensor:
+        return supervised_contrastive_loss(y_true, y_pred, self.temperature)
+
+
+def _paired_logits(
+    features: KerasTensor, prototypes: KerasTensor, distance: Distance, temperature: float
+) -> KerasTensor:
+    """Logit of row i of `features` for row i of `prototypes`: (n, dim), (n, dim) -> (n,)."""
+    if distance == "cosine":
+        return ops.sum(l2_normalise(features) * l2_normalise(prototypes), axis=-1) / temperature
+    squares = ops.sum(ops.square(features - prototypes), axis=-1)
+    return -(squares if distance == "squared" else safe_sqrt(squares)) / temperature
+
+
+def _masked_mean(values: KerasTensor, mask: KerasTensor) -> KerasTensor:
+    count = ops.sum(ops.cast(mask, values.dtype))
+    return ops.sum(ops.where(mask, values, 0.0)) / ops.maximum(count, 1.0)

@@ -1,0 +1,88 @@
+"""Heads: what sits on an encoder's features during pre-training and after it. Imports `errors` only."""
+
+import keras
+from keras import layers
+
+from prl_keras.errors import InputError
+
+HEADS = ("linear", "mlp")
+
+
+def projection_head(
+    projection_dim: int = 128, hidden_dim: int = 512, input_dim: int = 512, name: str = "projection_head"
+) -> keras.Model:
+    """(batch, input_dim) -> embeddings (batch, projection_dim): Dense -> ReLU -> Dense, dropped afterwards.
+
+    `projection_dim=0` is the identity: the loss then acts on the features, as on the paper's poster.
+
+    Raises:
+        InputError: a negative size.
+    """
+    if projection_dim < 0 or hidden_dim < 1:
+        raise InputError(f"projection head of {hidden_dim} -> {projection_dim}; expected sizes above 0")
+    head = keras.Sequential([keras.Input((input_dim,), name="features")], name=name)
+    if projection_dim == 0:
+        head.add(layers.Identity(name="no_projection"))
+        return head
+    head.add(layers.Dense(hidden_dim, activation="relu", name="projection_hidden"))
+    head.add(layers.Dense(projection_dim, name="projection"))
+    return head
+
+
+def classification_head(
+    kind: str, num_classes: int, input_dim: int = 512, dropout: float = 0.0, name: str = "head"
+) -> keras.Model:
+    """(batch, input_dim) -> float32 logits (batch, num_classes).
+
+    Args:
+        kind: "linear" (one Dense) or "mlp" (256 -> 128 -> classes, ReLU).
+        dropout: rate before the last layer.
+
+    Raises:
+        InputError: unknown kind, fewer than two classes, or a rate outside 0..1.
+    """
+    if kind not in HEADS:
+        raise InputError(f"head is {kind!r}; expected one of {', '.join(HEADS)}")
+    if num_classes < 2:
+        raise InputError(f"num_classes is {num_classes}; expected at least 2")
+    if not 0 <= dropout < 1:
+        raise InputError(f"dropout is {dropout}; expected at least 0 and below 1")
+    head = keras.Sequential([keras.Input((input_dim,), name="features")], name=name)
+    if kind == "mlp":
+        head.add(layers.Dense(256, activation="relu", name="hidden1"))
+        head.add(layers.Dense(128, activation="relu", name="hidden2"))
+    if dropout:
+        head.add(layers.Dropout(dropout, name="dropout"))
+    head.add(layers.Dense(num_classes, dtype="float32", name="logits"))
+    return head
+
+
+def build_classifier(
+    encoder: keras.Model,
+    num_classes: int,
+    head: str | keras.Model = "linear",
+    freeze: bool = False,
+    dropout: float = 0.0,
+) -> keras.Model:
+    """Put a head on an encoder: raw images -> logits (batch, num_classes), a plain Functional model.
+
+    Args:
+        encoder: (batch, height, width, channels) -> (batch, features). Used as it is, not copied.
+        head: "linear", "mlp", or a model that takes the encoder's features.
+        freeze: sets `encoder.trainable`; frozen batch normalisation uses its moving statistics.
+
+    Raises:
+        InputError: the encoder's output is not (batch, features), or does not fit the head.
+    """
+    if len(encoder.output_shape) != 2:
+        raise InputError(f"encoder gives {encoder.output_shape}; expected (batch, features)")
+    features = encoder.output_shape[-1]
+    if isinstance(head, str):
+        head = classification_head(head, num_classes, features, dropout)
+    if head.input_shape[-1] != features:
+        raise InputError(f"encoder gives {features} features, but the head takes {head.input_shape[-1]}")
+    if head.output_shape[-1] != num_classes:
+        raise InputError(f"head gives {head.output_shape[-1]} classes; expected {num_classes}")
+    encoder.trainable = not freeze
+    images = keras.Input(encoder.input_shape[1:], name="images")
+    return keras.Model(images, head(encoder(images)), name="classifier")

@@ -1,0 +1,89 @@
+"""Save models atomically and plainly, load them safely, hash their weights. Imports `errors` and `runs`."""
+
+import hashlib
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from prl_keras.errors import InputError
+from prl_keras.runs import Run, atomic_path, find_run
+
+
+def save_model(model: keras.Model, file: Path) -> None:
+    """Write a `.keras` file; an interrupted write leaves the old file as it was."""
+    with atomic_path(file) as temporary:
+        model.save(temporary)
+
+
+def load_model(file: Path) -> keras.Model:
+    """Load a `.keras` file in Keras's safe mode (no code in the file is run).
+
+    Raises:
+        InputError: no such file, not a Keras model, or a model that needs unsafe loading.
+    """
+    if not Path(file).is_file():
+        raise InputError(f"there is no model file {file}")
+    try:
+        return keras.saving.load_model(file, compile=False, safe_mode=True)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(f"cannot load {file} as a Keras model: {reason}") from error
+
+
+def load_encoder(run: str | Path | Run, runs_dir: str | Path = "saved_models") -> keras.Model:
+    """The encoder of a run: raw images (batch, height, width, channels) -> features (batch, 512).
+
+    Args:
+        run: a run's name, its folder, "latest", or a `.keras` file.
+
+    Raises:
+        InputError: no such run, or it has no encoder.
+    """
+    if isinstance(run, str | Path) and str(run).endswith(".keras"):
+        return load_model(Path(run))
+    if not isinstance(run, Run):
+        run = find_run(
+            str(run),
+            Path(runs_dir),
+            lambda run: run.encoder_file.exists() or run.classifier_file.exists(),
+            "run with an encoder",
+        )
+    if run.encoder_file.exists():
+        return load_model(run.encoder_file)
+    return load_model(run.classifier_file).get_layer("encoder")
+
+
+def copy_as(
+    model: keras.Model,
+    precision: str,
+    batch_norm: type[keras.layers.BatchNormalization] = keras.layers.BatchNormalization,
+) -> keras.Model:
+    """The same Functional model under another dtype policy and batch-normalisation class; weights copied.
+
+    What a run folder keeps is `copy_as(model, "float32")`: stock layers, open to any Keras.
+    """
+
+    def convert(layer: keras.layers.Layer) -> keras.layers.Layer:
+        if isinstance(layer, keras.Model):
+            return copy_as(layer, precision, batch_norm)
+        config = layer.get_config()
+        if not isinstance(layer, keras.layers.InputLayer) and layer.name != "logits":
+            config["dtype"] = precision
+        is_batch_norm = isinstance(layer, keras.layers.BatchNormalization)
+        return (batch_norm if is_batch_norm else type(layer)).from_config(config)
+
+    copy = keras.models.clone_model(model, clone_function=convert)
+    copy.trainable = model.trainable
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+def weights_sha256(model: keras.Model) -> str:
+    """Hash of all weights, batch-normalisation statistics included, in the model's order."""
+    digest = hashlib.sha256()
+    for weight in model.weights:
+        values = np.ascontiguousarray(keras.ops.convert_to_numpy(weight))
+        digest.update(f"{values.shape}{values.dtype}".encode())
+        digest.update(values.tobytes())
+    return digest.hexdigest()

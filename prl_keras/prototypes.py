@@ -1,0 +1,126 @@
+"""Class prototypes and distances to them: pure ops shared by losses and evaluation.
+
+Everything is computed in float32, or in float64 where the input is float64.
+
+Imports Keras only. Source: Snell et al. 2017, eq. 1 and 2; the Euclidean distance is PRL's.
+"""
+
+import math
+from typing import Literal
+
+from keras import KerasTensor, ops
+
+from prl_keras.errors import InputError
+
+Distance = Literal["euclidean", "squared", "cosine"]
+DISTANCES = ("euclidean", "squared", "cosine")
+
+_TINY = 1e-12  # below float32 resolution of any real distance; keeps sqrt and division differentiable at 0
+
+
+def check_distance(distance: str, temperature: float) -> None:
+    """Raise InputError unless `distance` is known and `temperature` is a positive number."""
+    if distance not in DISTANCES:
+        raise InputError(f"distance is {distance!r}; expected one of {', '.join(DISTANCES)}")
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise InputError(f"temperature is {temperature!r}; expected a number above 0")
+
+
+def as_float(values: KerasTensor) -> KerasTensor:
+    """At least float32: bfloat16 distances would lose the digits that the loss needs."""
+    values = ops.convert_to_tensor(values)
+    return values if values.dtype == "float64" else ops.cast(values, "float32")
+
+
+def l2_normalise(vectors: KerasTensor) -> KerasTensor:
+    """Scale rows to length 1; an all-zero row stays zero and has a finite gradient.
+
+    (`ops.normalize` has a NaN gradient at a zero row under XLA.)
+    """
+    squares = ops.sum(vectors * vectors, axis=-1, keepdims=True)
+    return vectors * ops.rsqrt(ops.maximum(squares, _TINY))
+
+
+def safe_sqrt(squares: KerasTensor) -> KerasTensor:
+    """Square root with value 0 and gradient 0 (not infinity) at 0."""
+    positive = squares > _TINY
+    return ops.where(positive, ops.sqrt(ops.where(positive, squares, 1.0)), 0.0)
+
+
+def one_hot_labels(labels: KerasTensor, num_classes: int, dtype: str = "float32") -> KerasTensor:
+    """(batch,) integer labels -> (batch, num_classes). Labels outside the range give a zero row."""
+    return ops.one_hot(ops.cast(ops.reshape(labels, (-1,)), "int32"), num_classes, dtype=dtype)
+
+
+def pairwise_squared_distances(first: KerasTensor, second: KerasTensor) -> KerasTensor:
+    """(n, dim), (m, dim) -> (n, m) squared Euclidean distances, never negative.
+
+    Both sides are moved to the common mean first: ||a||^2 + ||b||^2 - 2ab cancels badly far from the origin.
+    """
+    first, second = as_float(first), as_float(second)
+    centre = ops.stop_gradient(ops.mean(first, axis=0, keepdims=True))
+    first, second = first - centre, second - centre
+    squares = (
+        ops.sum(first * first, axis=-1, keepdims=True)
+        + ops.sum(second * second, axis=-1)
+        - 2.0 * ops.matmul(first, ops.transpose(second))
+    )
+    return ops.maximum(squares, 0.0)
+
+
+def pairwise_distances(first: KerasTensor, second: KerasTensor, distance: Distance = "euclidean") -> KerasTensor:
+    """(n, dim), (m, dim) -> (n, m). "cosine" is 1 - cosine similarity."""
+    check_distance(distance, 1.0)
+    if distance == "cosine":
+        return 1.0 - _cosine_similarity(first, second)
+    squares = pairwise_squared_distances(first, second)
+    return squares if distance == "squared" else safe_sqrt(squares)
+
+
+def class_prototypes(labels: KerasTensor, features: KerasTensor, num_classes: int) -> tuple[KerasTensor, KerasTensor]:
+    """Mean feature vector of each class (Snell et al. 2017, eq. 1).
+
+    Args:
+        labels: (batch,) integers. Labels outside 0..num_classes-1 take no part.
+        features: (batch, dim), any float dtype.
+        num_classes: static number of classes.
+
+    Returns:
+        prototypes (num_classes, dim), zero for a class without samples, and counts (num_classes,), float.
+    """
+    features = as_float(features)
+    members = one_hot_labels(labels, num_classes, features.dtype)
+    counts = ops.sum(members, axis=0)
+    sums = ops.matmul(ops.transpose(members), features)
+    return sums / ops.maximum(counts, 1.0)[:, None], counts
+
+
+def prototype_logits(
+    features: KerasTensor,
+    prototypes: KerasTensor,
+    distance: Distance = "euclidean",
+    temperature: float = 1.0,
+) -> KerasTensor:
+    """Logit of each class: minus the distance to its prototype (Snell et al. 2017, eq. 2).
+
+    Args:
+        features: (batch, dim), any float dtype.
+        prototypes: (classes, dim), any float dtype.
+        distance: "euclidean" (PRL), "squared" (Snell et al.), or "cosine", where the logit is the
+            similarity and prototypes are normalised here.
+        temperature: positive; logits are divided by it.
+
+    Returns:
+        (batch, classes).
+
+    Raises:
+        InputError: unknown distance, or a temperature that is not a positive number.
+    """
+    check_distance(distance, temperature)
+    if distance == "cosine":
+        return _cosine_similarity(features, prototypes) / temperature
+    return -pairwise_distances(features, prototypes, distance) / temperature
+
+
+def _cosine_similarity(first: KerasTensor, second: KerasTensor) -> KerasTensor:
+    return ops.matmul(l2_normalise(as_float(first)), ops.transpose(l2_normalise(as_float(second))))

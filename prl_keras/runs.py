@@ -1,0 +1,196 @@
+"""The run folder: create, open, list, and write into it atomically. Imports `errors` only."""
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from prl_keras.errors import InputError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "keras-tuner", "tensorflow-datasets", "numpy")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A folder with config.json; finished when it has result.json."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return read_json(self.path / "config.json")
+
+    @property
+    def result(self) -> dict[str, Any] | None:
+        file = self.path / "result.json"
+        return read_json(file) if file.exists() else None
+
+    @property
+    def encoder_file(self) -> Path:
+        return self.path / "encoder.keras"
+
+    @property
+    def classifier_file(self) -> Path:
+        return self.path / "classifier.keras"
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """One dict an epoch."""
+        file = self.path / "metrics.jsonl"
+        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def check_new_name(runs_dir: Path, name: str) -> None:
+    """Raise InputError unless a run of this name can be created."""
+    if not _NAME.fullmatch(name) or name == "latest":
+        raise InputError(
+            f"run name {name!r} is not usable: up to 100 letters, digits, '.', '_' and '-', "
+            "starting with a letter or digit, and not 'latest'"
+        )
+    if (runs_dir / name).exists():
+        raise InputError(
+            f"a run named {name!r} already exists in {runs_dir}: choose another --name, "
+            "or continue it with --resume if it is unfinished"
+        )
+
+
+def free_name(runs_dir: Path, stem: str) -> str:
+    """`stem`-1, or the first number that is free."""
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:80]
+    number = 1
+    while (runs_dir / f"{stem}-{number}").exists():
+        number += 1
+    return f"{stem}-{number}"
+
+
+def create_run(runs_dir: Path, name: str, config: dict[str, Any]) -> Run:
+    """Make the folder with its config.json in one step: a run folder without one is never seen.
+
+    Raises:
+        InputError: the name is taken or not usable, or the folder cannot be written.
+    """
+    check_new_name(runs_dir, name)
+    config = {"created": datetime.now(UTC).isoformat(timespec="microseconds"), **config}
+    try:
+        runs_dir.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=".new-", dir=runs_dir))
+        draft.chmod(0o755)
+        write_json(draft / "config.json", config)
+        draft.rename(runs_dir / name)
+    except OSError as error:
+        raise InputError(f"cannot create run {name!r} in {runs_dir}: {error.strerror}") from error
+    return Run(runs_dir / name)
+
+
+@contextmanager
+def removed_if_useless(run: Run) -> Iterator[Run]:
+    """Remove a run that failed before it had anything to continue from."""
+    try:
+        yield run
+    except BaseException:
+        if run.result is None and not any((run.path / "checkpoint").glob("*.npz")):
+            shutil.rmtree(run.path, ignore_errors=True)
+        raise
+
+
+def list_runs(runs_dir: Path) -> list[Run]:
+    """All readable runs, oldest first."""
+    files = runs_dir.glob("*/config.json") if runs_dir.is_dir() else ()
+    runs = [Run(file.parent) for file in files if not file.parent.name.startswith(".")]
+    return sorted(runs, key=lambda run: (run.config["created"], run.name))
+
+
+def find_run(
+    reference: str, runs_dir: Path, accept: Callable[[Run], bool] = lambda run: True, wanted: str = "run"
+) -> Run:
+    """The run that a name, a folder or "latest" refers to.
+
+    Args:
+        accept: which runs will do; `wanted` names them in messages.
+
+    Raises:
+        InputError: no such run, or it will not do.
+    """
+    if reference == "latest":
+        accepted = [run for run in list_runs(runs_dir) if accept(run)]
+        if not accepted:
+            raise InputError(
+                f"there is no {wanted} in {runs_dir} yet: make one with `python main.py pretrain` "
+                "(see `python main.py runs`)"
+            )
+        return accepted[-1]
+    for path in (runs_dir / reference, Path(reference)):
+        if (path / "config.json").is_file():
+            run = Run(path.resolve() if path.name in ("", ".", "..") else path)
+            if not accept(run):
+                raise InputError(f"run {reference!r} is no {wanted} (see `python main.py runs`)")
+            return run
+    raise InputError(
+        f"no run {reference!r} in {runs_dir}: give a name from `python main.py runs`, a run's folder, or latest"
+    )
+
+
+def is_finished(run: Run) -> bool:
+    return run.result is not None
+
+
+def has_encoder(run: Run) -> bool:
+    return run.encoder_file.exists()
+
+
+def has_classifier(run: Run) -> bool:
+    return run.classifier_file.exists()
+
+
+@contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """Yield a temporary sibling (same suffix) to write to; it replaces `target` only if all went well."""
+    handle, name = tempfile.mkstemp(prefix=".tmp-", suffix=target.suffix, dir=target.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(target: Path, content: Any) -> None:
+    """Atomic; paths become strings."""
+    with atomic_path(target) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, default=str, allow_nan=False) + "\n")
+
+
+def read_json(file: Path) -> Any:
+    """Raises InputError with one line for a file that is missing or is not JSON."""
+    try:
+        return json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {file}: {error}") from error
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that decide a result."""
+    versions = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions

@@ -1,0 +1,65 @@
+"""Start TensorFlow quietly and without what the commands do not use. Imports nothing of this package.
+
+Called by a command before its first Keras import; changes the process, so libraries never call it.
+"""
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+
+_NOISE = (
+    b"oneDNN custom operations",
+    b"before absl::InitializeLog",
+    b"cpu_feature_guard",
+    b"To enable the following",
+)
+# Keras imports these eagerly when they are installed, for features that are not used here: 1-4 s.
+_NOT_FOR_KERAS = ("matplotlib", "pandas", "sklearn")
+
+
+def start_keras(seed: int | None = None, precision: str = "float32") -> None:
+    """Import Keras, silence TensorFlow's start-up lines, set the seed and the precision policy."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if "keras" not in sys.modules:
+        with _quiet_native_startup(), _hidden(_NOT_FOR_KERAS):
+            import keras
+
+            keras.ops.ones(1).numpy()
+    import keras
+
+    keras.mixed_precision.set_global_policy(precision)
+    if seed is not None:
+        keras.utils.set_random_seed(seed)
+
+
+@contextlib.contextmanager
+def _quiet_native_startup() -> Iterator[None]:
+    """Hold what native code writes to file descriptor 2, then replay all but the known noise."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(saved, 2)
+            os.close(saved)
+            held.seek(0)
+            for line in held:
+                if not any(noise in line for noise in _NOISE):
+                    os.write(2, line)
+
+
+@contextlib.contextmanager
+def _hidden(names: tuple[str, ...]) -> Iterator[None]:
+    """Make `import name` fail for a while, unless it is imported already."""
+    hidden = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]

@@ -1,0 +1,62 @@
+"""Supervised training of a classifier: on images, or of a head on features that were encoded once.
+
+Imports `data`, `models`, `runs` and `training.fit`.
+"""
+
+import keras
+
+from prl_keras.config import Baseline, Finetune
+from prl_keras.data import Dataset
+from prl_keras.data.augment import augmentation
+from prl_keras.data.batches import Batches
+from prl_keras.models import build_classifier, classification_head
+from prl_keras.models.encode import encode
+from prl_keras.runs import Run
+from prl_keras.training.fit import fit
+
+
+def finetune(encoder: keras.Model, dataset: Dataset, options: Finetune, run: Run) -> keras.Model:
+    """Train a head (and, unless frozen, the encoder) and return the classifier: raw images -> logits.
+
+    A frozen encoder without augmentation gives the same features every epoch, so each image is encoded
+    once and the head is trained on features.
+    """
+    features = encoder.output_shape[-1]
+    head = classification_head(options.head, dataset.num_classes, features, options.dropout)
+    classifier = build_classifier(encoder, dataset.num_classes, head, options.freeze)
+    if options.freeze and options.augment == "none":
+        train_head(encoder, head, dataset, options, run)
+    else:
+        train_classifier(classifier, dataset, options, run)
+    return classifier
+
+
+def train_head(
+    encoder: keras.Model, head: keras.Model, dataset: Dataset, options: Finetune | Baseline, run: Run
+) -> None:
+    """Encode train and validation once; train the head on the features."""
+    train, validation = dataset.train, dataset.validation
+    features, val_features = encode(encoder, train.images), encode(encoder, validation.images)
+    _compile(head, options.learning_rate)
+    batches = Batches(features, train.labels, options.batch_size, options.seed)
+    fit(head, batches, options.epochs, run, (val_features, validation.labels))
+
+
+def train_classifier(classifier: keras.Model, dataset: Dataset, options: Finetune | Baseline, run: Run) -> None:
+    """Train end to end on images, augmented if the options say so; whatever is frozen stays fixed."""
+    train, validation = dataset.train, dataset.validation
+    trained = classifier
+    if options.augment != "none":
+        layer = augmentation(options.augment, dataset.image_shape[:2], options.seed)
+        trained = keras.Sequential([keras.Input(dataset.image_shape), layer, classifier])
+    _compile(trained, options.learning_rate)
+    batches = Batches(train.images, train.labels, options.batch_size, options.seed)
+    fit(trained, batches, options.epochs, run, (validation.images, validation.labels))
+
+
+def _compile(model: keras.Model, learning_rate: float) -> None:
+    model.compile(
+        keras.optimizers.Adam(learning_rate),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
+    )

@@ -1,0 +1,173 @@
+"""The two pre-trainers: `keras.Model` subclasses whose `train_step` reads like the paper.
+
+Import `losses` and `prototypes`; the models and the loss come in as instances.
+"""
+
+import keras
+import tensorflow as tf
+from keras import KerasTensor, ops
+
+from prl_keras.losses import PrototypicalLoss
+from prl_keras.prototypes import as_float, l2_normalise
+
+
+class _Pretrainer(keras.Model):
+    """An encoder, a projection head, a loss and an augmentation; what both pre-trainers are made of."""
+
+    def __init__(
+        self,
+        encoder: keras.Model,
+        projection_head: keras.Model,
+        loss: keras.losses.Loss,
+        augmentation: keras.layers.Layer | None = None,
+        name: str | None = None,
+    ):
+        super().__init__(name=name)
+        self.encoder = encoder
+        self.projection_head = projection_head
+        self.embedding_loss = loss
+        self.augmentation = augmentation or keras.layers.Identity(name="augmentation")
+        self.loss_tracker = keras.metrics.Mean(name="loss")
+        self.accuracy = keras.metrics.Mean(name="accuracy")
+
+    def build(self, input_shape: tuple) -> None:
+        self.built = True  # encoder and head come in built
+
+    def call(self, images: KerasTensor, training: bool = False) -> KerasTensor:
+        """Raw images (batch, height, width, channels) -> embeddings (batch, projection_dim)."""
+        return self.projection_head(self.encoder(images, training=training), training=training)
+
+    def _descend(self, tape: tf.GradientTape, scaled_loss: KerasTensor) -> None:
+        gradients = tape.gradient(scaled_loss, self.trainable_variables)
+        self.optimizer.apply(gradients, self.trainable_variables)
+
+    def get_config(self) -> dict:
+        parts = {
+            "encoder": self.encoder,
+            "projection_head": self.projection_head,
+            "loss": self.embedding_loss,
+            "augmentation": self.augmentation,
+        }
+        serialised = {key: keras.saving.serialize_keras_object(part) for key, part in parts.items()}
+        return {"name": self.name, **serialised}
+
+    @classmethod
+    def from_config(cls, config: dict) -> "_Pretrainer":
+        name = config.pop("name", None)
+        parts = {key: keras.saving.deserialize_keras_object(part) for key, part in config.items()}
+        return cls(**parts, name=name)
+
+
+@keras.saving.register_keras_serializable("prl_keras")
+class PrototypicalPretrainer(_Pretrainer):
+    """Pre-train an encoder by classifying embeddings with the prototypes of their own batch.
+
+    The report's eq. 1 to 4; one forward pass serves support and query (the original made two, with
+    separate batch-normalisation statistics).
+
+        pretrainer = PrototypicalPretrainer(encoder, projection_head(), PrototypicalLoss(10, "query"))
+        pretrainer.compile("adam")
+        pretrainer.fit(images, labels, batch_size=256, epochs=25)
+
+    Args:
+        encoder: raw images -> features (batch, 512).
+        projection_head: features -> embeddings; dropped after pre-training.
+        loss: a `PrototypicalLoss`.
+        augmentation: layer on raw images, active in training only; None: none, as in the paper.
+
+    Metrics: loss; accuracy of the queries among the batch's prototypes; masked_queries, how many queries
+    of the epoch had no prototype of their class to learn from.
+    """
+
+    def __init__(
+        self,
+        encoder: keras.Model,
+        projection_head: keras.Model,
+        loss: PrototypicalLoss,
+        augmentation: keras.layers.Layer | None = None,
+        name: str | None = None,
+    ):
+        super().__init__(encoder, projection_head, loss, augmentation, name)
+        self.masked_queries = keras.metrics.Sum(name="masked_queries")
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        return [self.loss_tracker, self.accuracy, self.masked_queries]
+
+    def train_step(self, data: tuple) -> dict:
+        images, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
+        images = self.augmentation(images, training=True)
+        with tf.GradientTape() as tape:
+            embeddings = self(images, training=True)
+            loss = self.embedding_loss(labels, embeddings)
+            scaled_loss = self.optimizer.scale_loss(loss)
+        self._descend(tape, scaled_loss)
+        return self._update_metrics(labels, embeddings, loss)
+
+    def test_step(self, data: tuple) -> dict:
+        images, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
+        embeddings = self(images, training=False)
+        return self._update_metrics(labels, embeddings, self.embedding_loss(labels, embeddings))
+
+    def _update_metrics(self, labels: KerasTensor, embeddings: KerasTensor, loss: KerasTensor) -> dict:
+        episode = self.embedding_loss.episode(labels, embeddings)
+        answered = ops.cast(episode.answerable, "float32")
+        correct = ops.cast(ops.argmax(episode.logits, axis=-1) == ops.cast(labels, "int32"), "float32")
+        self.loss_tracker.update_state(loss, sample_weight=ops.sum(answered))
+        self.accuracy.update_state(correct, sample_weight=answered)
+        self.masked_queries.update_state(ops.cast(episode.is_query, "float32") - answered)
+        return self.get_metrics_result()
+
+
+@keras.saving.register_keras_serializable("prl_keras")
+class SimCLRPretrainer(_Pretrainer):
+    """Pre-train an encoder on two augmented views of each image: SimCLR or, with labels, SupCon.
+
+        pretrainer = SimCLRPretrainer(encoder, projection_head(), NTXentLoss(0.07), augmentation)
+
+    Args:
+        encoder: raw images -> features (batch, 512).
+        projection_head: features -> embeddings; dropped after pre-training.
+        loss: `NTXentLoss` or `SupervisedContrastiveLoss`, called with labels (2n,), embeddings (2n, dim).
+        augmentation: random layer on raw images; without one, both views are the image itself.
+
+    Metrics: loss; accuracy, how often the other view is the nearest embedding of the batch.
+    """
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        return [self.loss_tracker, self.accuracy]
+
+    def train_step(self, data: tuple) -> dict:
+        views, labels = self.two_views(data)
+        with tf.GradientTape() as tape:
+            embeddings = self(views, training=True)
+            loss = self.embedding_loss(labels, embeddings)
+            scaled_loss = self.optimizer.scale_loss(loss)
+        self._descend(tape, scaled_loss)
+        return self._update_metrics(embeddings, loss)
+
+    def test_step(self, data: tuple) -> dict:
+        views, labels = self.two_views(data)
+        embeddings = self(views, training=False)
+        return self._update_metrics(embeddings, self.embedding_loss(labels, embeddings))
+
+    def two_views(self, data: tuple) -> tuple[KerasTensor, KerasTensor]:
+        """n images -> 2n augmented views, each its own random draw, and the label of each view.
+
+        Without labels an image is its own class.
+        """
+        images, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
+        labels = ops.arange(ops.shape(images)[0]) if labels is None else labels
+        views = self.augmentation(ops.concatenate([images, images]), training=True)
+        return views, ops.concatenate([labels, labels])
+
+    def _update_metrics(self, embeddings: KerasTensor, loss: KerasTensor) -> dict:
+        embeddings = l2_normalise(as_float(embeddings))
+        count = ops.shape(embeddings)[0]
+        similarities = ops.matmul(embeddings, ops.transpose(embeddings)) - 4.0 * ops.eye(count)
+        other_view = ops.roll(ops.arange(count), count // 2)
+        nearest = ops.argmax(similarities, axis=-1)
+        self.loss_tracker.update_state(loss, sample_weight=count)
+        self.accuracy.update_state(ops.cast(nearest == ops.cast(other_view, nearest.dtype), "float32"))
+        return self.get_metrics_result()

@@ -1,0 +1,68 @@
+"""The pre-training variants as data: which loss, on how many views, with which augmentation.
+
+Imports `losses`, `data.augment`, `models` and `training.pretrain`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import keras
+
+from prl_keras.config import Pretrain
+from prl_keras.data.augment import augmentation
+from prl_keras.errors import InputError
+from prl_keras.losses import NTXentLoss, PrototypicalLoss, SupervisedContrastiveLoss
+from prl_keras.models import projection_head, resnet18
+from prl_keras.models.batch_norm import FusedBatchNormalization
+from prl_keras.training.pretrain import PrototypicalPretrainer, SimCLRPretrainer
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One row of the table below.
+
+    loss: (options, num_classes, temperature) -> loss.
+    """
+
+    pretrainer: type[keras.Model]
+    loss: Callable[[Pretrain, int, float], keras.losses.Loss]
+    temperature: float
+    augment: str
+    preprocessing: str  # the paper's SimCLR also centres the pixels
+
+
+def _prototypical(options: Pretrain, num_classes: int, temperature: float) -> keras.losses.Loss:
+    return PrototypicalLoss(num_classes, options.variant, options.distance, temperature)
+
+
+_PRL = Recipe(PrototypicalPretrainer, _prototypical, 1.0, "none", "unit")
+RECIPES = {
+    "standard": _PRL,
+    "query": _PRL,
+    "loo": _PRL,
+    "simclr": Recipe(SimCLRPretrainer, lambda _, __, t: NTXentLoss(t), 0.07, "simclr", "centred"),
+    "supcon": Recipe(SimCLRPretrainer, lambda _, __, t: SupervisedContrastiveLoss(t), 0.1, "simclr", "centred"),
+}
+
+
+def build_pretrainer(options: Pretrain, image_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
+    """The compiled pre-trainer that the options ask for.
+
+    Raises:
+        InputError: options that contradict each other.
+    """
+    recipe = RECIPES[options.variant]
+    augment = options.augment or recipe.augment
+    if recipe.pretrainer is SimCLRPretrainer and augment == "none":
+        raise InputError(f"--variant {options.variant} compares two augmented views: use --augment light or simclr")
+    temperature = options.temperature if options.temperature is not None else recipe.temperature
+    pretrainer = recipe.pretrainer(
+        resnet18(image_shape, options.stem, recipe.preprocessing, FusedBatchNormalization),
+        projection_head(options.projection_dim),
+        recipe.loss(options, num_classes, temperature),
+        augmentation(augment, image_shape[:2], options.seed),
+        name=f"{options.variant}_pretrainer",
+    )
+    pretrainer.build((None, *image_shape))
+    pretrainer.compile(keras.optimizers.Adam(options.learning_rate))
+    return pretrainer

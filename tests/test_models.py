@@ -1,0 +1,234 @@
+"""Encoders, heads and their storage."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from prl_keras.errors import InputError
+from prl_keras.models import (
+    build_classifier,
+    classification_head,
+    load_encoder,
+    mlp_encoder,
+    projection_head,
+    resnet18,
+)
+from prl_keras.models.batch_norm import FusedBatchNormalization
+from prl_keras.models.encode import encode
+from prl_keras.models.storage import copy_as, load_model, save_model, weights_sha256
+
+
+def trainable_count(model: keras.Model) -> int:
+    return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
+
+
+def random_images(count: int, size: int = 32, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def encoder() -> keras.Model:
+    keras.utils.set_random_seed(0)
+    return resnet18((32, 32, 3))
+
+
+def test_resnet18_has_the_known_number_of_weights() -> None:
+    # torchvision's resnet18: 11,689,512, of which 513,000 belong to its classifier
+    model = resnet18((96, 96, 3))
+    assert trainable_count(model) == 11_689_512 - 513_000
+    assert model.count_params() - trainable_count(model) == 2 * 4800  # statistics of 4,800 channels
+
+
+def test_resnet18_has_the_layers_of_he_et_al(encoder: keras.Model) -> None:
+    convolutions = [layer for layer in encoder.layers if isinstance(layer, keras.layers.Conv2D)]
+    assert len(convolutions) == 1 + 4 * 4 + 3  # stem, two per block, three projection shortcuts
+    assert not any(convolution.use_bias for convolution in convolutions)
+    assert sum(isinstance(layer, keras.layers.BatchNormalization) for layer in encoder.layers) == 20
+    assert sum(isinstance(layer, keras.layers.ReLU) for layer in encoder.layers) == 1 + 2 * 8
+    assert sum(isinstance(layer, keras.layers.Add) for layer in encoder.layers) == 8
+
+
+def test_the_imagenet_stem_shrinks_as_the_original_does() -> None:
+    model = resnet18((96, 96, 3))
+    sides = [model.get_layer(f"stage{stage}_block2_2_relu").output.shape[1] for stage in (1, 2, 3, 4)]
+    assert sides == [24, 12, 6, 3]
+    assert model.output_shape == (None, 512)
+
+
+def test_small_images_get_the_small_stem() -> None:
+    small, imagenet = resnet18((32, 32, 3)), resnet18((64, 64, 3))
+    assert small.get_layer("stem_conv").kernel_size == (3, 3)
+    assert imagenet.get_layer("stem_conv").kernel_size == (7, 7)
+
+
+def test_padding_is_symmetric_where_the_stride_is_two() -> None:
+    """Mirroring the image and all kernels must mirror nothing else: the features stay the same."""
+    model = resnet18((33, 33, 3), stem="imagenet")
+    images = random_images(2, 33)
+    expected = encode(model, images)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Conv2D):
+            layer.set_weights([layer.get_weights()[0][:, ::-1]])
+    np.testing.assert_allclose(encode(model, images[:, :, ::-1]), expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"input_shape": (32, 32)}, "height, width, channels"),
+        ({"input_shape": (32, 32, 3), "stem": "big"}, "imagenet, small"),
+        ({"input_shape": (32, 32, 3), "preprocessing": "mean"}, "unit, centred"),
+    ],
+)
+def test_resnet18_refuses_what_it_cannot_build(arguments: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        resnet18(**arguments)
+
+
+@pytest.mark.parametrize(("preprocessing", "low", "high"), [("unit", 0.0, 1.0), ("centred", -1.0, 1.0)])
+def test_preprocessing_is_inside_the_model(preprocessing: str, low: float, high: float) -> None:
+    model = resnet18((16, 16, 3), preprocessing=preprocessing)
+    scale = keras.Model(model.inputs, model.get_layer("preprocessing").output)
+    images = np.stack([np.full((16, 16, 3), value, np.uint8) for value in (0, 255)])
+    scaled = scale.predict_on_batch(images)
+    np.testing.assert_allclose(scaled[:, 0, 0, 0], [low, high], atol=1e-6)
+
+
+def test_uint8_and_float_images_give_the_same_features(encoder: keras.Model) -> None:
+    images = random_images(3)
+    np.testing.assert_array_equal(encode(encoder, images), encode(encoder, images.astype("float32")))
+
+
+def test_encoding_in_batches_equals_encoding_at_once(encoder: keras.Model) -> None:
+    images = random_images(7)
+    np.testing.assert_allclose(encode(encoder, images, 3), encode(encoder, images), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_fused_batch_normalisation_equals_the_stock_layer(dtype: str) -> None:
+    tolerance = 1e-5 if dtype == "float32" else 0.05
+    images = np.random.default_rng(0).normal(3.0, 2.0, (6, 5, 4, 7)).astype("float32")
+    stock = keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, dtype="float32")
+    fused = FusedBatchNormalization(momentum=0.9, epsilon=1e-5)
+    results = []
+    for layer, kind in ((stock, "float32"), (fused, dtype)):
+        inputs = tf.Variable(tf.cast(images, kind))
+        layer.build(images.shape)
+        layer.gamma.assign(np.linspace(0.5, 2, 7))
+        layer.beta.assign(np.linspace(-1, 1, 7))
+        with tf.GradientTape() as tape:
+            outputs = layer(inputs, training=True)
+            loss = tf.reduce_sum(tf.cast(outputs, "float32") ** 3)
+        gradients = tape.gradient(loss, [inputs, *layer.trainable_variables])
+        assert outputs.dtype == inputs.dtype
+        results.append([outputs, *gradients, *layer.non_trainable_variables])
+    for expected, got in zip(*results, strict=True):
+        expected, got = np.asarray(expected, "float32"), np.asarray(tf.cast(got, "float32"))
+        np.testing.assert_allclose(got, expected, rtol=tolerance, atol=tolerance * np.abs(expected).max())
+    inference = [np.asarray(layer(images, training=False)) for layer in (stock, fused)]
+    np.testing.assert_allclose(*inference, rtol=tolerance, atol=tolerance)
+
+
+def test_a_frozen_fused_layer_keeps_its_statistics() -> None:
+    layer = FusedBatchNormalization()
+    layer.build((None, 4, 4, 3))
+    layer.trainable = False
+    before = [np.array(weight) for weight in layer.weights]
+    layer(np.random.default_rng(0).normal(size=(2, 4, 4, 3)).astype("float32"), training=True)
+    for old, new in zip(before, layer.weights, strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+def test_projection_dim_0_is_the_identity() -> None:
+    features = np.random.default_rng(0).normal(size=(3, 512)).astype("float32")
+    np.testing.assert_array_equal(projection_head(0).predict_on_batch(features), features)
+    assert projection_head(0).count_params() == 0
+
+
+def test_heads_have_the_papers_sizes() -> None:
+    assert projection_head(128).count_params() == 512 * 512 + 512 + 512 * 128 + 128
+    assert classification_head("linear", 10).count_params() == 5130
+    assert classification_head("mlp", 10).count_params() == 512 * 256 + 256 + 256 * 128 + 128 + 1290
+    pixels = 96 * 96 * 3
+    expected = pixels * 1024 + 1024 + 1024 * 512 + 512 + 512 * 256 + 256
+    assert mlp_encoder((96, 96, 3)).count_params() == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("cubic", 10), "linear, mlp"),
+        (("linear", 1), "at least 2"),
+        (("linear", 10, 512, 1.0), "dropout is 1.0"),
+    ],
+)
+def test_a_bad_head_is_refused(arguments: tuple, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        classification_head(*arguments)
+
+
+def test_a_head_that_does_not_fit_is_refused_with_both_sizes(encoder: keras.Model) -> None:
+    with pytest.raises(InputError, match=r"512 features.*takes 256"):
+        build_classifier(encoder, 10, classification_head("linear", 10, 256))
+    with pytest.raises(InputError, match=r"gives 7 classes; expected 10"):
+        build_classifier(encoder, 10, classification_head("linear", 7))
+
+
+def test_freezing_leaves_only_the_head_trainable() -> None:
+    encoder = resnet18((16, 16, 3))
+    assert len(build_classifier(encoder, 10, freeze=True).trainable_weights) == 2
+    assert len(build_classifier(encoder, 10, freeze=False).trainable_weights) == 20 * 3 + 2
+
+
+def test_a_saved_encoder_opens_in_plain_keras_and_gives_the_same_features(tmp_path: Path) -> None:
+    keras.utils.set_random_seed(1)
+    trained = resnet18((16, 16, 3), batch_norm=FusedBatchNormalization)
+    images = random_images(4, 16)
+    trained(images, training=True)  # moves the statistics
+    save_model(copy_as(trained, "float32"), tmp_path / "encoder.keras")
+    code_free = keras.saving.load_model(tmp_path / "encoder.keras", custom_objects={}, safe_mode=True)
+    assert not any(isinstance(layer, FusedBatchNormalization) for layer in code_free.layers)
+    np.testing.assert_allclose(encode(code_free, images), encode(trained, images), rtol=1e-5, atol=1e-6)
+    assert weights_sha256(code_free) == weights_sha256(trained)
+    assert [path.name for path in tmp_path.iterdir()] == ["encoder.keras"]
+
+
+def test_copying_a_classifier_keeps_its_parts_and_its_function() -> None:
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    encoder = resnet18((16, 16, 3), batch_norm=FusedBatchNormalization)
+    classifier = build_classifier(encoder, 4, "mlp", dropout=0.5)
+    keras.mixed_precision.set_global_policy("float32")
+    copy = copy_as(classifier, "float32")
+    assert copy.get_layer("encoder").get_layer("stem_conv").compute_dtype == "float32"
+    assert weights_sha256(copy) == weights_sha256(classifier)
+    images = random_images(4, 16)
+    np.testing.assert_allclose(encode(copy, images), encode(classifier, images), atol=0.1)
+
+
+def test_load_encoder_finds_the_encoder_inside_a_classifier(tmp_path: Path) -> None:
+    from prl_keras.runs import create_run
+
+    encoder = resnet18((16, 16, 3))
+    run = create_run(tmp_path, "tuned", {})
+    save_model(build_classifier(encoder, 3), run.classifier_file)
+    assert weights_sha256(load_encoder("tuned", tmp_path)) == weights_sha256(encoder)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model", None])
+def test_a_file_that_is_no_model_is_named(tmp_path: Path, content: bytes | None) -> None:
+    file = tmp_path / "encoder.keras"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(InputError, match=r"encoder\.keras") as caught:
+        load_model(file)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_with_code_in_it_is_refused(tmp_path: Path) -> None:
+    inputs = keras.Input((2,))
+    keras.Model(inputs, keras.layers.Lambda(lambda x: x)(inputs)).save(tmp_path / "evil.keras")
+    with pytest.raises(InputError, match="cannot load"):
+        load_model(tmp_path / "evil.keras")

@@ -4,6 +4,7 @@ Imports `prototypes`. Every function computes in float32, or in float64 where it
 """
 
 import math
+import numbers
 from typing import Literal, NamedTuple
 
 import keras
@@ -58,6 +59,7 @@ def prototypical_episode(
         labels: (batch,) integers; a label outside 0..num_classes-1 is neither support nor answerable.
         embeddings: (batch, dim), any float dtype.
     """
+    _check_options(num_classes, variant, distance, temperature, query_fraction)
     labels = ops.cast(ops.reshape(labels, (-1,)), "int32")
     embeddings = as_float(embeddings)
     if distance == "cosine":
@@ -67,7 +69,7 @@ def prototypical_episode(
     support_labels = labels
     if variant == "query":
         # the small term keeps a fraction such as 0.29 of 100 rows from losing one row to rounding
-        queries = ops.cast(ops.floor(ops.cast(batch, "float32") * query_fraction + 1e-4), "int32")
+        queries = ops.cast(ops.floor(ops.cast(batch, "float64") * query_fraction + 1e-6), "int32")
         is_query = ops.arange(batch, dtype="int32") >= batch - queries
         support_labels = ops.where(is_query, -1, labels)
 
@@ -75,12 +77,14 @@ def prototypical_episode(
     logits = prototype_logits(embeddings, prototypes, distance, temperature)
     own_class = one_hot_labels(labels, num_classes, embeddings.dtype)
     own_count = ops.matmul(own_class, counts[:, None])[:, 0]
+    own_prototype = ops.matmul(own_class, prototypes)
     if variant == "loo":
+        others_sum = own_prototype * own_count[:, None] - embeddings
         own_count = own_count - 1.0
-        others_sum = ops.matmul(own_class, prototypes * counts[:, None]) - embeddings
-        left_out = others_sum / ops.maximum(own_count, 1.0)[:, None]
-        own_logit = _paired_logits(embeddings, left_out, distance, temperature)
-        logits = ops.where(own_class > 0, own_logit[:, None], logits)
+        own_prototype = others_sum / ops.maximum(own_count, 1.0)[:, None]
+    # the distance that matters most, from differences: it is small, where the matmul of all pairs cancels
+    own_logit = _paired_logits(embeddings, own_prototype, distance, temperature)
+    logits = ops.where(own_class > 0, own_logit[:, None], logits)
     logits = ops.where(counts > 0, logits, _NEVER)
     return Episode(logits, is_query, ops.logical_and(is_query, own_count > 0))
 
@@ -130,6 +134,7 @@ def supervised_contrastive_loss(labels: KerasTensor, embeddings: KerasTensor, te
     Returns:
         Scalar. Anchors without a positive are left out; with none left, loss and gradient are 0.
     """
+    check_distance("cosine", temperature)
     labels = ops.cast(ops.reshape(labels, (-1,)), "int32")
     embeddings = l2_normalise(as_float(embeddings))
     similarities = ops.matmul(embeddings, ops.transpose(embeddings)) / temperature
@@ -167,13 +172,7 @@ class PrototypicalLoss(keras.losses.Loss):
         name: str = "prototypical_loss",
     ):
         super().__init__(name=name, reduction=None)
-        if num_classes < 1:
-            raise InputError(f"num_classes is {num_classes}; expected at least 1")
-        if variant not in VARIANTS:
-            raise InputError(f"variant is {variant!r}; expected one of {', '.join(VARIANTS)}")
-        if not 0 < query_fraction < 1:
-            raise InputError(f"query_fraction is {query_fraction}; expected a number between 0 and 1")
-        check_distance(distance, temperature)
+        _check_options(num_classes, variant, distance, temperature, query_fraction)
         self.num_classes = num_classes
         self.variant = variant
         self.distance = distance
@@ -188,7 +187,7 @@ class PrototypicalLoss(keras.losses.Loss):
         return prototypical_episode(labels, embeddings, **self._options())
 
     def chance(self, batch_size: int) -> float:
-        """The loss of an embedding that tells nothing: ln(num_classes)."""
+        """The loss of an embedding that tells nothing: ln(num_classes), when every class has support."""
         return math.log(self.num_classes)
 
     def _options(self) -> dict:
@@ -235,6 +234,16 @@ class SupervisedContrastiveLoss(_ContrastiveLoss):
 
     def call(self, y_true: KerasTensor, y_pred: KerasTensor) -> KerasTensor:
         return supervised_contrastive_loss(y_true, y_pred, self.temperature)
+
+
+def _check_options(num_classes: int, variant: str, distance: str, temperature: float, query_fraction: float) -> None:
+    if not isinstance(num_classes, numbers.Integral) or num_classes < 1:
+        raise InputError(f"num_classes is {num_classes!r}; expected a whole number, at least 1")
+    if variant not in VARIANTS:
+        raise InputError(f"variant is {variant!r}; expected one of {', '.join(VARIANTS)}")
+    if not isinstance(query_fraction, numbers.Real) or not 0 < query_fraction < 1:
+        raise InputError(f"query_fraction is {query_fraction!r}; expected a number between 0 and 1")
+    check_distance(distance, temperature)
 
 
 def _paired_logits(

@@ -6,6 +6,7 @@ Imports Keras only. Source: Snell et al. 2017, eq. 1 and 2; the Euclidean distan
 """
 
 import math
+import numbers
 from typing import Literal
 
 from keras import KerasTensor, ops
@@ -22,7 +23,7 @@ def check_distance(distance: str, temperature: float) -> None:
     """Raise InputError unless `distance` is known and `temperature` is a positive number."""
     if distance not in DISTANCES:
         raise InputError(f"distance is {distance!r}; expected one of {', '.join(DISTANCES)}")
-    if not (math.isfinite(temperature) and temperature > 0):
+    if not isinstance(temperature, numbers.Real) or not (math.isfinite(temperature) and temperature > 0):
         raise InputError(f"temperature is {temperature!r}; expected a number above 0")
 
 
@@ -33,12 +34,10 @@ def as_float(values: KerasTensor) -> KerasTensor:
 
 
 def l2_normalise(vectors: KerasTensor) -> KerasTensor:
-    """Scale rows to length 1; an all-zero row stays zero and has a finite gradient.
-
-    (`ops.normalize` has a NaN gradient at a zero row under XLA.)
-    """
+    """Scale rows to length 1; a row of length 0 becomes zero with gradient 0 (not 1e6, as with a clamped length)."""
     squares = ops.sum(vectors * vectors, axis=-1, keepdims=True)
-    return vectors * ops.rsqrt(ops.maximum(squares, _TINY))
+    positive = squares > _TINY
+    return ops.where(positive, vectors * ops.rsqrt(ops.where(positive, squares, 1.0)), 0.0)
 
 
 def safe_sqrt(squares: KerasTensor) -> KerasTensor:

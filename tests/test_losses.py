@@ -53,13 +53,9 @@ def halves(labels: np.ndarray, views: tf.Tensor) -> tf.Tensor:
 
 
 LOSSES: dict[str, Loss] = {
-    **{
-        f"{variant}-{distance}": prototypical(variant, distance, 4)
-        for variant, distance in product(VARIANTS, DISTANCES)
-    },
-    "nt_xent": halves,
-    "supcon": supervised_contrastive_loss,
+    f"{variant}-{distance}": prototypical(variant, distance, 4) for variant, distance in product(VARIANTS, DISTANCES)
 }
+LOSSES |= {"nt_xent": halves, "supcon": supervised_contrastive_loss}
 every_loss = pytest.mark.parametrize("name", LOSSES)
 
 
@@ -176,7 +172,7 @@ def test_leave_one_out_recomputes_the_prototypes_without_the_sample() -> None:
     ],
 )
 def test_a_query_at_distance_one_and_three(distance: str, expected: float) -> None:
-    embeddings = np.array([[1.0], [3.0], [5.0], [7.0], [6.0], [1.0], [3.0], [3.0]])
+    embeddings = np.array([[1.0], [3.0], [5.0], [7.0], [6.0], [2.0], [3.0], [3.0]])
     labels = np.array([0, 0, 1, 1, 1, 0, 0, 0])  # prototypes at 2 and 6; both queries are at 3
     assert float(prototypical_loss(labels, embeddings, 2, "query", distance)) == pytest.approx(expected, abs=1e-12)
 
@@ -425,6 +421,15 @@ def test_a_sample_alone_in_its_class_has_no_infinite_slope_at_its_own_prototype(
     expected = reference.prototypical_loss(labels, tf.cast(embeddings, "float64"), 3, "standard", "euclidean")
     assert float(value) == pytest.approx(expected, abs=1e-5)
     assert 0 < np.abs(tf.cast(slope, "float32")).max() < 2
+
+
+@every_variant
+def test_the_distance_to_the_own_prototype_keeps_its_digits_when_classes_are_far_apart(variant: str) -> None:
+    labels = np.arange(40) % 4
+    embeddings = tf.constant(30 * normal(4, 64)[labels] + 0.05 * normal(40, 64, seed=1), "float32")
+    single = prototypical_episode(labels, embeddings, 4, variant).logits.numpy()
+    exact = prototypical_episode(labels, tf.cast(embeddings, "float64"), 4, variant).logits.numpy()
+    np.testing.assert_allclose(single[np.arange(40), labels], exact[np.arange(40), labels], rtol=1e-4)
 
 
 @every_loss

@@ -20,8 +20,9 @@ from prl_keras.runs import (
     is_finished,
     package_versions,
 )
+from prl_keras.startup import start_keras
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, markup=False, soft_wrap=True)
 
 
 def data_request(options: DataOptions, seed: int) -> dict[str, Any]:
@@ -62,6 +63,8 @@ def _absolute(path: Path | None) -> str | None:
 
 def open_data(request: dict[str, Any], run: Run | None = None) -> Dataset:
     """Load, say what it is, and make sure that the data of a run did not change since."""
+    if request["name"] == "stl10" or request["name"].startswith("tfds:"):
+        start_keras()  # tensorflow-datasets would import TensorFlow with all its noise
     dataset = load_dataset(**request)
     height, width, _ = dataset.image_shape
     console.print(
@@ -159,7 +162,7 @@ def percent(figure: dict[str, Any]) -> str:
 def accuracy_table(title: str, rows: dict[str, dict[str, Any]], extra: dict[str, str] | None = None) -> Table:
     """Rows of `statistics.accuracy` results: value, 95 % interval, n."""
     table = Table(title=title, title_justify="left")
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for column in ("accuracy", "95 % interval", "correct / n"):
         table.add_column(column, justify="right")
     if extra:

@@ -17,6 +17,7 @@ from prl_keras.config import Evaluate
 from prl_keras.data import Dataset
 from prl_keras.errors import InputError
 from prl_keras.runs import Run, find_run, has_classifier, has_encoder, write_json
+from prl_keras.startup import start_keras
 
 
 def run(options: Evaluate) -> None:
@@ -29,8 +30,6 @@ def run(options: Evaluate) -> None:
             f"run {run.name!r} classifies {len(classes)} classes, but {dataset.name} has {dataset.num_classes}: "
             f"evaluate its encoder's run, or fine-tune on {dataset.name}"
         )
-    from prl_keras.startup import start_keras
-
     start_keras()
     predictions, chosen = _predictions(run, dataset)
     _report(run, dataset, predictions, chosen, options)

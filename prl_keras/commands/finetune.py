@@ -18,6 +18,7 @@ from prl_keras.config import Baseline, Finetune
 from prl_keras.data import Dataset
 from prl_keras.errors import InputError
 from prl_keras.runs import Run, find_run, has_encoder, removed_if_useless, write_json
+from prl_keras.startup import start_keras
 
 
 def run(options: Finetune) -> None:
@@ -27,8 +28,6 @@ def run(options: Finetune) -> None:
     dataset = open_data(request, source)
     check_training(options, len(dataset.train), whole_batches=False)
     check_encoder(tuple(source.config["data"]["image_shape"]), dataset, source.name)
-
-    from prl_keras.startup import start_keras
 
     start_keras(options.seed, options.precision)
     from prl_keras.models.batch_norm import FusedBatchNormalization
@@ -56,8 +55,6 @@ def run_baseline(options: Baseline) -> None:
     request = data_request(options, options.seed)
     dataset = open_data(request)
     check_training(options, len(dataset.train), whole_batches=False)
-
-    from prl_keras.startup import start_keras
 
     start_keras(options.seed, options.precision)
     from prl_keras.models import build_classifier, mlp_encoder, resnet18

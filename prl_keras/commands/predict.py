@@ -8,6 +8,7 @@ from prl_keras.config import Predict
 from prl_keras.data import load_image
 from prl_keras.errors import InputError
 from prl_keras.runs import find_run, has_classifier
+from prl_keras.startup import start_keras
 
 
 def run(options: Predict) -> None:
@@ -22,8 +23,6 @@ def run(options: Predict) -> None:
     height, width, _ = run.config["data"]["image_shape"]
     class_names = run.config["data"]["class_names"]
     images = np.stack([load_image(path, (height, width)) for path in options.images])
-
-    from prl_keras.startup import start_keras
 
     start_keras()
     from scipy.special import softmax

@@ -16,6 +16,7 @@ from prl_keras.config import Pretrain
 from prl_keras.data import Dataset
 from prl_keras.errors import InputError
 from prl_keras.runs import Run, removed_if_useless, write_json
+from prl_keras.startup import start_keras
 
 
 def run(options: Pretrain) -> None:
@@ -24,8 +25,6 @@ def run(options: Pretrain) -> None:
     dataset = open_data(request)
     images, labels = _training_images(options, dataset, request)
     check_training(options, len(labels), whole_batches=True)
-
-    from prl_keras.startup import start_keras
 
     start_keras(options.seed, options.precision)
     from prl_keras.training.recipes import build_pretrainer

@@ -13,10 +13,10 @@ def run(options: Runs) -> None:
         console.print(f"No runs in {options.runs_dir} yet. Make one:\n  python main.py pretrain --variant query")
         return
     table = Table()
-    for column in ("run", "made", "command", "data"):
+    for column in ("run", "command", "data"):
         table.add_column(column, overflow="fold")
     for column in ("epochs", "validation", "test", "95 % interval"):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     for run in runs:
         table.add_row(*_row(run))
     console.print(table)
@@ -25,8 +25,7 @@ def run(options: Runs) -> None:
 
 def _row(run: Run) -> list[str]:
     config, result = run.config, run.result
-    made = config["created"][:16].replace("T", " ")
-    cells = [run.name, made, config["command"], config["data"]["request"]["name"]]
+    cells = [run.name, config["command"], config["data"]["request"]["name"]]
     total = config["options"]["epochs"]
     if result is None:
         done = run.metrics[-1]["epoch"] if run.metrics else 0

@@ -196,6 +196,7 @@ def test_a_saved_encoder_opens_in_plain_keras_and_gives_the_same_features(tmp_pa
     assert [path.name for path in tmp_path.iterdir()] == ["encoder.keras"]
 
 
+@pytest.mark.usefixtures("restored_dtype_policy")
 def test_copying_a_classifier_keeps_its_parts_and_its_function() -> None:
     keras.mixed_precision.set_global_policy("mixed_bfloat16")
     encoder = resnet18((16, 16, 3), batch_norm=FusedBatchNormalization)

@@ -89,6 +89,9 @@ class Pretrain(DataOptions, RunOptions):
     """Images a step; an incomplete last batch is left out (the paper: 256)."""
     learning_rate: float = 1e-3
     """Of Adam (the paper: 0.001)."""
+    average: bool = True
+    """Keep the moving average of the weights over about the last tenth of the steps instead of what the last
+    step leaves. --no-average: the last step, as in the paper."""
     augment: Annotated[Augmentation | None, arg(metavar="{none,light,simclr}")] = None
     """none (the paper), light (flip, gentle crop), simclr. None: simclr for simclr and supcon, else none."""
     distance: Literal["euclidean", "squared", "cosine"] = "euclidean"
@@ -113,6 +116,9 @@ class TrainingOptions:
     """Images a step (the paper: 128)."""
     learning_rate: float = 1e-3
     """Of Adam (the paper: 0.001)."""
+    average: bool = True
+    """Keep the moving average of the weights over about the last tenth of the steps instead of what the last
+    step leaves. --no-average: the last step, as in the paper."""
     augment: Augmentation = "none"
     """none (the paper), light (flip, gentle crop), simclr."""
     precision: Precision = "float32"

@@ -16,9 +16,11 @@ from prl_keras.data.batches import Batches
 from prl_keras.errors import InputError
 from prl_keras.losses import NTXentLoss, PrototypicalLoss, SupervisedContrastiveLoss, nt_xent_loss
 from prl_keras.models import build_classifier, classification_head, projection_head
+from prl_keras.models.batch_norm import FusedBatchNormalization
 from prl_keras.models.encode import encode
 from prl_keras.models.storage import copy_as, weights_sha256
 from prl_keras.runs import Run, create_run
+from prl_keras.training.average import adam, recalibrate_batch_norm
 from prl_keras.training.callbacks import RepresentationMonitor
 from prl_keras.training.checkpoint import restore_checkpoint, save_checkpoint
 from prl_keras.training.finetune import finetune, train_classifier, train_head
@@ -246,6 +248,56 @@ def test_a_finetuned_classifier_solves_an_easy_data_set(dataset: Dataset, run: R
     assert run.metrics[-1]["val_accuracy"] > 0.9
 
 
+# Averaging -----------------------------------------------------------------------------------------------
+
+
+class Weights(keras.callbacks.Callback):
+    """Note the trainable weights after every step."""
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        self.steps: list[list[np.ndarray]] = []
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        self.steps.append([np.array(weight) for weight in self.model.trainable_variables])
+
+
+@pytest.mark.parametrize("average", [True, False])
+def test_training_ends_with_the_moving_average_of_the_last_tenth_of_the_steps(run: Run, average: bool) -> None:
+    model, steps = prototypical(), Weights()
+    model.compile(adam(1e-2, steps=30, average=average))
+    fit(model, Batches(*pictures(96), 32, seed=1), 10, run, monitors=[steps])
+    expected = steps.steps[0]
+    for weights in steps.steps[1:]:
+        momentum = 1 - 1 / 3 if average else 0  # a window of 3 of the 30 steps
+        expected = [momentum * old + (1 - momentum) * new for old, new in zip(expected, weights, strict=True)]
+    assert len(steps.steps) == 30
+    for want, got in zip(expected, model.trainable_variables, strict=True):
+        np.testing.assert_allclose(want, got, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [layers.BatchNormalization, FusedBatchNormalization])
+def test_recalibrated_statistics_are_the_mean_over_the_batches(kind: type) -> None:
+    layer = kind(momentum=0.9)
+    encoder = keras.Sequential([keras.Input((8, 8, 3)), layers.Rescaling(1 / 255), layer])
+    images, labels = pictures(90)
+    recalibrate_batch_norm(encoder, Batches(images, labels, 30, seed=0), None)
+    batches = Batches(images, labels, 30, seed=0)
+    values = [batches[step][0] / 255.0 for step in range(3)]
+    np.testing.assert_allclose(layer.moving_mean, np.mean([v.mean(axis=(0, 1, 2)) for v in values], axis=0), rtol=1e-5)
+    np.testing.assert_allclose(
+        layer.moving_variance, np.mean([v.var(axis=(0, 1, 2)) for v in values], axis=0), rtol=1e-4
+    )
+    assert layer.momentum == 0.9
+
+
+def test_recalibration_leaves_a_frozen_encoder_alone() -> None:
+    encoder = small_encoder()
+    encoder.trainable = False
+    before = weights_sha256(encoder)
+    recalibrate_batch_norm(encoder, Batches(*pictures(40), 20, seed=0), None)
+    assert weights_sha256(encoder) == before
+
+
 # Resume --------------------------------------------------------------------------------------------------
 
 
@@ -267,7 +319,7 @@ class Interrupt(keras.callbacks.Callback):
 def fit_pretrainer(name: str, run: Run, interrupt_at: int | None) -> list[np.ndarray]:
     model = MAKERS[name]()
     model.build((None, 8, 8, 3))
-    model.compile(keras.optimizers.Adam(1e-3))
+    model.compile(adam(1e-3, steps=15, average=True))
     batches = Batches(*pictures(96), 32, seed=1, drop_remainder=True)
     fit(model, batches, 5, run, monitors=[] if interrupt_at is None else [Interrupt(interrupt_at)])
     return [np.array(variable) for variable in [*model.variables, *model.optimizer.variables]]
@@ -281,8 +333,9 @@ def test_a_resumed_pretraining_is_bit_identical(name: str, tmp_path: Path) -> No
     for interrupt_at in (2, 4):
         with pytest.raises(InterruptedError):
             fit_pretrainer(name, broken, interrupt_at)
-    for want, got in zip(expected, fit_pretrainer(name, broken, None), strict=True):
-        np.testing.assert_array_equal(want, got)
+    for _ in ("the rest", "no epoch left, as after a kill while saving"):
+        for want, got in zip(expected, fit_pretrainer(name, broken, None), strict=True):
+            np.testing.assert_array_equal(want, got)
     timing = ("seconds", "images_per_second")
     lines = [
         [{k: v for k, v in line.items() if k not in timing} for line in run.metrics] for run in (reference, broken)

@@ -32,8 +32,8 @@ def run(options: Pretrain) -> None:
     pretrainer = build_pretrainer(options, dataset.image_shape, dataset.num_classes)
     run = start_run("pretrain", options, f"{options.variant}-{dataset.name}", request, dataset)
     with removed_if_useless(run):
-        _train(pretrainer, images, labels, dataset, options, run)
-    _finish(pretrainer, run, options)
+        validation = _train(pretrainer, images, labels, dataset, options, run)
+    _finish(pretrainer, validation, run, options)
 
 
 def _training_images(options: Pretrain, dataset: Dataset, request: dict[str, Any]) -> tuple[Any, Any]:
@@ -51,8 +51,12 @@ def _training_images(options: Pretrain, dataset: Dataset, request: dict[str, Any
     return images, np.full(len(images), -1)
 
 
-def _train(pretrainer: Any, images: Any, labels: Any, dataset: Dataset, options: Pretrain, run: Run) -> None:
+def _train(
+    pretrainer: Any, images: Any, labels: Any, dataset: Dataset, options: Pretrain, run: Run
+) -> dict[str, float]:
+    """Train; return what the monitor says of the encoder that will be saved."""
     from prl_keras.data.batches import Batches
+    from prl_keras.training.average import adam, recalibrate_batch_norm
     from prl_keras.training.callbacks import RepresentationMonitor
     from prl_keras.training.fit import fit
 
@@ -72,10 +76,14 @@ def _train(pretrainer: Any, images: Any, labels: Any, dataset: Dataset, options:
         dataset.num_classes,
     )
     constants = {"chance_loss": round(chance, 6)}
+    pretrainer.compile(adam(options.learning_rate, len(batches) * options.epochs, options.average))
     fit(pretrainer, batches, options.epochs, run, val_batches, [monitor], constants)
+    if options.average:
+        recalibrate_batch_norm(pretrainer.encoder, batches, pretrainer.augmentation)
+    return {"val_prototype_accuracy": monitor.accuracy()}
 
 
-def _finish(pretrainer: Any, run: Run, options: Pretrain) -> None:
+def _finish(pretrainer: Any, validation: dict[str, float], run: Run, options: Pretrain) -> None:
     from prl_keras.models.storage import copy_as, save_model, weights_sha256
     from prl_keras.training.fit import forget_checkpoints
     from prl_keras.visualization.figures import plot_training
@@ -87,6 +95,7 @@ def _finish(pretrainer: Any, run: Run, options: Pretrain) -> None:
     result = {
         "epochs": last["epoch"],
         "last_epoch": last,
+        "saved_encoder": validation,
         "seconds": round(sum(line["seconds"] for line in run.metrics), 1),
         "encoder_sha256": weights_sha256(encoder),
     }
@@ -95,7 +104,7 @@ def _finish(pretrainer: Any, run: Run, options: Pretrain) -> None:
     console.print(
         f"\nFinished {run.name} in {result['seconds']:.0f} s of training: loss {last['loss']:.3f} "
         f"(chance {last['chance_loss']:.3f}), validation accuracy with the nearest prototype "
-        f"{100 * last['val_prototype_accuracy']:.1f} %"
+        f"{100 * validation['val_prototype_accuracy']:.1f} %"
     )
     reference = run_argument(run, options.runs_dir)
     print_end(

@@ -32,7 +32,7 @@ def _row(run: Run) -> list[str]:
         return [*cells, f"{done} of {total}", "unfinished", "", ""]
     figures = result.get("accuracy")
     if figures is None:
-        value = result["last_epoch"]["val_prototype_accuracy"]
+        value = result["saved_encoder"]["val_prototype_accuracy"]
         return [*cells, str(total), f"{100 * value:.1f} %", "", ""]
     test = figures["test"]
     interval = f"{100 * test['low']:.1f} - {100 * test['high']:.1f}"

@@ -12,6 +12,7 @@ from prl_keras.data.batches import Batches
 from prl_keras.models import build_classifier, classification_head
 from prl_keras.models.encode import encode
 from prl_keras.runs import Run
+from prl_keras.training.average import adam, recalibrate_batch_norm
 from prl_keras.training.fit import fit
 
 
@@ -37,26 +38,28 @@ def train_head(
     """Encode train and validation once; train the head on the features."""
     train, validation = dataset.train, dataset.validation
     features, val_features = encode(encoder, train.images), encode(encoder, validation.images)
-    _compile(head, options.learning_rate)
     batches = Batches(features, train.labels, options.batch_size, options.seed)
+    _compile(head, batches, options)
     fit(head, batches, options.epochs, run, (val_features, validation.labels))
 
 
 def train_classifier(classifier: keras.Model, dataset: Dataset, options: Finetune | Baseline, run: Run) -> None:
     """Train end to end on images, augmented if the options say so; whatever is frozen stays fixed."""
     train, validation = dataset.train, dataset.validation
-    trained = classifier
+    trained, layer = classifier, None
     if options.augment != "none":
         layer = augmentation(options.augment, dataset.image_shape[:2], options.seed)
         trained = keras.Sequential([keras.Input(dataset.image_shape), layer, classifier])
-    _compile(trained, options.learning_rate)
     batches = Batches(train.images, train.labels, options.batch_size, options.seed)
+    _compile(trained, batches, options)
     fit(trained, batches, options.epochs, run, (validation.images, validation.labels))
+    if options.average:
+        recalibrate_batch_norm(classifier.get_layer("encoder"), batches, layer)
 
 
-def _compile(model: keras.Model, learning_rate: float) -> None:
+def _compile(model: keras.Model, batches: Batches, options: Finetune | Baseline) -> None:
     model.compile(
-        keras.optimizers.Adam(learning_rate),
+        adam(options.learning_rate, len(batches) * options.epochs, options.average),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
     )

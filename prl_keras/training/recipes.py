@@ -46,7 +46,7 @@ RECIPES = {
 
 
 def build_pretrainer(options: Pretrain, image_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
-    """The compiled pre-trainer that the options ask for.
+    """The pre-trainer, built but not compiled, that the options ask for.
 
     Raises:
         InputError: options that contradict each other.
@@ -64,5 +64,4 @@ def build_pretrainer(options: Pretrain, image_shape: tuple[int, int, int], num_c
         name=f"{options.variant}_pretrainer",
     )
     pretrainer.build((None, *image_shape))
-    pretrainer.compile(keras.optimizers.Adam(options.learning_rate))
     return pretrainer

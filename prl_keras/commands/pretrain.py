@@ -53,8 +53,9 @@ def _training_images(options: Pretrain, dataset: Dataset, request: dict[str, Any
 
 def _train(pretrainer: Any, images: Any, labels: Any, dataset: Dataset, options: Pretrain, run: Run) -> None:
     from prl_keras.data.batches import Batches
-    from prl_keras.training.callbacks import RepresentationMonitor
     from prl_keras.training.fit import fit
+    from prl_keras.training.monitor import RepresentationMonitor
+    from prl_keras.training.tensorboard import log_views
 
     train, validation = dataset.train, dataset.validation
     batches = Batches(images, labels, options.batch_size, options.seed, drop_remainder=True)
@@ -66,11 +67,13 @@ def _train(pretrainer: Any, images: Any, labels: Any, dataset: Dataset, options:
         f"an encoder that tells nothing has loss {chance:.3f} and accuracy {1 / dataset.num_classes:.3f}"
     )
     monitor = RepresentationMonitor(
-        pretrainer.encoder,
+        pretrainer,
         (train.images, train.labels),
         (validation.images, validation.labels),
         dataset.num_classes,
     )
+    if getattr(pretrainer.augmentation, "recipe", "none") != "none":
+        log_views(run, pretrainer.augmentation, train.images[:12])
     constants = {"chance_loss": round(chance, 6)}
     fit(pretrainer, batches, options.epochs, run, val_batches, [monitor], constants)
 
@@ -101,6 +104,7 @@ def _finish(pretrainer: Any, run: Run, options: Pretrain) -> None:
     print_end(
         [run.encoder_file, figure, run.path / "metrics.jsonl"],
         [
+            f"python main.py visualize {reference} --before",
             f"python main.py evaluate {reference}",
             f"python main.py finetune --encoder {reference} --head linear --freeze",
         ],

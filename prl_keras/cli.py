@@ -18,6 +18,7 @@ COMMANDS = {
     "finetune": (config.Finetune, "finetune", "run"),
     "baseline": (config.Baseline, "finetune", "run_baseline"),
     "evaluate": (config.Evaluate, "evaluate", "run"),
+    "visualize": (config.Visualize, "visualize", "run"),
     "predict": (config.Predict, "predict", "run"),
     "runs": (config.Runs, "runs", "run"),
     "data": (config.Data, "data", "run"),

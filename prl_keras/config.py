@@ -172,6 +172,34 @@ class Evaluate(RunDataOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Visualize:
+    """Look at the representations of a run: TensorBoard's projector, and t-SNE pictures.
+
+    Encodes some images of each class, writes them into the run's logs/projector/, draws plots/tsne.png, and
+    prints the command that opens them.
+
+    Example: python main.py visualize latest --before
+    """
+
+    run: Positional[RunReference] = "latest"
+    """The run's name, its folder, or latest."""
+    split: Literal["train", "validation", "test", "all"] = "all"
+    """Which images; all: the three splits in one map, so that train and test can be compared."""
+    samples_per_class: Annotated[int, arg(metavar="N")] = 100
+    """At most this many images a class and split (the paper: 100)."""
+    before: bool = False
+    """Also the encoder as it was before the run's training: untrained, or the pre-trained one of a fine-tuned run."""
+    dataset: Text = None
+    """Another data set than the run's (see `pretrain --help`). None: the run's."""
+    data_dir: Folder = None
+    """Where that data set's files are. None: the run's."""
+    runs_dir: Annotated[Path, arg(metavar="PATH")] = Path("saved_models")
+    """Folder that holds the runs."""
+    seed: int = 0
+    """Seed of the choice of images and of t-SNE."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Predict:
     """Classify image files with a fine-tuned run.
 

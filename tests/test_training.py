@@ -21,7 +21,6 @@ from prl_keras.models.encode import encode
 from prl_keras.models.storage import copy_as, weights_sha256
 from prl_keras.runs import Run, create_run
 from prl_keras.training.average import adam, recalibrate_batch_norm
-from prl_keras.training.callbacks import RepresentationMonitor
 from prl_keras.training.checkpoint import restore_checkpoint, save_checkpoint
 from prl_keras.training.finetune import finetune, train_classifier, train_head
 from prl_keras.training.fit import fit
@@ -161,16 +160,6 @@ def test_masked_queries_are_counted_and_do_not_move_the_loss() -> None:
     kept = PrototypicalLoss(CLASSES, "query", query_fraction=1 / 7)(labels[rows], embeddings[:14])
     assert logs["masked_queries"] == 2
     assert logs["loss"] == pytest.approx(float(kept), rel=1e-5)
-
-
-def test_the_monitor_is_perfect_on_separable_features_and_uses_training_prototypes() -> None:
-    encoder = small_encoder()
-    train, validation = pictures(80), pictures(40, seed=1)
-    monitor = RepresentationMonitor(encoder, train, validation, CLASSES)
-    features, val_features = encode(encoder, train[0]), encode(encoder, validation[0])
-    means = np.stack([features[train[1] == k].mean(axis=0) for k in range(CLASSES)])
-    nearest = ((val_features[:, None] - means) ** 2).sum(axis=-1).argmin(axis=1)
-    assert monitor.accuracy() == pytest.approx(np.mean(nearest == validation[1]))
 
 
 def test_batches_hold_every_image_once_in_an_order_of_seed_and_epoch() -> None:

@@ -69,6 +69,7 @@ def _report(
     options: Evaluate,
 ) -> None:
     from prl_keras.evaluation.statistics import accuracy, confusion_matrix
+    from prl_keras.training.tensorboard import log_image
     from prl_keras.visualization.figures import plot_confusion
 
     labels = dataset.test.labels
@@ -82,6 +83,7 @@ def _report(
         f"{run.name}: {method}, test {100 * figures[method]['value']:.1f} %",
         run.path / "plots" / f"confusion{stem}.png",
     )
+    log_image(run, f"confusion{stem}", picture)
     file = run.path / f"evaluation{stem}.json"
     content: dict[str, Any] = {
         "dataset": dataset.name,

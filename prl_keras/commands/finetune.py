@@ -86,6 +86,7 @@ def _finish(classifier: Any, dataset: Dataset, run: Run, options: Finetune | Bas
     from prl_keras.models.encode import encode
     from prl_keras.models.storage import copy_as, save_model
     from prl_keras.training.fit import forget_checkpoints
+    from prl_keras.training.tensorboard import log_hparams
     from prl_keras.visualization.figures import plot_training
 
     classifier = copy_as(classifier, "float32")
@@ -102,6 +103,7 @@ def _finish(classifier: Any, dataset: Dataset, run: Run, options: Finetune | Bas
         **facts,
     }
     figure = plot_training(run)
+    log_hparams(run, run.config["options"], figures["validation"]["value"])
     write_json(run.path / "result.json", result)
     forget_checkpoints(run)
     console.print()
@@ -109,5 +111,6 @@ def _finish(classifier: Any, dataset: Dataset, run: Run, options: Finetune | Bas
     reference = run_argument(run, options.runs_dir)
     print_end(
         [run.classifier_file, run.path / "result.json", figure],
-        [f"python main.py evaluate {reference}", f"python main.py predict {reference} IMAGE..."],
+        [f"python main.py {command} {reference}" for command in ("visualize", "evaluate")]
+        + [f"python main.py predict {reference} IMAGE..."],
     )

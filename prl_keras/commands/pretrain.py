@@ -57,8 +57,10 @@ def _train(
     """Train; return what the monitor says of the encoder that will be saved."""
     from prl_keras.data.batches import Batches
     from prl_keras.training.average import adam, recalibrate_batch_norm
-    from prl_keras.training.callbacks import RepresentationMonitor
+    from prl_keras.training.callbacks import finite
     from prl_keras.training.fit import fit
+    from prl_keras.training.monitor import RepresentationMonitor
+    from prl_keras.training.tensorboard import log_views
 
     train, validation = dataset.train, dataset.validation
     batches = Batches(images, labels, options.batch_size, options.seed, drop_remainder=True)
@@ -70,17 +72,19 @@ def _train(
         f"an encoder that tells nothing has loss {chance:.3f} and accuracy {1 / dataset.num_classes:.3f}"
     )
     monitor = RepresentationMonitor(
-        pretrainer.encoder,
+        pretrainer,
         (train.images, train.labels),
         (validation.images, validation.labels),
         dataset.num_classes,
     )
+    if getattr(pretrainer.augmentation, "recipe", "none") != "none":
+        log_views(run, pretrainer.augmentation, train.images[:12])
     constants = {"chance_loss": round(chance, 6)}
     pretrainer.compile(adam(options.learning_rate, len(batches) * options.epochs, options.average))
     fit(pretrainer, batches, options.epochs, run, val_batches, [monitor], constants)
     if options.average:
         recalibrate_batch_norm(pretrainer.encoder, batches, pretrainer.augmentation)
-    return {"val_prototype_accuracy": monitor.accuracy()}
+    return {key: finite(value) for key, value in monitor.figures().items()}
 
 
 def _finish(pretrainer: Any, validation: dict[str, float], run: Run, options: Pretrain) -> None:
@@ -110,6 +114,7 @@ def _finish(pretrainer: Any, validation: dict[str, float], run: Run, options: Pr
     print_end(
         [run.encoder_file, figure, run.path / "metrics.jsonl"],
         [
+            f"python main.py visualize {reference} --before",
             f"python main.py evaluate {reference}",
             f"python main.py finetune --encoder {reference} --head linear --freeze",
         ],

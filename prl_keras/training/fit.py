@@ -14,6 +14,7 @@ from prl_keras.data.batches import Batches
 from prl_keras.runs import Run
 from prl_keras.training.callbacks import Checkpoint, EpochOrder, MetricsLog
 from prl_keras.training.checkpoint import restore_checkpoint
+from prl_keras.training.tensorboard import TensorBoardLog, log_config
 
 
 def fit(
@@ -35,7 +36,10 @@ def fit(
     first_epoch = restore_checkpoint(model, run)
     if first_epoch:
         print(f"Continuing {run.name} after epoch {first_epoch} of {epochs}.")
+    else:
+        log_config(run)
     images = len(batches) * batches.batch_size if batches.drop_remainder else len(batches.labels)
+    metrics = MetricsLog(run, images, constants or {}, first_epoch)
     model.fit(
         batches,
         validation_data=validation,
@@ -46,7 +50,8 @@ def fit(
         callbacks=[
             EpochOrder(batches),
             *monitors,
-            MetricsLog(run, images, constants or {}, first_epoch),
+            metrics,
+            TensorBoardLog(run, metrics),
             Checkpoint(run),
         ],
     )

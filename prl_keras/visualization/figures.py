@@ -1,5 +1,6 @@
-"""PNG figures of a run: learning curves and confusion matrix. Imports `runs`; Matplotlib inside."""
+"""PNG figures of a run: learning curves, confusion matrix, maps. Imports `runs`; Matplotlib inside."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,13 @@ def _save(figure: Any, file: Path) -> Path:
     return file
 
 
-def _new_figure(width: float, height: float, columns: int = 1) -> tuple[Any, Any]:
+def _new_figure(width: float, height: float, columns: int = 1, rows: int = 1) -> tuple[Any, Any]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure((width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.subplots(1, columns)
+    return figure, figure.subplots(rows, columns)
 
 
 def plot_training(run: Run) -> Path:
@@ -69,3 +70,60 @@ def plot_confusion(matrix: np.ndarray, class_names: tuple[str, ...], title: str,
     axes.set(xlabel="predicted", ylabel="true", title=title)
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
     return _save(figure, file)
+
+
+@dataclass(frozen=True, eq=False)
+class MapPanel:
+    """One panel: positions (n, 2), labels (n,), prototypes' positions (classes, 2), figures below the title."""
+
+    title: str
+    positions: np.ndarray
+    labels: np.ndarray
+    prototypes: np.ndarray
+    quality: dict[str, float | None]
+
+
+def class_colours(num_classes: int) -> np.ndarray:
+    """(classes, 3) uint8. Up to ten classes look as in TensorBoard's projector; more than 20 are hard to tell apart."""
+    from matplotlib import colormaps
+
+    if num_classes <= 10:  # the projector walks through the same ten colours in steps of three
+        colours = colormaps["tab10"](np.arange(num_classes) * 3 % 10)
+    elif num_classes <= 20:
+        colours = colormaps["tab20"](np.arange(num_classes))
+    else:
+        colours = colormaps["hsv"](np.arange(num_classes) / num_classes)
+    return np.rint(255 * colours[:, :3]).astype(np.uint8)
+
+
+def plot_maps(rows: list[list[MapPanel]], class_names: tuple[str, ...], title: str, file: Path) -> Path:
+    """Maps side by side (a row: one encoder, one map); square, all axes of a row alike, one legend."""
+    colours = class_colours(len(class_names)) / 255
+    figure, grid = _new_figure(4.6 * len(rows[0]) + 1.8, 4.9 * len(rows) + 0.4, len(rows[0]), len(rows))
+    for axes_row, panels in zip(np.reshape(grid, (len(rows), -1)), rows, strict=True):
+        limit = 1.05 * max(float(np.abs(panel.positions).max(initial=1e-3)) for panel in panels)
+        for axes, panel in zip(axes_row, panels, strict=True):
+            axes.scatter(*panel.positions.T, s=7, c=colours[panel.labels], linewidths=0)
+            axes.scatter(*panel.prototypes.T, s=150, c=colours, marker="*", edgecolors="black", linewidths=0.8)
+            axes.set(xlim=(-limit, limit), ylim=(-limit, limit), xticks=[], yticks=[], aspect="equal")
+            axes.set_title(f"{panel.title}\n{_quality_text(panel.quality)}", fontsize=9)
+    figure.suptitle(title, fontsize=11)
+    if len(class_names) <= 20:
+        from matplotlib.lines import Line2D
+
+        style = {"linestyle": "", "marker": "o", "markersize": 5}
+        handles = [Line2D([], [], color=c, label=n, **style) for c, n in zip(colours, class_names, strict=True)]
+        handles.append(
+            Line2D([], [], linestyle="", marker="*", color="white", markeredgecolor="black", label="prototype")
+        )
+        figure.legend(handles=handles, loc="outside right center", fontsize=9, frameon=False)
+    return _save(figure, file)
+
+
+def _quality_text(quality: dict[str, float | None]) -> str:
+    formats = {
+        "silhouette": ("silhouette {:.2f}", 1),
+        "knn_accuracy": ("10-NN accuracy {:.1f} %", 100),
+        "trustworthiness": ("trustworthiness {:.3f}", 1),
+    }
+    return ", ".join(formats[k][0].format(v * formats[k][1]) for k, v in quality.items() if v is not None)

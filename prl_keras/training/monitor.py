@@ -1,0 +1,97 @@
+"""Does pre-training work? Figures of the representations on validation images, every epoch.
+
+Imports `prototypes`, `models.encode`.
+"""
+
+import keras
+import numpy as np
+
+from prl_keras.models.encode import encode
+from prl_keras.prototypes import class_prototypes, prototype_logits
+
+KNN_K = 10
+
+
+class RepresentationMonitor(keras.callbacks.Callback):
+    """Add figures of the features to the epoch's logs.
+
+    val_prototype_accuracy and val_knn_accuracy: validation features classified by the prototypes of, and by a
+    vote of the 10 most similar (cosine) of, some training features. val_class_spread: `class_spread` of the
+    validation features. val_effective_rank: `effective_rank` of the validation embeddings; near 1, they collapsed.
+
+    Args:
+        pretrainer: has `encoder` and `projection_head`.
+        train, validation: (images, labels) of the splits.
+        num_classes: of the data set.
+        support_per_class: prototypes and neighbours come from this many training images; enough for a stable
+            mean at a small part of an epoch's cost.
+    """
+
+    def __init__(
+        self,
+        pretrainer: keras.Model,
+        train: tuple[np.ndarray, np.ndarray],
+        validation: tuple[np.ndarray, np.ndarray],
+        num_classes: int,
+        support_per_class: int = 50,
+    ):
+        super().__init__()
+        self.encoder, self.projection_head = pretrainer.encoder, pretrainer.projection_head
+        self.num_classes = num_classes
+        rows = [np.flatnonzero(train[1] == k)[:support_per_class] for k in range(num_classes)]
+        rows = np.sort(np.concatenate(rows))
+        self.support = train[0][rows], train[1][rows]
+        self.validation = validation
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        logs.update(self.figures())
+
+    def figures(self) -> dict[str, float]:
+        support, support_labels = encode(self.encoder, self.support[0]), self.support[1]
+        features, labels = encode(self.encoder, self.validation[0]), self.validation[1]
+        prototypes, _ = class_prototypes(support_labels, support, self.num_classes)
+        by_prototype = np.argmax(prototype_logits(features, prototypes), axis=-1)
+        by_neighbours = knn_vote(features, support, support_labels, self.num_classes)
+        return {
+            "val_prototype_accuracy": float(np.mean(by_prototype == labels)),
+            "val_knn_accuracy": float(np.mean(by_neighbours == labels)),
+            "val_class_spread": class_spread(features, labels),
+            "val_effective_rank": effective_rank(encode(self.projection_head, features)),
+        }
+
+
+def knn_vote(features: np.ndarray, support: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """(n, dim) features, (m, dim) support with labels (m,) -> labels (n,): vote of the 10 most similar by cosine."""
+    unit, unit_support = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in (features, support))
+    k = min(KNN_K, len(support))
+    nearest = np.argpartition(-(unit @ unit_support.T), k - 1, axis=1)[:, :k]
+    votes = (labels[nearest][:, :, None] == np.arange(num_classes)).sum(axis=1)
+    return votes.argmax(axis=1)
+
+
+def class_spread(features: np.ndarray, labels: np.ndarray) -> float:
+    """Within-class divided by between-class variance of (n, dim) features: 0 when classes are points.
+
+    Infinite (NaN if all features are equal) when all class means are equal.
+    """
+    mean = features.mean(axis=0)
+    within = between = 0.0
+    for k in np.unique(labels):
+        members = features[labels == k].astype("float64")
+        within += np.square(members - members.mean(axis=0)).sum()
+        between += len(members) * np.square(members.mean(axis=0) - mean).sum()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(np.float64(within) / np.float64(between))
+
+
+def effective_rank(embeddings: np.ndarray) -> float:
+    """Exponential of the entropy of the singular values of (n, dim) embeddings (Roy & Vetterli 2007): 1..min(n, dim).
+
+    Not centred, as in RankMe (Garrido et al. 2023): embeddings that are all alike have rank 1. All zero: 0.
+    """
+    values = np.linalg.svd(np.asarray(embeddings, "float64"), compute_uv=False)
+    if not values.sum() > 0:
+        return 0.0
+    shares = values / values.sum()
+    shares = shares[shares > 0]
+    return float(np.exp(-np.sum(shares * np.log(shares))))

@@ -1,0 +1,132 @@
+"""One embedding as files for TensorBoard's projector: vectors, metadata, thumbnails, a ready-made view.
+
+Imports `runs`; Pillow inside. Formats: TensorBoard 2.21's projector plugin. The folder appears in one step,
+because a broken one hides the projector's tab for every run.
+"""
+
+import json
+import math
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+_MAX_SPRITE_SIDE = 8192  # pixels; the browser refuses larger textures
+_MAX_THUMBNAIL = 48  # pixels
+_BORDER, _MARKED_BORDER = 1 / 12, 1 / 4  # of a thumbnail, in its class's colour
+_SIDES = ("XLeft", "XRight", "YUp", "YDown")  # of the projector's custom view; a bookmark must have them
+
+
+def write_projector(
+    folder: Path,
+    vectors: np.ndarray,
+    metadata: dict[str, Sequence],
+    images: np.ndarray,
+    colours: np.ndarray,
+    marked: np.ndarray,
+) -> Path:
+    """Write, or write anew, one embedding that TensorBoard's projector can open.
+
+    Args:
+        folder: for this embedding alone; its name is what the projector's menu shows.
+        vectors: (n, dim) float, dim > 1.
+        metadata: at least two columns of n values; the column "class" colours the view.
+        images: (n, height, width, 3) uint8, the thumbnails.
+        colours: (n, 3) uint8, the frame of each thumbnail.
+        marked: (n,) bool, who gets a thick frame.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
+    try:
+        tensor_file = _write_vectors(draft, np.asarray(vectors, "<f4"))
+        _write_metadata(draft / "metadata.tsv", metadata)
+        side = _write_sprite(draft / "sprite.png", images, colours, marked)
+        (draft / "bookmarks.json").write_text(json.dumps([_bookmark(vectors.shape)]))
+        _write_event(draft, len(vectors))
+        config = (
+            f'embeddings {{\n  tensor_name: "features"\n  tensor_path: "{tensor_file}"\n'
+            f"  tensor_shape: {vectors.shape[0]}\n  tensor_shape: {vectors.shape[1]}\n"
+            '  metadata_path: "metadata.tsv"\n  bookmarks_path: "bookmarks.json"\n'
+            f'  sprite {{ image_path: "sprite.png" single_image_dim: {side} single_image_dim: {side} }}\n}}\n'
+        )
+        (draft / "projector_config.pbtxt").write_text(config)
+        draft.chmod(0o755)
+        shutil.rmtree(folder, ignore_errors=True)
+        draft.rename(folder)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return folder
+
+
+def _write_vectors(folder: Path, vectors: np.ndarray) -> str:
+    """Binary, unless TensorBoard would take the bytes for text (all features 0, for example)."""
+    content = vectors.tobytes()
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        (folder / "tensors.bytes").write_bytes(content)
+        return "tensors.bytes"
+    np.savetxt(folder / "tensors.tsv", vectors, delimiter="\t", fmt="%.9g")
+    return "tensors.tsv"
+
+
+def _write_metadata(file: Path, columns: dict[str, Sequence]) -> None:
+    rows = [columns.keys(), *zip(*columns.values(), strict=True)]
+    lines = ["\t".join(" ".join(str(value).split()) for value in row) for row in rows]
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _write_sprite(file: Path, images: np.ndarray, colours: np.ndarray, marked: np.ndarray) -> int:
+    """A square sheet of framed thumbnails, row by row; returns their side in pixels."""
+    from PIL import Image, ImageOps
+
+    columns = math.ceil(math.sqrt(len(images)))
+    side = max(1, min(_MAX_THUMBNAIL, _MAX_SPRITE_SIDE // columns))
+    sheet = Image.new("RGB", (columns * side, columns * side), "white")
+    for i, (image, colour, mark) in enumerate(zip(images, colours, marked, strict=True)):
+        border = round((_MARKED_BORDER if mark else _BORDER) * side)
+        inner = Image.fromarray(image).resize((max(1, side - 2 * border),) * 2, Image.Resampling.BILINEAR)
+        tile = ImageOps.expand(inner, border, fill=tuple(int(c) for c in colour))
+        sheet.paste(tile, (i % columns * side, i // columns * side))
+    sheet.save(file)
+    return side
+
+
+def _write_event(folder: Path, points: int) -> None:
+    """TensorBoard lists a folder only if it holds an event file."""
+    import tensorflow as tf
+
+    with tf.summary.create_file_writer(str(folder)).as_default():
+        tf.summary.scalar("projector/points", points, step=0)
+
+
+def _bookmark(shape: tuple[int, int]) -> dict:
+    """A state of the projector's page: points coloured and labelled by class, its t-SNE running.
+
+    Finished positions cannot be handed over: TensorBoard 2.21 starts its own t-SNE when such a bookmark is chosen.
+    """
+    custom = {f"custom{side}{part}": value for side in _SIDES for part, value in (("Text", ""), ("Regex", False))}
+    return {
+        **custom,
+        "label": "t-SNE, coloured by class",
+        "isSelected": False,
+        "projections": [],
+        "dataSetDimensions": list(shape),
+        "selectedProjection": "tsne",
+        "selectedPoints": [],
+        "selectedColorOptionName": "class",
+        "forceCategoricalColoring": True,
+        "selectedLabelOption": "class",
+        "customSelectedSearchByMetadataOption": "class",
+        "tSNEIteration": 0,
+        "tSNEPerplexity": 30,
+        "tSNELearningRate": 1,  # the slider's position: 10 to this power
+        "tSNEis3d": False,
+        "umapIs3d": True,
+        "umapNeighbors": 15,
+        "umapMinDist": 0.1,
+        "pcaComponentDimensions": [0, 1, 2],
+        "cameraDef": {"orthographic": True, "position": [0, 0, 10], "target": [0, 0, 0], "zoom": 1},
+    }

@@ -1,0 +1,75 @@
+"""Figures of the representations: against definitions written out, and at their ends."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prl_keras.training.monitor import class_spread, effective_rank, knn_vote
+
+
+def test_effective_rank_counts_equal_directions() -> None:
+    assert effective_rank(np.eye(7)[[0, 1, 2, 3]] * 5) == pytest.approx(4)
+
+
+def test_effective_rank_of_equal_embeddings_is_one_and_of_nothing_zero() -> None:
+    assert effective_rank(np.full((20, 8), 3.0)) == pytest.approx(1)
+    assert effective_rank(np.zeros((20, 8))) == 0
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(1e-3, 1e3))
+def test_effective_rank_lies_between_one_and_the_rank_and_ignores_scale(seed: int, scale: float) -> None:
+    rng = np.random.default_rng(seed)
+    embeddings = rng.normal(size=(30, 3)) @ rng.normal(size=(3, 10))  # rank 3
+    assert 1 <= effective_rank(embeddings) <= 3 + 1e-6
+    assert effective_rank(scale * embeddings) == pytest.approx(effective_rank(embeddings))
+
+
+def test_class_spread_is_within_over_between_variance() -> None:
+    features, labels = np.array([[0.0], [2.0], [10.0], [12.0]]), np.array([0, 0, 1, 1])
+    # within: 4 x 1; between: 4 x 25
+    assert class_spread(features, labels) == pytest.approx(4 / 100)
+
+
+def test_class_spread_is_zero_for_points_and_infinite_for_equal_means() -> None:
+    labels = np.array([0, 0, 1, 1])
+    assert class_spread(np.array([[1.0], [1.0], [2.0], [2.0]]), labels) == 0
+    assert class_spread(np.array([[1.0], [3.0], [1.0], [3.0]]), labels) == np.inf
+
+
+def test_knn_votes_by_cosine_and_not_by_distance() -> None:
+    support = np.array([[1.0, 0.0]] * 10 + [[0.0, 1.0]] * 10)
+    labels = np.array([0] * 10 + [1] * 10)
+    assert knn_vote(np.array([[100.0, 40.0], [0.01, 0.02]]), support, labels, 2).tolist() == [0, 1]
+
+
+def test_knn_vote_equals_scikit_learn() -> None:
+    from sklearn.neighbors import KNeighborsClassifier
+
+    rng = np.random.default_rng(3)
+    support, labels = rng.normal(size=(200, 6)), rng.integers(0, 4, 200)
+    features = rng.normal(size=(100, 6))
+    expected = KNeighborsClassifier(10, metric="cosine").fit(support, labels).predict(features)
+    assert (knn_vote(features, support, labels, 4) == expected).all()
+
+
+def test_knn_vote_with_fewer_than_ten_neighbours_takes_all() -> None:
+    assert knn_vote(np.ones((1, 2)), np.eye(2)[[0, 1, 1]], np.array([0, 2, 2]), 3).tolist() == [2]
+
+
+def test_the_monitor_classifies_validation_by_prototypes_of_training_features() -> None:
+    from test_training import CLASSES, pictures, prototypical
+
+    from prl_keras.models.encode import encode
+    from prl_keras.training.monitor import RepresentationMonitor
+
+    pretrainer = prototypical()
+    train, validation = pictures(80), pictures(40, seed=1)
+    figures = RepresentationMonitor(pretrainer, train, validation, CLASSES).figures()
+    features, val_features = encode(pretrainer.encoder, train[0]), encode(pretrainer.encoder, validation[0])
+    means = np.stack([features[train[1] == k].mean(axis=0) for k in range(CLASSES)])
+    nearest = ((val_features[:, None] - means) ** 2).sum(axis=-1).argmin(axis=1)
+    assert figures["val_prototype_accuracy"] == pytest.approx(np.mean(nearest == validation[1]))
+    assert figures["val_class_spread"] == pytest.approx(class_spread(val_features, validation[1]))
+    embeddings = encode(pretrainer, validation[0])
+    assert figures["val_effective_rank"] == pytest.approx(effective_rank(embeddings), rel=1e-4)

@@ -119,6 +119,8 @@ class TrainingOptions:
     average: bool = True
     """Keep the moving average of the weights over about the last tenth of the steps instead of what the last
     step leaves. --no-average: the last step, as in the paper."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay of Adam (the paper: 0)."""
     augment: Augmentation = "none"
     """none (the paper), light (flip, gentle crop), simclr."""
     precision: Precision = "float32"
@@ -154,6 +156,32 @@ class Baseline(DataOptions, TrainingOptions, RunOptions):
     """mlp: pixels -> 1024 -> 512 -> 256 -> classes. resnet18: the same network as the encoder."""
     stem: Annotated[str | None, arg(metavar="{imagenet,small}")] = None
     """First layers of the ResNet. None: small for images under 64 px, else imagenet."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tune(RunDataOptions, RunOptions):
+    """Search for the best fine-tuning on validation with Keras Tuner; test the winner once.
+
+    Head, freezing, learning rate, weight decay, dropout, augmentation, and which of several encoders. The winner is
+    trained again on train + validation and kept as an ordinary run, <name>-best. How to use several processes:
+    docs/tuning.md.
+
+    Example: python main.py tune --encoder latest --max-trials 20
+    """
+
+    encoder: Annotated[tuple[RunReference, ...], arg(metavar="RUN...")] = ("latest",)
+    """Pre-training runs to choose from; more than one makes the encoder a hyperparameter."""
+    tuner: Literal["random", "bayesian", "hyperband", "grid"] = "bayesian"
+    """random and bayesian try the paper's four fixed configurations first. hyperband: many short trials, few long
+    ones. grid: head x freezing x three learning rates."""
+    max_trials: Count = None
+    """Trials of random and bayesian. None: 20."""
+    epochs: int = 25
+    """A trial trains at most this long."""
+    patience: int = 4
+    """A trial stops after this many epochs without a better validation accuracy."""
+    batch_size: int = 128
+    """Images a step (the paper: 128)."""
 
 
 @dataclass(frozen=True, kw_only=True)

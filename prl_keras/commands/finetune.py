@@ -29,6 +29,13 @@ def run(options: Finetune) -> None:
     check_training(options, len(dataset.train), whole_batches=False)
     check_encoder(tuple(source.config["data"]["image_shape"]), dataset, source.name)
 
+    train_and_save(options, source, request, dataset)
+
+
+def train_and_save(
+    options: Finetune, source: Run, request: dict[str, Any], dataset: Dataset, facts: dict[str, Any] | None = None
+) -> Run:
+    """Train a head on the encoder of `source`, test it once, and keep the run; `facts` go to result.json too."""
     start_keras(options.seed, options.precision)
     from prl_keras.models.batch_norm import FusedBatchNormalization
     from prl_keras.models.storage import copy_as, load_encoder, weights_sha256
@@ -47,7 +54,8 @@ def run(options: Finetune) -> None:
     if options.freeze and after != before:
         raise RuntimeError("a frozen encoder changed during fine-tuning; please report this")
     hashes = {"encoder_run": source.name, "encoder_sha256_before": before, "encoder_sha256_after": after}
-    _finish(classifier, dataset, run, options, hashes | {"encoder_frozen": options.freeze})
+    _finish(classifier, dataset, run, options, hashes | {"encoder_frozen": options.freeze} | (facts or {}))
+    return run
 
 
 def run_baseline(options: Baseline) -> None:
@@ -93,7 +101,9 @@ def _finish(classifier: Any, dataset: Dataset, run: Run, options: Finetune | Bas
     save_model(classifier, run.classifier_file)
     splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
     figures = {
-        name: accuracy(encode(classifier, split.images).argmax(axis=-1), split.labels) for name, split in splits.items()
+        name: accuracy(encode(classifier, split.images).argmax(axis=-1), split.labels)
+        for name, split in splits.items()
+        if len(split)
     }
     result = {
         "epochs": run.metrics[-1]["epoch"],
@@ -103,7 +113,8 @@ def _finish(classifier: Any, dataset: Dataset, run: Run, options: Finetune | Bas
         **facts,
     }
     figure = plot_training(run)
-    log_hparams(run, run.config["options"], figures["validation"]["value"])
+    if "validation" in figures:
+        log_hparams(run.path / "logs" / "run", run.name, run.config["options"], figures["validation"]["value"])
     write_json(run.path / "result.json", result)
     forget_checkpoints(run)
     console.print()

@@ -13,13 +13,16 @@ _AVERAGED_PART = 0.1  # of all steps, roughly: the length of the exponential win
 _MAX_BATCHES = 50  # enough for batch-normalisation statistics
 
 
-def adam(learning_rate: float, steps: int, average: bool) -> keras.optimizers.Adam:
+def adam(learning_rate: float, steps: int, average: bool, weight_decay: float = 0.0) -> keras.optimizers.Adam:
     """Adam that, if `average`, ends `fit` with the moving average of the weights over about the last tenth of `steps`.
 
-    The window follows the length of the training, so that short ones forget their first weights too.
+    The window follows the length of the training, so that short ones forget their first weights too. Weight decay is
+    decoupled (Loshchilov & Hutter 2019).
     """
     momentum = max(0.0, 1.0 - 1.0 / (_AVERAGED_PART * steps)) if average else 0.0
-    return keras.optimizers.Adam(learning_rate, use_ema=average, ema_momentum=momentum)
+    return keras.optimizers.Adam(
+        learning_rate, weight_decay=weight_decay or None, use_ema=average, ema_momentum=momentum
+    )
 
 
 def recalibrate_batch_norm(encoder: keras.Model, batches: Batches, augmentation: keras.layers.Layer | None) -> None:

@@ -37,10 +37,10 @@ def train_head(
 ) -> None:
     """Encode train and validation once; train the head on the features."""
     train, validation = dataset.train, dataset.validation
-    features, val_features = encode(encoder, train.images), encode(encoder, validation.images)
-    batches = Batches(features, train.labels, options.batch_size, options.seed)
+    batches = Batches(encode(encoder, train.images), train.labels, options.batch_size, options.seed)
     _compile(head, batches, options)
-    fit(head, batches, options.epochs, run, (val_features, validation.labels))
+    watched = (encode(encoder, validation.images), validation.labels) if len(validation) else None
+    fit(head, batches, options.epochs, run, watched)
 
 
 def train_classifier(classifier: keras.Model, dataset: Dataset, options: Finetune | Baseline, run: Run) -> None:
@@ -52,14 +52,15 @@ def train_classifier(classifier: keras.Model, dataset: Dataset, options: Finetun
         trained = keras.Sequential([keras.Input(dataset.image_shape), layer, classifier])
     batches = Batches(train.images, train.labels, options.batch_size, options.seed)
     _compile(trained, batches, options)
-    fit(trained, batches, options.epochs, run, (validation.images, validation.labels))
+    watched = (validation.images, validation.labels) if len(validation) else None
+    fit(trained, batches, options.epochs, run, watched)
     if options.average:
         recalibrate_batch_norm(classifier.get_layer("encoder"), batches, layer)
 
 
 def _compile(model: keras.Model, batches: Batches, options: Finetune | Baseline) -> None:
     model.compile(
-        adam(options.learning_rate, len(batches) * options.epochs, options.average),
+        adam(options.learning_rate, len(batches) * options.epochs, options.average, options.weight_decay),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
     )

@@ -9,14 +9,14 @@ import numpy as np
 from prl_keras.runs import Run, atomic_path
 
 
-def _save(figure: Any, file: Path) -> Path:
+def save_figure(figure: Any, file: Path) -> Path:
     file.parent.mkdir(exist_ok=True)
     with atomic_path(file) as temporary:
         figure.savefig(temporary, dpi=130, bbox_inches="tight")
     return file
 
 
-def _new_figure(width: float, height: float, columns: int = 1, rows: int = 1) -> tuple[Any, Any]:
+def new_figure(width: float, height: float, columns: int = 1, rows: int = 1) -> tuple[Any, Any]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -29,7 +29,7 @@ def plot_training(run: Run) -> Path:
     """Loss (with its chance level, if known) and accuracies over the epochs -> plots/training.png."""
     lines = run.metrics
     epochs = [line["epoch"] for line in lines]
-    figure, (left, right) = _new_figure(10, 3.8, columns=2)
+    figure, (left, right) = new_figure(10, 3.8, columns=2)
     names = {"loss": "train", "val_loss": "validation"}
     for key, label in names.items():
         if key in lines[0]:
@@ -51,13 +51,13 @@ def plot_training(run: Run) -> Path:
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.legend()
-    return _save(figure, run.path / "plots" / "training.png")
+    return save_figure(figure, run.path / "plots" / "training.png")
 
 
 def plot_confusion(matrix: np.ndarray, class_names: tuple[str, ...], title: str, file: Path) -> Path:
     """Row-normalised confusion matrix with counts."""
     size = max(5.0, 0.55 * len(class_names) + 1.5)
-    figure, axes = _new_figure(size + 1, size)
+    figure, axes = new_figure(size + 1, size)
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     if len(class_names) <= 30:
@@ -69,7 +69,7 @@ def plot_confusion(matrix: np.ndarray, class_names: tuple[str, ...], title: str,
                 axes.text(column, row, count, ha="center", va="center", color=colour, fontsize=8)
     axes.set(xlabel="predicted", ylabel="true", title=title)
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
-    return _save(figure, file)
+    return save_figure(figure, file)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +99,7 @@ def class_colours(num_classes: int) -> np.ndarray:
 def plot_maps(rows: list[list[MapPanel]], class_names: tuple[str, ...], title: str, file: Path) -> Path:
     """Maps side by side (a row: one encoder, one map); square, all axes of a row alike, one legend."""
     colours = class_colours(len(class_names)) / 255
-    figure, grid = _new_figure(4.6 * len(rows[0]) + 1.8, 4.9 * len(rows) + 0.4, len(rows[0]), len(rows))
+    figure, grid = new_figure(4.6 * len(rows[0]) + 1.8, 4.9 * len(rows) + 0.4, len(rows[0]), len(rows))
     for axes_row, panels in zip(np.reshape(grid, (len(rows), -1)), rows, strict=True):
         limit = 1.05 * max(float(np.abs(panel.positions).max(initial=1e-3)) for panel in panels)
         for axes, panel in zip(axes_row, panels, strict=True):
@@ -117,7 +117,7 @@ def plot_maps(rows: list[list[MapPanel]], class_names: tuple[str, ...], title: s
             Line2D([], [], linestyle="", marker="*", color="white", markeredgecolor="black", label="prototype")
         )
         figure.legend(handles=handles, loc="outside right center", fontsize=9, frameon=False)
-    return _save(figure, file)
+    return save_figure(figure, file)
 
 
 def _quality_text(quality: dict[str, float | None]) -> str:

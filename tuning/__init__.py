@@ -1,0 +1,1 @@
+"""Search over fine-tuning with Keras Tuner. Imports `prl_keras`, never the reverse."""

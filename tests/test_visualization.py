@@ -161,7 +161,7 @@ def test_visualize_writes_embeddings_pictures_and_the_command(
     assert main(command) == 0
     printed = capsys.readouterr().out
     logs = runs_dir / "p" / "logs"
-    assert f"tensorboard --logdir {logs} --host localhost" in printed
+    assert f"python -m tensorboard.main --logdir {logs} --host localhost" in printed
     assert sorted(path.name for path in (logs / "projector").iterdir()) == ["after-all", "before-all"]
     after, before = (
         np.fromfile(logs / "projector" / name / "tensors.bytes", "<f4") for name in ("after-all", "before-all")

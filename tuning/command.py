@@ -164,7 +164,7 @@ def _finish(
     reference = run_argument(winner, options.runs_dir)
     print_end(
         [file for file in [*written, run.path / "result.json"] if file],
-        [f"tensorboard --logdir {run.path / 'logs'} --host localhost", f"python main.py evaluate {reference}"],
+        [f"python -m tensorboard.main --logdir {run.path / 'logs'} --host localhost", f"python main.py evaluate {reference}"],
     )
 
 

@@ -154,7 +154,7 @@ def _write(run: Run, stages: list[Stage], dataset: Dataset, sample: Sample, opti
         rows.append(panels)
     title = f"{run.name} on {dataset.name}: t-SNE of the features, one map a row"
     written.append(plot_maps(rows, dataset.class_names, title, run.path / "plots" / f"tsne{suffix}.png"))
-    print_end(written, [f"tensorboard --logdir {shlex.quote(str(run.path / 'logs'))} --host localhost"])
+    print_end(written, [f"python -m tensorboard.main --logdir {shlex.quote(str(run.path / 'logs'))} --host localhost"])
     console.print(
         "then open http://localhost:6006/#projector and choose an embedding on the left; "
         'the bookmark at the lower right, "t-SNE, coloured by class", runs t-SNE'

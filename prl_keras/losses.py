@@ -117,7 +117,13 @@ def nt_xent_loss(first_view: KerasTensor, second_view: KerasTensor, temperature:
 
     Returns:
         Scalar; ln(2n - 1) when nothing is learned, 0 for n = 1.
+
+    Raises:
+        InputError: views of different shapes.
     """
+    shapes = [tuple(ops.convert_to_tensor(view).shape) for view in (first_view, second_view)]
+    if len(shapes[0]) != len(shapes[1]) or any(a != b for a, b in zip(*shapes, strict=True) if None not in (a, b)):
+        raise InputError(f"first_view is {shapes[0]}, second_view {shapes[1]}; expected the same images in both")
     labels = ops.arange(ops.shape(first_view)[0], dtype="int32")
     views = ops.concatenate([first_view, second_view], axis=0)
     return supervised_contrastive_loss(ops.concatenate([labels, labels]), views, temperature)

@@ -683,3 +683,8 @@ def test_a_bad_temperature_of_a_contrastive_loss_is_an_input_error(temperature: 
     fails(lambda: SupervisedContrastiveLoss(temperature), message)
     fails(lambda: nt_xent_loss(EIGHT, EIGHT, temperature), message)
     fails(lambda: supervised_contrastive_loss(np.zeros(8), EIGHT, temperature), message)
+
+
+def test_views_of_different_images_are_refused() -> None:
+    with pytest.raises(InputError, match="the same images"):
+        nt_xent_loss(np.ones((4, 3), "float32"), np.ones((5, 3), "float32"))

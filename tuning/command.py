@@ -17,6 +17,7 @@ from prl_keras.commands.common import (
     print_end,
     run_argument,
     start_run,
+    tensorboard_command,
 )
 from prl_keras.commands.finetune import check_encoder, train_and_save
 from prl_keras.config import Finetune, Tune
@@ -164,7 +165,7 @@ def _finish(
     reference = run_argument(winner, options.runs_dir)
     print_end(
         [file for file in [*written, run.path / "result.json"] if file],
-        [f"python -m tensorboard.main --logdir {run.path / 'logs'} --host localhost", f"python main.py evaluate {reference}"],
+        [tensorboard_command(run.path / "logs"), f"python main.py evaluate {reference}"],
     )
 
 

@@ -191,3 +191,8 @@ def run_argument(run: Run, runs_dir: Path) -> str:
     """How to name the run on the next command line."""
     suffix = "" if runs_dir == Path("saved_models") else f" --runs-dir {shlex.quote(str(runs_dir))}"
     return f"{run.name}{suffix}"
+
+
+def tensorboard_command(folder: Path) -> str:
+    """Shown to this machine only: TensorBoard has no password."""
+    return f"python -m tensorboard.main --logdir {shlex.quote(str(folder))} --host localhost"

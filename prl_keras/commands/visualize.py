@@ -1,13 +1,12 @@
 """`python main.py visualize`: a run's representations in TensorBoard's projector and as t-SNE pictures."""
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from prl_keras.commands.common import console, data_request_of_run, open_data, print_end
+from prl_keras.commands.common import console, data_request_of_run, open_data, print_end, tensorboard_command
 from prl_keras.commands.finetune import check_encoder
 from prl_keras.config import Baseline, Pretrain, RunDataOptions, Visualize
 from prl_keras.data import Dataset
@@ -154,7 +153,7 @@ def _write(run: Run, stages: list[Stage], dataset: Dataset, sample: Sample, opti
         rows.append(panels)
     title = f"{run.name} on {dataset.name}: t-SNE of the features, one map a row"
     written.append(plot_maps(rows, dataset.class_names, title, run.path / "plots" / f"tsne{suffix}.png"))
-    print_end(written, [f"python -m tensorboard.main --logdir {shlex.quote(str(run.path / 'logs'))} --host localhost"])
+    print_end(written, [tensorboard_command(run.path / "logs")])
     console.print(
         "then open http://localhost:6006/#projector and choose an embedding on the left; "
         'the bookmark at the lower right, "t-SNE, coloured by class", runs t-SNE'

@@ -1,5 +1,6 @@
 """`python main.py runs`: the runs with their figures."""
 
+from rich import box
 from rich.table import Table
 
 from prl_keras.commands.common import console, percent
@@ -12,10 +13,10 @@ def run(options: Runs) -> None:
     if not runs:
         console.print(f"No runs in {options.runs_dir} yet. Make one:\n  python main.py pretrain --variant query")
         return
-    table = Table()
-    for column in ("run", "command", "data"):
-        table.add_column(column, overflow="fold")
-    for column in ("epochs", "validation", "test", "95 % interval"):
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("run", no_wrap=True)  # to be copied
+    table.add_column("what")
+    for column in ("epochs", "validation", "test (95 % interval)"):
         table.add_column(column, justify="right", no_wrap=True)
     for run in runs:
         table.add_row(*_row(run))
@@ -25,23 +26,18 @@ def run(options: Runs) -> None:
 
 def _row(run: Run) -> list[str]:
     config, result = run.config, run.result
-    cells = [run.name, config["command"], config["data"]["request"]["name"]]
+    cells = [run.name, f"{config['command']} {config['data']['request']['name']}"]
     total = config["options"]["epochs"]
     if result is None:
         done = run.metrics[-1]["epoch"] if run.metrics else 0
-        return [*cells, f"{done} of {total}", "unfinished", "", ""]
+        return [*cells, f"{done} of {total}", "unfinished", ""]
     if config["command"] == "tune":
-        return [*cells, f"{result['trials']} trials", f"{100 * result['best']['val_accuracy']:.1f} %", "", ""]
+        return [*cells, f"{result['trials']} trials", f"{100 * result['best']['val_accuracy']:.1f} %", ""]
     figures = result.get("accuracy")
     if figures is None:
         value = result["saved_encoder"]["val_prototype_accuracy"]
-        return [*cells, str(total), f"{100 * value:.1f} %", "", ""]
+        return [*cells, str(total), f"{100 * value:.1f} %", ""]
     test = figures["test"]
-    interval = f"{100 * test['low']:.1f} - {100 * test['high']:.1f}"
-    return [
-        *cells,
-        str(total),
-        percent(figures["validation"]) if "validation" in figures else "",
-        percent(test),
-        interval,
-    ]
+    validation = percent(figures["validation"]) if "validation" in figures else ""  # the winner of a search has none
+    interval = f"{percent(test)} ({100 * test['low']:.1f} - {100 * test['high']:.1f})"
+    return [*cells, str(total), validation, interval]

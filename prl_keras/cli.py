@@ -12,15 +12,16 @@ from importlib import import_module
 from prl_keras import config
 from prl_keras.errors import InputError
 
-# name -> (options, module of prl_keras.commands, function)
+# name -> (options, module, function); the module is imported only when the command is called
 COMMANDS = {
-    "pretrain": (config.Pretrain, "pretrain", "run"),
-    "finetune": (config.Finetune, "finetune", "run"),
-    "baseline": (config.Baseline, "finetune", "run_baseline"),
-    "evaluate": (config.Evaluate, "evaluate", "run"),
-    "predict": (config.Predict, "predict", "run"),
-    "runs": (config.Runs, "runs", "run"),
-    "data": (config.Data, "data", "run"),
+    "pretrain": (config.Pretrain, "prl_keras.commands.pretrain", "run"),
+    "finetune": (config.Finetune, "prl_keras.commands.finetune", "run"),
+    "baseline": (config.Baseline, "prl_keras.commands.finetune", "run_baseline"),
+    "tune": (config.Tune, "tuning.command", "run"),
+    "evaluate": (config.Evaluate, "prl_keras.commands.evaluate", "run"),
+    "predict": (config.Predict, "prl_keras.commands.predict", "run"),
+    "runs": (config.Runs, "prl_keras.commands.runs", "run"),
+    "data": (config.Data, "prl_keras.commands.data", "run"),
 }
 
 _DESCRIPTION = """Prototypical representation learning in Keras 3.
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options is None:
             return 0
         _, module, function = next(row for row in COMMANDS.values() if row[0] is type(options))
-        getattr(import_module(f"prl_keras.commands.{module}"), function)(options)
+        getattr(import_module(module), function)(options)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -113,6 +113,8 @@ class TrainingOptions:
     """Images a step (the paper: 128)."""
     learning_rate: float = 1e-3
     """Of Adam (the paper: 0.001)."""
+    weight_decay: float = 0.0
+    """Of Adam, decoupled: each step also shrinks the weights by this times the learning rate (the paper: 0)."""
     augment: Augmentation = "none"
     """none (the paper), light (flip, gentle crop), simclr."""
     precision: Precision = "float32"
@@ -135,6 +137,37 @@ class Finetune(RunDataOptions, TrainingOptions, RunOptions):
     is then encoded once. --no-freeze trains everything."""
     dropout: float = 0.0
     """Dropout before the head's last layer."""
+    include_validation: bool = False
+    """Train on train and validation together: for a configuration whose every choice has been made, as the
+    winner of `tune`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tune(RunDataOptions, RunOptions):
+    """Search for the best fine-tuning: head, freezing, learning rate, weight decay, dropout, augmentation, encoder.
+
+    Trials are compared on validation; the winner is trained again on train + validation and tested once.
+
+    Example: python main.py tune --encoder latest --max-trials 20
+    """
+
+    encoder: Annotated[tuple[str, ...], arg(metavar="RUN...")] = ("latest",)
+    """Pre-training runs, each a name, a folder, or latest; several become part of the search."""
+    tuner: Literal["random", "bayesian", "hyperband", "grid"] = "random"
+    """random and bayesian begin with the paper's four configurations of each encoder; so does grid, at coarser
+    values; hyperband begins trials with few epochs and continues the best."""
+    max_trials: int = 20
+    """Try at most this many configurations."""
+    epochs: int = 25
+    """Passes over the training images a trial, at most (the paper: 25)."""
+    patience: int = 5
+    """Stop a trial whose validation accuracy has not improved for this many epochs."""
+    batch_size: int = 128
+    """Images a step (the paper: 128)."""
+    precision: Precision = "float32"
+    """Compute type of training; the saved model is always float32."""
+    worker_timeout: int = 600
+    """With several processes (docs/tuning.md): give up when nothing was heard for this many seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,4 +36,5 @@ def _row(run: Run) -> list[str]:
         return [*cells, str(total), f"{100 * value:.1f} %", "", ""]
     test = figures["test"]
     interval = f"{100 * test['low']:.1f} - {100 * test['high']:.1f}"
-    return [*cells, str(total), percent(figures["validation"]), percent(test), interval]
+    validation = percent(figures["validation"]) if "validation" in figures else "in train"
+    return [*cells, str(total), validation, percent(test), interval]

@@ -12,12 +12,16 @@ def accuracy(predicted: np.ndarray, labels: np.ndarray) -> dict[str, float | int
     Returns:
         value, low, high in 0..1; correct and n.
     """
-    from scipy.stats import binomtest
-
     predicted, labels = np.asarray(predicted), np.asarray(labels)
     if predicted.shape != labels.shape or labels.ndim != 1 or not len(labels):
         raise ValueError(f"predictions {predicted.shape} and labels {labels.shape}; expected (n,) twice, n > 0")
-    correct, n = int(np.sum(predicted == labels)), len(labels)
+    return proportion(int(np.sum(predicted == labels)), len(labels))
+
+
+def proportion(correct: int, n: int) -> dict[str, float | int]:
+    """As `accuracy`, from counts."""
+    from scipy.stats import binomtest
+
     interval = binomtest(correct, n).proportion_ci(method="wilson")
     return {
         "value": correct / n,

@@ -3,10 +3,13 @@
 Imports `data`, `models`, `runs` and `training.fit`.
 """
 
-import keras
+from dataclasses import replace
 
-from prl_keras.config import Baseline, Finetune
-from prl_keras.data import Dataset
+import keras
+import numpy as np
+
+from prl_keras.config import Baseline, Finetune, TrainingOptions
+from prl_keras.data import Dataset, Split
 from prl_keras.data.augment import augmentation
 from prl_keras.data.batches import Batches
 from prl_keras.models import build_classifier, classification_head
@@ -31,32 +34,52 @@ def finetune(encoder: keras.Model, dataset: Dataset, options: Finetune, run: Run
     return classifier
 
 
+def with_validation(dataset: Dataset) -> Dataset:
+    """Train and validation as one train split. The validation split stays as it is: no longer independent."""
+    images = np.concatenate([dataset.train.images, dataset.validation.images])
+    labels = np.concatenate([dataset.train.labels, dataset.validation.labels])
+    return replace(dataset, train=Split(images, labels))
+
+
 def train_head(
     encoder: keras.Model, head: keras.Model, dataset: Dataset, options: Finetune | Baseline, run: Run
 ) -> None:
     """Encode train and validation once; train the head on the features."""
-    train, validation = dataset.train, dataset.validation
-    features, val_features = encode(encoder, train.images), encode(encoder, validation.images)
-    _compile(head, options.learning_rate)
-    batches = Batches(features, train.labels, options.batch_size, options.seed)
-    fit(head, batches, options.epochs, run, (val_features, validation.labels))
+    validation = held_out(dataset, options)
+    if validation is not None:
+        validation = (encode(encoder, validation[0]), validation[1])
+    compile_classifier(head, options)
+    batches = Batches(encode(encoder, dataset.train.images), dataset.train.labels, options.batch_size, options.seed)
+    fit(head, batches, options.epochs, run, validation)
 
 
 def train_classifier(classifier: keras.Model, dataset: Dataset, options: Finetune | Baseline, run: Run) -> None:
     """Train end to end on images, augmented if the options say so; whatever is frozen stays fixed."""
-    train, validation = dataset.train, dataset.validation
-    trained = classifier
-    if options.augment != "none":
-        layer = augmentation(options.augment, dataset.image_shape[:2], options.seed)
-        trained = keras.Sequential([keras.Input(dataset.image_shape), layer, classifier])
-    _compile(trained, options.learning_rate)
-    batches = Batches(train.images, train.labels, options.batch_size, options.seed)
-    fit(trained, batches, options.epochs, run, (validation.images, validation.labels))
+    trained = augmented(classifier, dataset.image_shape, options)
+    compile_classifier(trained, options)
+    batches = Batches(dataset.train.images, dataset.train.labels, options.batch_size, options.seed)
+    fit(trained, batches, options.epochs, run, held_out(dataset, options))
 
 
-def _compile(model: keras.Model, learning_rate: float) -> None:
+def augmented(classifier: keras.Model, image_shape: tuple[int, ...], options: TrainingOptions) -> keras.Model:
+    """The classifier itself, or behind the augmentation that the options ask for."""
+    if options.augment == "none":
+        return classifier
+    layer = augmentation(options.augment, image_shape[:2], options.seed)
+    return keras.Sequential([keras.Input(image_shape), layer, classifier])
+
+
+def held_out(dataset: Dataset, options: Finetune | Baseline) -> tuple[np.ndarray, np.ndarray] | None:
+    """Validation images and labels; None if they are trained on."""
+    if getattr(options, "include_validation", False):
+        return None
+    return dataset.validation.images, dataset.validation.labels
+
+
+def compile_classifier(model: keras.Model, options: TrainingOptions) -> None:
+    """Adam, with decoupled weight decay if any, cross-entropy on logits, and accuracy."""
     model.compile(
-        keras.optimizers.Adam(learning_rate),
+        keras.optimizers.Adam(options.learning_rate, weight_decay=options.weight_decay or None),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
     )

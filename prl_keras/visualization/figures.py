@@ -8,14 +8,14 @@ import numpy as np
 from prl_keras.runs import Run, atomic_path
 
 
-def _save(figure: Any, file: Path) -> Path:
+def save_figure(figure: Any, file: Path) -> Path:
     file.parent.mkdir(exist_ok=True)
     with atomic_path(file) as temporary:
         figure.savefig(temporary, dpi=130, bbox_inches="tight")
     return file
 
 
-def _new_figure(width: float, height: float, columns: int = 1) -> tuple[Any, Any]:
+def new_figure(width: float, height: float, columns: int = 1) -> tuple[Any, Any]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -28,7 +28,7 @@ def plot_training(run: Run) -> Path:
     """Loss (with its chance level, if known) and accuracies over the epochs -> plots/training.png."""
     lines = run.metrics
     epochs = [line["epoch"] for line in lines]
-    figure, (left, right) = _new_figure(10, 3.8, columns=2)
+    figure, (left, right) = new_figure(10, 3.8, columns=2)
     names = {"loss": "train", "val_loss": "validation"}
     for key, label in names.items():
         if key in lines[0]:
@@ -50,13 +50,13 @@ def plot_training(run: Run) -> Path:
     for axes in (left, right):
         axes.grid(alpha=0.3)
         axes.legend()
-    return _save(figure, run.path / "plots" / "training.png")
+    return save_figure(figure, run.path / "plots" / "training.png")
 
 
 def plot_confusion(matrix: np.ndarray, class_names: tuple[str, ...], title: str, file: Path) -> Path:
     """Row-normalised confusion matrix with counts."""
     size = max(5.0, 0.55 * len(class_names) + 1.5)
-    figure, axes = _new_figure(size + 1, size)
+    figure, axes = new_figure(size + 1, size)
     share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     image = axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
     if len(class_names) <= 30:
@@ -68,4 +68,4 @@ def plot_confusion(matrix: np.ndarray, class_names: tuple[str, ...], title: str,
                 axes.text(column, row, count, ha="center", va="center", color=colour, fontsize=8)
     axes.set(xlabel="predicted", ylabel="true", title=title)
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
-    return _save(figure, file)
+    return save_figure(figure, file)

@@ -1,0 +1,133 @@
+"""`python main.py tune`: search on validation, train the winner on train + validation, test it once."""
+
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from prl_keras.commands.common import (
+    check_name,
+    check_training,
+    console,
+    data_request_of_run,
+    open_data,
+    start_run,
+    unfinished_run,
+)
+from prl_keras.commands.finetune import check_encoder
+from prl_keras.config import Tune
+from prl_keras.data import Dataset
+from prl_keras.errors import InputError
+from prl_keras.runs import Run, check_new_name, find_run, free_name, has_encoder, is_finished, read_json
+from prl_keras.startup import start_keras
+from tuning.data import search_data
+from tuning.parallel import Role, process_name, process_role, wait_until
+from tuning.space import finetune_options
+
+
+def run(options: Tune) -> None:
+    role = process_role()
+    _check(options, role)
+    sources = _sources(options)
+    options = replace(options, encoder=tuple(sources))
+    request = _common_request(sources, options)
+    dataset = open_data(request, next(iter(sources.values())))
+    check_training(finetune_options({}, options), len(dataset.train), whole_batches=False)
+    for source in sources.values():
+        check_encoder(tuple(source.config["data"]["image_shape"]), dataset, source.name)
+
+    start_keras(options.seed, options.precision)
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # many models in one process: no advice on retracing
+    from tuning.finish import finish
+    from tuning.search import load_encoders, search
+
+    encoders = load_encoders(sources, dataset, options.precision)
+    run = _start(options, role, request, dataset)
+    data = search_data(dataset)
+    del dataset  # until the winner is trained, nothing here holds the test split
+    with _removed_if_useless(run, role):
+        rows = search(run, data, encoders, options, role)
+    if role == "worker":
+        console.print(f"worker {process_name()}: no trials left; the chief trains the winner")
+    else:
+        finish(run, rows, options)
+
+
+def winner_name(run_name: str) -> str:
+    return f"{run_name}-winner"
+
+
+def _check(options: Tune, role: Role) -> None:
+    for name in ("max_trials", "patience", "worker_timeout"):
+        if getattr(options, name) < 1:
+            raise InputError(f"--{name.replace('_', '-')} is {getattr(options, name)}; expected at least 1")
+    if not 0 <= options.seed < 2**31:
+        raise InputError(f"--seed is {options.seed}; expected a whole number from 0 to {2**31 - 1}")
+    if not options.encoder:
+        raise InputError("--encoder is empty; name at least one pre-training run")
+    if role != "alone" and not options.name:
+        raise InputError("several processes search together only under one name: add --name to each of them")
+    if role != "worker":
+        check_name(options)
+        if options.name and not options.resume:
+            check_new_name(options.runs_dir, winner_name(options.name))
+        if options.resume:
+            unfinished_run("tune", options)  # raises before any work is done
+
+
+def _sources(options: Tune) -> dict[str, Run]:
+    """How a later command can name each encoder's run -> the run."""
+    sources = {}
+    for reference in options.encoder:
+        source = find_run(reference, options.runs_dir, has_encoder, "pre-trained encoder")
+        inside = (options.runs_dir / source.name).resolve() == source.path.resolve()
+        key = source.name if inside else str(source.path.absolute())
+        if key in sources:
+            raise InputError(f"--encoder names the run {source.name!r} twice")
+        sources[key] = source
+    return sources
+
+
+def _common_request(sources: dict[str, Run], options: Tune) -> dict[str, Any]:
+    """The data of all encoders. One that was pre-trained on another's validation images cannot be compared on them."""
+    requests = {name: data_request_of_run(source, options) for name, source in sources.items()}
+    (first, request), *others = requests.items()
+    for name, other in others:
+        for key in request:
+            if key != "data_dir" and other[key] != request[key]:
+                raise InputError(
+                    f"encoders {first!r} and {name!r} saw different training images ({key} = {request[key]} and "
+                    f"{other[key]}): compare encoders that were pre-trained with the same data options and --split-seed"
+                )
+    return request
+
+
+def _start(options: Tune, role: Role, request: dict[str, Any], dataset: Dataset) -> Run:
+    """The search's run: new, continued with --resume, or, for a worker, the chief's."""
+    timeout = options.worker_timeout
+    options = replace(options, worker_timeout=Tune.worker_timeout)  # may be another when resumed
+    if role == "worker":
+        folder = options.runs_dir / options.name
+        complaint = f"there is no search {options.name!r} in {options.runs_dir}: start the chief"
+        wait_until((folder / "config.json").exists, timeout, complaint)
+        return start_run("tune", replace(options, resume=True), "", request, dataset)
+    if not options.name and not options.resume:
+        name = free_name(options.runs_dir, f"tune-{options.tuner}-{Path(options.encoder[0]).name}")
+        check_new_name(options.runs_dir, winner_name(name))
+        options = replace(options, name=name)
+    return start_run("tune", options, "", request, dataset)
+
+
+@contextmanager
+def _removed_if_useless(run: Run, role: Role) -> Iterator[None]:
+    """A search that ends before its first trial did leaves nothing to continue from."""
+    try:
+        yield
+    except BaseException:
+        files = (run.path / "trials").glob("trial_*/trial.json")
+        if role == "alone" and not is_finished(run) and not any(read_json(f)["status"] == "COMPLETED" for f in files):
+            shutil.rmtree(run.path, ignore_errors=True)
+        raise

@@ -1,0 +1,103 @@
+"""The model of one trial and its training. Imports `config`, `data`, `models`, `training`."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import keras_tuner as kt
+import numpy as np
+
+from prl_keras.config import Finetune, Tune
+from prl_keras.data.batches import Batches
+from prl_keras.models import build_classifier, classification_head
+from prl_keras.models.batch_norm import FusedBatchNormalization
+from prl_keras.models.storage import copy_as
+from prl_keras.training.callbacks import EpochOrder
+from prl_keras.training.finetune import augmented, compile_classifier
+from tuning.data import SearchData
+from tuning.features import FeatureCache
+from tuning.space import declare_space, finetune_options
+
+OBJECTIVE = "val_accuracy"
+
+
+class FineTuning(kt.HyperModel):
+    """Head, freezing, learning rate, weight decay, dropout, augmentation and encoder, as hyperparameters.
+
+    Every trial has the same seed. Encoders are shared by all trials and never changed: a trial that needs
+    one inside its model gets a copy; the others train a head on cached features.
+
+    Args:
+        data: train and validation.
+        encoders: name -> model, raw images -> features, computing under `options.precision`.
+        cache: their features.
+        options: of the search.
+    """
+
+    def __init__(self, data: SearchData, encoders: dict[str, keras.Model], cache: FeatureCache, options: Tune):
+        super().__init__()
+        self.data, self.encoders, self.cache, self.options = data, encoders, cache, options
+
+    def settings(self, hp: kt.HyperParameters) -> Finetune:
+        values = declare_space(hp, tuple(self.encoders), self.options.tuner == "grid")
+        return finetune_options(values, self.options)
+
+    def build(self, hp: kt.HyperParameters) -> keras.Model:
+        """A compiled classifier of images, or a compiled head if features will do."""
+        keras.config.set_dtype_policy(self.options.precision)  # Keras Tuner's clear_session() forgets it
+        keras.utils.set_random_seed(self.options.seed)
+        settings = self.settings(hp)
+        encoder, classes = self.encoders[settings.encoder], self.data.num_classes
+        model = classification_head(settings.head, classes, encoder.output_shape[-1], settings.dropout)
+        if not _on_features(settings):
+            copy = copy_as(encoder, self.options.precision, FusedBatchNormalization)
+            classifier = build_classifier(copy, classes, model, settings.freeze)
+            model = augmented(classifier, self.data.image_shape, settings)
+        compile_classifier(model, settings)
+        return model
+
+    def fit(
+        self,
+        hp: kt.HyperParameters,
+        model: keras.Model,
+        callbacks: Sequence[keras.callbacks.Callback] = (),
+        epochs: int | None = None,
+        initial_epoch: int = 0,
+    ) -> dict[str, float]:
+        """Train until validation accuracy stops improving, or until `epochs`.
+
+        Returns:
+            Validation accuracy of the best epoch, that epoch's number, the last epoch's, and seconds.
+        """
+        started = time.monotonic()
+        train, validation = self._inputs(self.settings(hp))
+        batches = Batches(train, self.data.train.labels, self.options.batch_size, self.options.seed)
+        stop = keras.callbacks.EarlyStopping(OBJECTIVE, mode="max", patience=self.options.patience)
+        history = model.fit(
+            batches,
+            validation_data=(validation, self.data.validation.labels),
+            epochs=epochs or self.options.epochs,
+            initial_epoch=initial_epoch,
+            shuffle=False,
+            verbose=0,
+            callbacks=[EpochOrder(batches), *callbacks, stop],
+        )
+        return _summary(history) | {"seconds": time.monotonic() - started}
+
+    def _inputs(self, settings: Finetune) -> tuple[np.ndarray, np.ndarray]:
+        if _on_features(settings):
+            return self.cache.features(self.encoders[settings.encoder])
+        return self.data.train.images, self.data.validation.images
+
+
+def _on_features(settings: Finetune) -> bool:
+    """Whether the encoder gives the same features every epoch."""
+    return settings.freeze and settings.augment == "none"
+
+
+def _summary(history: Any) -> dict[str, float]:
+    accuracies = history.history[OBJECTIVE]
+    best = int(np.argmax(accuracies))  # the first of equals
+    epochs = history.epoch
+    return {OBJECTIVE: float(accuracies[best]), "best_epoch": epochs[best] + 1, "epochs": epochs[-1] + 1}

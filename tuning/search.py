@@ -1,0 +1,101 @@
+"""The search itself: trials until none are left, alone, as chief or as worker. Never sees a test split.
+
+Imports `models`, `runs` and its siblings in `tuning`.
+"""
+
+import keras
+import keras_tuner as kt
+
+from prl_keras.commands.common import console
+from prl_keras.commands.finetune import check_encoder
+from prl_keras.config import Tune
+from prl_keras.data import Dataset
+from prl_keras.errors import InputError
+from prl_keras.models.batch_norm import FusedBatchNormalization
+from prl_keras.models.storage import copy_as, load_encoder
+from prl_keras.runs import Run
+from tuning.data import SearchData
+from tuning.features import FeatureCache
+from tuning.hypermodel import FineTuning
+from tuning.oracles import make_oracle
+from tuning.parallel import Role, chief_answers, last_line, process_name, serve
+from tuning.report import Row, finished_rows, progress_line
+from tuning.tuner import SearchTuner
+
+
+def load_encoders(sources: dict[str, Run], dataset: Dataset, precision: str) -> dict[str, keras.Model]:
+    """Raises InputError for a file that is no encoder, or not for the data set's images."""
+    encoders = {}
+    for name, source in sources.items():
+        encoder = load_encoder(source)
+        check_encoder(encoder.input_shape[1:], dataset, name)
+        encoders[name] = copy_as(encoder, precision, FusedBatchNormalization)
+    return encoders
+
+
+def search(
+    run: Run, data: SearchData, encoders: dict[str, keras.Model], options: Tune, role: Role = "alone"
+) -> list[Row]:
+    """Run the trials that are left of the search in `run`.
+
+    Returns:
+        All finished trials; none for a worker.
+
+    Raises:
+        InputError: three trials in a row failed, none succeeded, or the other processes are gone.
+    """
+    names = tuple(encoders)
+    oracle = make_oracle(options.tuner, names, options.max_trials, options.epochs, options.seed)
+    cache = FeatureCache(run.path / "features", data, options.precision)
+    hypermodel = FineTuning(data, encoders, cache, options)
+
+    def announce(trial: kt.engine.trial.Trial) -> None:
+        best = max((t.score for t in tuner.oracle.get_best_trials() if t.status == "COMPLETED"), default=None)
+        console.print(progress_line(trial, best, options.max_trials, names))
+
+    if role == "worker":
+        with chief_answers(options.worker_timeout):
+            tuner = SearchTuner(run, oracle, hypermodel, announce)
+            console.print(f"worker {process_name()} joins {run.name}")
+            tuner.search(callbacks=[_tensorboard(run)])
+        return []
+    tuner = SearchTuner(run, oracle, hypermodel, announce)
+    oracle.announce = announce
+    _introduce(run, oracle, options)
+    for encoder in encoders.values():
+        cache.features(encoder)
+    if role == "chief":
+        tuner.save()
+        serve(oracle, options.worker_timeout)
+    else:
+        _search_alone(tuner, run)
+    rows = finished_rows(list(oracle.trials.values()), names, len(data.validation))
+    if not rows:
+        reasons = [last_line(trial.message or "") for trial in oracle.trials.values()]
+        raise InputError(f"no trial of {run.name!r} succeeded: {reasons[-1] if reasons else 'none was run'}")
+    tuner.forget_checkpoints()
+    cache.forget()
+    return rows
+
+
+def _search_alone(tuner: SearchTuner, run: Run) -> None:
+    try:
+        tuner.search(callbacks=[_tensorboard(run)])
+    except RuntimeError as error:
+        if tuner.oracle.failure is None:
+            raise
+        raise InputError(f"the search was given up, three trials in a row failed: {last_line(str(error))}") from error
+
+
+def _tensorboard(run: Run) -> keras.callbacks.TensorBoard:
+    """Keras Tuner copies it for each trial and adds the trial's values, for the HParams tab. Scalars only."""
+    return keras.callbacks.TensorBoard(str(run.path / "logs"), write_graph=False, update_freq="epoch")
+
+
+def _introduce(run: Run, oracle: kt.Oracle, options: Tune) -> None:
+    done = sum(trial.status == "COMPLETED" for trial in oracle.trials.values())
+    start = f"Continuing {run.name} after {done} trials" if done else f"Searching in {run.name}"
+    console.print(
+        f"{start}: {options.tuner}, at most {options.max_trials} trials of at most {options.epochs} epochs, "
+        f"compared on validation; encoder{'s' if len(options.encoder) > 1 else ''} {', '.join(options.encoder)}"
+    )

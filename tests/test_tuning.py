@@ -1,11 +1,14 @@
 """The search: what it tries, what it may see, what survives a kill, and what it leaves."""
 
+import contextlib
 import csv
 import json
 import os
 import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +25,8 @@ from prl_keras.config import Finetune, Tune
 from prl_keras.errors import InputError
 from prl_keras.models.storage import save_model, weights_sha256
 from prl_keras.runs import Run, create_run, list_runs
-from tuning import command, features, finish
+from prl_keras.training import callbacks
+from tuning import command, features
 from tuning.data import SearchData, search_data
 from tuning.features import FeatureCache
 from tuning.figures import plot_importance
@@ -147,7 +151,11 @@ def test_a_search_begins_with_the_papers_configurations_also_after_a_kill_and_wi
         if worker == "w0":
             end(oracle, trial)
     assert tried.pop(2) == tried[1]
-    trials = (oracle.create_trial("w0") for _ in range(4 * len(encoders) - 3))
+    running = oracle.create_trial("w1")
+    assert oracle.create_trial("w1") is running  # a worker that was killed and started again
+    tried.append(running.hyperparameters.values)
+    end(oracle, running)
+    trials = (oracle.create_trial("w0") for _ in range(4 * len(encoders) - 4))
     for trial in trials:
         tried.append(trial.hyperparameters.values)
         end(oracle, trial)
@@ -319,6 +327,42 @@ def test_the_pictures_and_the_event_files_are_there(finished: tuple[Run, dict[st
     assert sum(file.stat().st_size for file in run.path.rglob("*") if file.is_file()) < 2e6
 
 
+@pytest.mark.slow
+def test_the_hparams_tab_of_a_real_tensorboard_compares_the_trials(finished: tuple[Run, dict[str, int]]) -> None:
+    run, _ = finished
+    port = free_port()
+    arguments = ["--logdir", str(run.path / "logs"), "--port", str(port), "--load_fast=false"]
+    server = subprocess.Popen([sys.executable, "-m", "tensorboard.main", *arguments], stderr=subprocess.DEVNULL)
+
+    def ask(what: str, **body: Any) -> dict[str, Any]:
+        url = f"http://127.0.0.1:{port}/data/plugin/hparams/{what}"
+        request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return json.load(answer)
+
+    statuses = ["STATUS_SUCCESS", "STATUS_RUNNING", "STATUS_UNKNOWN", "STATUS_FAILURE"]
+    groups = []
+    try:
+        for _ in range(90):
+            time.sleep(1)
+            with contextlib.suppress(OSError):
+                ask("experiment")
+                groups = ask("session_groups", allowedStatuses=statuses, colParams=[], startIndex=0, sliceSize=99)
+                groups = groups["sessionGroups"]
+            if len(groups) == TRIALS:
+                break
+    finally:
+        server.terminate()
+        server.wait()
+    shown = {int(group["name"]) + 1: group for group in groups}
+    for row in read_csv(run):
+        group = shown[int(row["trial"])]
+        assert group["hparams"]["head"] == row["head"]
+        assert group["hparams"]["learning_rate"] == pytest.approx(float(row["learning_rate"]))
+        tags = {(metric["name"]["group"], metric["name"]["tag"]) for metric in group["metricValues"]}
+        assert ("validation", "epoch_accuracy") in tags
+
+
 def test_a_killed_search_loses_one_trial_and_a_killed_winner_is_finished(
     finished: tuple[Run, dict[str, int]], runs_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -332,16 +376,26 @@ def test_a_killed_search_loses_one_trial_and_a_killed_winner_is_finished(
         original(tuner, trial)
 
     monkeypatch.setattr(SearchTuner, "on_trial_begin", begin)
-    monkeypatch.setattr(finish, "train_and_test", stop)
+    save = callbacks.save_checkpoint
+
+    def save_then_stop(*args: Any) -> None:
+        save(*args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(callbacks, "save_checkpoint", save_then_stop)  # only the winner's training calls it
     assert main(arguments) == 130  # in trial 3
-    assert main([*arguments, "--resume"]) == 130  # before the winner's training
+    assert main([*arguments, "--resume"]) == 130  # after an epoch of the winner's training
+    assert Run(runs_dir / "killed-winner").result is None
     assert begun == ["0", "1", "2", "2", "3", "4", "5"]
     monkeypatch.undo()
     assert main([*arguments, "--resume"]) == 0
     uninterrupted, resumed = read_csv(finished[0]), read_csv(Run(runs_dir / "killed"))
     for old, new in zip(uninterrupted, resumed, strict=True):
         assert {**old, "seconds": ""} == {**new, "seconds": ""}
-    assert Run(runs_dir / "killed-winner").result is not None
+    whole, resumed = Run(runs_dir / "whole-winner"), Run(runs_dir / "killed-winner")
+    assert resumed.result["encoder_sha256_after"] == whole.result["encoder_sha256_after"]
+    assert resumed.result["accuracy"] == whole.result["accuracy"]
+    assert [line["loss"] for line in resumed.metrics] == [line["loss"] for line in whole.metrics]
 
 
 def test_a_search_that_never_began_leaves_nothing(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ import keras_tuner as kt
 
 from prl_keras.runs import write_json
 from tuning.hypermodel import OBJECTIVE
-from tuning.space import declare_space, paper_configurations
+from tuning.space import declare_space, paper_configurations, rounded
 
 RUNNING, STOPPED, COMPLETED = "RUNNING", "STOPPED", "COMPLETED"
 
@@ -38,7 +38,8 @@ class SafeOracle:
         number = len(self.start_order)
         if number < len(self.first):
             return {"status": RUNNING, "values": dict(self.first[number])}
-        return super().populate_space(trial_id)
+        answer = super().populate_space(trial_id)
+        return {**answer, "values": rounded(answer["values"])} if answer.get("values") else answer
 
     def end_trial(self, trial: Any) -> None:
         # A worker's message holds the values as float32, which are none of a Choice's values any more.

@@ -35,7 +35,7 @@ def declare_space(hp: Any, encoders: tuple[str, ...], grid: bool = False) -> dic
         "head": hp.Choice("head", list(HEADS)),
         "freeze": hp.Boolean("freeze", default=True),
     }
-    return _rounded(values)
+    return rounded(values)
 
 
 def paper_configurations(encoders: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -53,7 +53,7 @@ def is_paper(values: dict[str, Any]) -> bool:
 
 def complete_values(values: dict[str, Any], encoders: tuple[str, ...]) -> dict[str, Any]:
     """A finished trial's values, in the order of NAMES, with the encoder also where there is no choice."""
-    complete = _rounded({"encoder": encoders[0], **values})
+    complete = rounded({"encoder": encoders[0], **values})
     return {name: complete[name] for name in NAMES}
 
 
@@ -64,6 +64,6 @@ def finetune_options(values: dict[str, Any], options: Tune, **changes: Any) -> F
     return Finetune(**common | values | changes)
 
 
-def _rounded(values: dict[str, Any]) -> dict[str, Any]:
+def rounded(values: dict[str, Any]) -> dict[str, Any]:
     """Three digits of each number: what a command line shows, and what survives Keras Tuner's float32 messages."""
     return {name: float(f"{value:.3g}") if isinstance(value, float) else value for name, value in values.items()}

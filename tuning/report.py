@@ -1,4 +1,7 @@
-"""Trials as rows: progress lines, the table of the best, trials.csv. Imports `evaluation`, `runs`, `tuning.space`."""
+"""Trials as rows: progress lines, the table of the best, trials.csv.
+
+Imports `commands.common`, `evaluation`, `runs` and its siblings in `tuning`.
+"""
 
 import csv
 from dataclasses import dataclass

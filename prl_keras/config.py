@@ -120,7 +120,7 @@ class TrainingOptions:
     """Keep the moving average of the weights over about the last tenth of the steps instead of what the last
     step leaves. --no-average: the last step, as in the paper."""
     weight_decay: float = 0.0
-    """Decoupled weight decay of Adam (the paper: 0)."""
+    """Of Adam, decoupled: each step also shrinks the weights by this times the learning rate (the paper: 0)."""
     augment: Augmentation = "none"
     """none (the paper), light (flip, gentle crop), simclr."""
     precision: Precision = "float32"
@@ -143,6 +143,9 @@ class Finetune(RunDataOptions, TrainingOptions, RunOptions):
     is then encoded once. --no-freeze trains everything."""
     dropout: float = 0.0
     """Dropout before the head's last layer."""
+    include_validation: bool = False
+    """Train on train and validation together: for a configuration whose every choice has been made, as the
+    winner of `tune`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,28 +163,30 @@ class Baseline(DataOptions, TrainingOptions, RunOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class Tune(RunDataOptions, RunOptions):
-    """Search for the best fine-tuning on validation with Keras Tuner; test the winner once.
+    """Search for the best fine-tuning: head, freezing, learning rate, weight decay, dropout, augmentation, encoder.
 
-    Head, freezing, learning rate, weight decay, dropout, augmentation, and which of several encoders. The winner is
-    trained again on train + validation and kept as an ordinary run, <name>-best. How to use several processes:
-    docs/tuning.md.
+    Trials are compared on validation; the winner is trained again on train + validation and tested once.
 
     Example: python main.py tune --encoder latest --max-trials 20
     """
 
-    encoder: Annotated[tuple[RunReference, ...], arg(metavar="RUN...")] = ("latest",)
-    """Pre-training runs to choose from; more than one makes the encoder a hyperparameter."""
-    tuner: Literal["random", "bayesian", "hyperband", "grid"] = "bayesian"
-    """random and bayesian try the paper's four fixed configurations first. hyperband: many short trials, few long
-    ones. grid: head x freezing x three learning rates."""
-    max_trials: Count = None
-    """Trials of random and bayesian. None: 20."""
+    encoder: Annotated[tuple[str, ...], arg(metavar="RUN...")] = ("latest",)
+    """Pre-training runs, each a name, a folder, or latest; several become part of the search."""
+    tuner: Literal["random", "bayesian", "hyperband", "grid"] = "random"
+    """random and bayesian begin with the paper's four configurations of each encoder; so does grid, at coarser
+    values; hyperband begins trials with few epochs and continues the best."""
+    max_trials: int = 20
+    """Try at most this many configurations."""
     epochs: int = 25
-    """A trial trains at most this long."""
-    patience: int = 4
-    """A trial stops after this many epochs without a better validation accuracy."""
+    """Passes over the training images a trial, at most (the paper: 25)."""
+    patience: int = 5
+    """Stop a trial whose validation accuracy has not improved for this many epochs."""
     batch_size: int = 128
     """Images a step (the paper: 128)."""
+    precision: Precision = "float32"
+    """Compute type of training; the saved model is always float32."""
+    worker_timeout: int = 600
+    """With several processes (docs/tuning.md): give up when nothing was heard for this many seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)

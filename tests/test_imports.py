@@ -56,12 +56,29 @@ def test_a_module_imports_only_from_its_left(file: Path) -> None:
 
 
 def test_prl_keras_never_imports_tuning() -> None:
+    """The command line only names its module, as that of every command; it is imported when it is called."""
     for file in modules():
-        assert "tuning" not in {
-            name.split(".")[0]
-            for node in ast.walk(ast.parse(file.read_text()))
-            for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [])
-        }
+        text = file.read_text()
+        imported = set()
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ImportFrom):
+                imported.add((node.module or "").split(".")[0])
+            elif isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+        assert "tuning" not in imported, f"{file.name} imports tuning"
+        if file.name != "cli.py":
+            assert '"tuning' not in text, f"{file.name} names a module of tuning"
+
+
+def test_only_what_a_command_needs_of_tuning_comes_without_heavy_imports() -> None:
+    code = """
+import sys
+import tuning.command
+heavy = {"tensorflow", "keras", "keras_tuner", "sklearn", "scipy", "matplotlib", "grpc"}
+print("HEAVY", sorted(heavy & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "HEAVY []"
 
 
 def test_help_and_public_names_come_without_heavy_imports() -> None:

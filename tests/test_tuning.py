@@ -1,298 +1,540 @@
-"""The search over fine-tuning: real trials on a few digits, killed and continued, and its winner."""
+"""The search: what it tries, what it may see, what survives a kill, and what it leaves."""
 
+import contextlib
 import csv
 import json
 import os
 import socket
 import subprocess
 import sys
+import time
+import urllib.request
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import keras
+import keras_tuner as kt
 import numpy as np
 import pytest
+from PIL import Image
 
-from prl_keras.cli import main
-from prl_keras.data import load_dataset
-from prl_keras.models.storage import load_encoder, weights_sha256
-from prl_keras.runs import Run
-from tuning.hypermodel import FineTuning, SearchData
-from tuning.report import plot_importance, with_intervals
-from tuning.search import Search, make_oracle
-from tuning.space import declare, paper_configurations
+from prl_keras import load_dataset
+from prl_keras.cli import main, parse
+from prl_keras.config import Finetune, Tune
+from prl_keras.errors import InputError
+from prl_keras.models.storage import save_model, weights_sha256
+from prl_keras.runs import Run, create_run, list_runs
+from prl_keras.training import callbacks
+from tuning import command, features
+from tuning.data import SearchData, search_data
+from tuning.features import FeatureCache
+from tuning.figures import plot_importance
+from tuning.oracles import make_oracle
+from tuning.parallel import process_role
+from tuning.report import finished_rows
+from tuning.search import search
+from tuning.space import NAMES, PAPER, complete_values, paper_configurations
+from tuning.tuner import SearchTuner
 
-SMALL = ["--samples-per-class", "12", "--image-size", "16"]
+ROOT = Path(__file__).parents[1]
+REQUEST = {"name": "digits", "data_dir": None, "seed": 0, "validation_fraction": 0.1}
+REQUEST |= {"samples_per_class": 8, "test_per_class": 5, "image_size": 16, "fold": None}
+TRIALS = 6
+SEARCH = ["tune", "--encoder", "pre", "--max-trials", str(TRIALS), "--epochs", "3", "--patience", "1"]
+
+
+def small_encoder(seed: int) -> keras.Model:
+    """A network that trains in no time, with the layers that matter here: a random one and batch normalisation."""
+    keras.utils.set_random_seed(seed)
+    images = keras.Input((16, 16, 3), name="images")
+    x = keras.layers.Rescaling(1 / 255)(images)
+    x = keras.layers.Conv2D(8, 4, strides=4, use_bias=False)(x)
+    x = keras.layers.BatchNormalization()(x)
+    x = keras.layers.Flatten()(keras.layers.ReLU()(x))
+    return keras.Model(images, x, name="encoder")
 
 
 @pytest.fixture(scope="module")
-def runs_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data() -> Any:
+    return load_dataset(**REQUEST)
+
+
+def add_encoder(folder: Path, name: str, data: Any, seed: int, **request: Any) -> None:
+    facts = {"fingerprint": data.fingerprint, "class_names": list(data.class_names), "image_shape": [16, 16, 3]}
+    config = {"command": "pretrain", "options": {"epochs": 1}, "data": {"request": REQUEST | request, **facts}}
+    save_model(small_encoder(seed), create_run(folder, name, config).encoder_file)
+
+
+@pytest.fixture(scope="module")
+def runs_dir(tmp_path_factory: pytest.TempPathFactory, data: Any) -> Path:
     folder = tmp_path_factory.mktemp("runs")
-    for name in ("a", "b"):
-        pretrain = ["pretrain", "--dataset", "digits", *SMALL, "--epochs", "1", "--batch-size", "60", "--name", name]
-        assert main([*pretrain, "--runs-dir", str(folder), "--variant", "query" if name == "a" else "loo"]) == 0
+    add_encoder(folder, "pre", data, seed=1)
     return folder
 
 
-@pytest.fixture
-def data() -> SearchData:
-    return SearchData.of(load_dataset("digits", samples_per_class=12, image_size=16))
+class Poisoned:
+    """A data set whose test split must not be looked at."""
+
+    def __init__(self, dataset: Any):
+        self._dataset = dataset
+
+    def __getattr__(self, name: str) -> Any:
+        assert name != "test", "the search looked at the test split"
+        return getattr(self._dataset, name)
 
 
-def hypermodel(runs_dir: Path, data: SearchData, cache: Path, **changes) -> FineTuning:
-    return FineTuning({"a": load_encoder("a", runs_dir)}, data, cache, **({"epochs": 2, "batch_size": 60} | changes))
+@pytest.fixture(scope="module")
+def finished(runs_dir: Path) -> tuple[Run, dict[str, int]]:
+    """A search by the command, its data set's test split poisoned; and how often images were encoded."""
+    counts = {"encode": 0}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command, "open_data", lambda *args, original=command.open_data: Poisoned(original(*args)))
+
+        def counted(*args: Any, original: Any = features.encode) -> np.ndarray:
+            counts["encode"] += 1
+            return original(*args)
+
+        patch.setattr(features, "encode", counted)
+        assert main([*SEARCH, "--name", "whole", "--runs-dir", str(runs_dir)]) == 0
+    return Run(runs_dir / "whole"), counts
 
 
-def hyperparameters(**changes):
-    space = declare(["a"])
-    space.values |= paper_configurations(["a"])[0] | changes
-    return space
+def stop(*args: Any) -> None:
+    """A user's Ctrl-C."""
+    raise KeyboardInterrupt
 
 
-def tune(runs_dir: Path, *arguments: str) -> int:
-    return main(["tune", "--epochs", "2", "--batch-size", "60", "--runs-dir", str(runs_dir), *arguments])
-
-
-def test_the_search_has_no_test_split(data: SearchData) -> None:
-    assert set(vars(data)) == {"train", "validation", "num_classes", "image_shape"}
-
-
-def test_trials_run_with_a_data_set_whose_test_split_cannot_be_read(
-    runs_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from tuning import command
-
-    class Sealed:
-        def __len__(self) -> int:
-            return 0
-
-        def __getattr__(self, name: str):
-            raise AssertionError(f"a trial asked for the test split's {name}")
-
-    dataset = load_dataset("digits", samples_per_class=12, image_size=16)
-    object.__setattr__(dataset, "test", Sealed())
-    monkeypatch.setattr(command, "open_data", lambda request, run: dataset)
-    monkeypatch.setattr(command, "_finish", lambda run, oracle, *rest: finished.extend(oracle.trials))
-    finished: list[str] = []
-    assert tune(runs_dir, "--encoder", "a", "--tuner", "random", "--max-trials", "2", "--name", "sealed", *SMALL) == 0
-    assert len(finished) == 2
-
-
-def test_images_are_encoded_once_for_all_trials_and_for_the_next_process(
-    runs_dir: Path, data: SearchData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from tuning import hypermodel as module
-
-    calls = []
-    encode = module.encode
-    monkeypatch.setattr(module, "encode", lambda model, images: calls.append(len(images)) or encode(model, images))
-    first = hypermodel(runs_dir, data, tmp_path)
-    for head in ("linear", "mlp"):
-        hp = hyperparameters(head=head)
-        first.fit(hp, first.build(hp))
-    train, validation = hypermodel(runs_dir, data, tmp_path).features("a")
-    assert calls == [len(data.train), len(data.validation)]
-    np.testing.assert_array_equal(train, encode(first.encoders["a"], data.train.images))
-    assert len(validation) == len(data.validation)
-
-
-@pytest.mark.parametrize("freeze", [True, False])
-def test_a_trial_on_images_never_changes_the_shared_encoder(
-    runs_dir: Path, data: SearchData, tmp_path: Path, freeze: bool
-) -> None:
-    trial = hypermodel(runs_dir, data, tmp_path, epochs=1)
-    before = weights_sha256(trial.encoders["a"])
-    hp = hyperparameters(freeze=freeze, augment="light")
-    model = trial.build(hp)
-    trial.fit(hp, model)
-    assert weights_sha256(trial.encoders["a"]) == before
-    own = weights_sha256(model.layers[-1].get_layer("encoder"))
-    assert (own == before) == freeze
-
-
-def test_a_trial_stops_when_validation_stops_improving(runs_dir: Path, data: SearchData, tmp_path: Path) -> None:
-    trial = hypermodel(runs_dir, data, tmp_path, epochs=50, patience=2)
-    hp = hyperparameters(learning_rate=1e-4)
-    model = trial.build(hp)
-    model.optimizer.learning_rate = 0.0  # nothing can improve
-    assert len(trial.fit(hp, model).history["val_accuracy"]) == 3
-
-
-def test_equal_trials_give_equal_figures(runs_dir: Path, data: SearchData, tmp_path: Path) -> None:
-    histories = []
-    for _ in range(2):
-        trial = hypermodel(runs_dir, data, tmp_path)
-        hp = hyperparameters(dropout=0.5)
-        histories.append(trial.fit(hp, trial.build(hp)).history)
-    assert histories[0] == histories[1]
-
-
-class Killed(BaseException):
-    pass
-
-
-@pytest.mark.parametrize("kind", ["random", "bayesian"])
-def test_the_papers_configurations_come_first_also_after_a_kill(kind: str, tmp_path: Path) -> None:
-    """The trial that was under way is run again; finished ones are not."""
-    ran = []
-
-    class Stub(FineTuning):
-        def __init__(self, kill_at: int):
-            super().__init__({"a": None}, None, tmp_path)
-            self.kill_at = kill_at
-
-        def build(self, hp):
-            return None
-
-        def fit(self, hp, model, epochs=None):
-            if len(ran) == self.kill_at:
-                self.kill_at = -1
-                raise Killed
-            ran.append(dict(hp.values))
-            history = keras.callbacks.History()
-            history.history = {"val_accuracy": [0.5, 0.5 + len(ran) / 100, 0.1]}
-            return history
-
-    def search(kill_at: int) -> Search:
-        given = paper_configurations(["a"])
-        oracle = make_oracle(kind, declare(["a"]), given, 6, 25, seed=0)
-        found = Search(oracle, Stub(kill_at), tmp_path / "trials", lambda *_: None)
-        found.search(verbose=0)
-        return found
-
-    for kill_at in (2, 5):
-        with pytest.raises(Killed):
-            search(kill_at)
-    oracle = search(-1).oracle
-    assert [{key: values[key] for key in ("head", "freeze")} for values in ran[:4]] == [
-        {"head": "linear", "freeze": True},
-        {"head": "mlp", "freeze": True},
-        {"head": "linear", "freeze": False},
-        {"head": "mlp", "freeze": False},
-    ]
-    assert len(ran) == len(oracle.trials) == 6
-    assert oracle.get_best_trials(1)[0].score == pytest.approx(0.56)
-    assert oracle.get_best_trials(1)[0].metrics.get_best_value("best_epoch") == 2
-
-
-def test_the_grid_holds_head_freezing_and_learning_rate_only(tmp_path: Path) -> None:
-    space = declare(["a"], grid=True)
-    oracle = make_oracle("grid", space, [], 20, 25, seed=0)
-    oracle._set_project_dir(tmp_path, "grid")
-    seen = set()
-    while (trial := oracle.create_trial("tuner0")).status == "RUNNING":
-        values = trial.hyperparameters.values
-        seen.add((values["head"], values["freeze"], values["learning_rate"]))
-        assert (values["weight_decay"], values["dropout"], values["augment"]) == (0.0, 0.0, "none")
-        oracle.update_trial(trial.trial_id, {"val_accuracy": 0.5})
-        trial.status = "COMPLETED"
-        oracle.end_trial(trial)
-    assert len(seen) == len(oracle.trials) == 2 * 2 * 3
-
-
-def test_tune_ends_with_a_table_pictures_and_an_ordinary_run(
-    runs_dir: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = ["--encoder", "a", "b", "--tuner", "random", "--max-trials", "5", "--name", "t"]
-    assert tune(runs_dir, *arguments) == 0
-    printed = capsys.readouterr().out
-    assert "trial 5 of 5" in printed
-    run, best = Run(runs_dir / "t"), Run(runs_dir / "t-best")
+def read_csv(run: Run) -> list[dict[str, str]]:
     with (run.path / "trials.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == 5
-    scores = [float(row["val_accuracy"]) for row in rows]
-    assert scores == sorted(scores, reverse=True)
-    assert all(float(row["low"]) <= score <= float(row["high"]) for row, score in zip(rows, scores, strict=True))
-    assert (run.path / "plots" / "parallel.png").stat().st_size > 10_000
+        return list(csv.DictReader(file))
+
+
+def open_oracle(folder: Path, kind: str, max_trials: int = 20, encoders: tuple[str, ...] = ("a",)) -> kt.Oracle:
+    """As the tuner does it: reloaded if it was saved before."""
+    oracle = make_oracle(kind, encoders, max_trials, epochs=9, seed=0)
+    oracle._set_project_dir(str(folder), "trials")
+    if (folder / "trials" / "oracle.json").exists():
+        oracle.reload()
+    return oracle
+
+
+def end(oracle: kt.Oracle, trial: Any, accuracy: float = 0.5) -> None:
+    metrics = {"val_accuracy": accuracy, "best_epoch": 1, "epochs": 1, "seconds": 1}
+    oracle.update_trial(trial.trial_id, metrics)
+    trial.status = "COMPLETED"
+    oracle.end_trial(trial)
+
+
+# What is tried -------------------------------------------------------------------------------------------
+
+
+def test_the_papers_configurations_are_head_times_freezing() -> None:
+    four = paper_configurations(("a",))
+    assert {(c["head"], c["freeze"]) for c in four} == {(h, f) for h in ("linear", "mlp") for f in (True, False)}
+    assert all(c["learning_rate"] == 1e-3 and c["weight_decay"] == 0 == c["dropout"] for c in four)
+    assert all(c["augment"] == "none" for c in four)
+    assert [c["encoder"] for c in paper_configurations(("a", "b"))] == ["a"] * 4 + ["b"] * 4
+    assert Finetune().weight_decay == 0 == Finetune().dropout
+
+
+@pytest.mark.parametrize("kind", ["random", "bayesian", "grid"])
+@pytest.mark.parametrize("encoders", [("a",), ("a", "b")])
+def test_a_search_begins_with_the_papers_configurations_also_after_a_kill_and_with_two_workers(
+    tmp_path: Path, kind: str, encoders: tuple[str, ...]
+) -> None:
+    tried = []
+    for worker in ("w0", "w1", "w0", "w0"):  # w1 never ends its trial: it is handed out again
+        oracle = open_oracle(tmp_path, kind, encoders=encoders)
+        trial = oracle.create_trial(worker)
+        tried.append(trial.hyperparameters.values)
+        if worker == "w0":
+            end(oracle, trial)
+    assert tried.pop(2) == tried[1]
+    running = oracle.create_trial("w1")
+    assert oracle.create_trial("w1") is running  # a worker that was killed and started again
+    tried.append(running.hyperparameters.values)
+    end(oracle, running)
+    trials = (oracle.create_trial("w0") for _ in range(4 * len(encoders) - 4))
+    for trial in trials:
+        tried.append(trial.hyperparameters.values)
+        end(oracle, trial)
+    assert tried == paper_configurations(encoders)
+    following = oracle.create_trial("w0")
+    assert following.status == "RUNNING"
+    assert following.hyperparameters.values not in tried
+
+
+def test_grid_search_tries_every_combination_once_also_when_resumed(tmp_path: Path) -> None:
+    tried = set()
+    while True:
+        oracle = open_oracle(tmp_path, "grid", max_trials=1000)
+        trials = [oracle.create_trial("w0")]
+        while len(trials) < 40 and trials[-1].status == "RUNNING":
+            end(oracle, trials[-1])
+            trials.append(oracle.create_trial("w0"))
+        if trials[-1].status == "RUNNING":
+            end(oracle, trials[-1])
+        tried |= {tuple(sorted(t.hyperparameters.values.items())) for t in trials if t.status == "RUNNING"}
+        tried |= {tuple(sorted(t.hyperparameters.values.items())) for t in trials if t.status == "COMPLETED"}
+        if trials[-1].status == "STOPPED":
+            break
+    assert len(tried) == 2 * 2 * 2 * 3 * 2 * 2 == len(oracle.trials)
+
+
+def test_bayesian_search_survives_a_workers_float32_values(tmp_path: Path) -> None:
+    """Keras Tuner's messages carry float32: 0.001 comes back as 0.0010000000475, which is none of the choices."""
+    oracle = open_oracle(tmp_path, "bayesian", max_trials=12)
+    for number in range(11):
+        trial = oracle.create_trial("w0")
+        told = kt.engine.trial.Trial.from_proto(trial.to_proto())
+        assert complete_values(told.hyperparameters.values, ("a",)) == complete_values(
+            trial.hyperparameters.values, ("a",)
+        )
+        end(oracle, told, accuracy=0.1 * (number % 7))
+    assert oracle.create_trial("w0").status == "RUNNING"
+    assert oracle.create_trial("w1").status == "STOPPED"
+
+
+def test_a_trial_that_was_killed_while_its_state_was_written_is_not_lost(tmp_path: Path) -> None:
+    oracle = open_oracle(tmp_path, "random")
+    end(oracle, oracle.create_trial("w0"))
+    before = (tmp_path / "trials" / "oracle.json").read_text()
+    killed = oracle.create_trial("w0")
+    (tmp_path / "trials" / "oracle.json").write_text(before)  # trial.json is there, the oracle does not know it
+    again = open_oracle(tmp_path, "random").create_trial("w0")
+    assert (again.trial_id, again.status) == (killed.trial_id, "RUNNING")
+    assert again.hyperparameters.values == killed.hyperparameters.values
+    assert not list((tmp_path / "trials").rglob(".tmp-*"))
+
+
+def test_equal_seeds_try_equal_configurations_also_seed_0(tmp_path: Path) -> None:
+    tried = []
+    for name in ("one", "two"):
+        oracle = open_oracle(tmp_path / name, "random")
+        for _ in range(6):
+            trial = oracle.create_trial("w0")
+            end(oracle, trial)
+        tried.append(trial.hyperparameters.values)
+    assert tried[0] == tried[1]
+
+
+# What the search sees ------------------------------------------------------------------------------------
+
+
+def test_search_data_has_no_test_split(data: Any) -> None:
+    seen = search_data(Poisoned(data))
+    assert set(SearchData.__dataclass_fields__) == {"train", "validation", "num_classes", "image_shape"}
+    assert len(seen.train) == 80
+    assert not any(np.shares_memory(part.images, data.test.images) for part in (seen.train, seen.validation))
+
+
+def test_features_are_encoded_once_and_shared_through_files(
+    tmp_path: Path, data: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = small_encoder(3)
+    first = FeatureCache(tmp_path / "features", search_data(data), "float32").features(encoder)
+    assert [len(part) for part in first] == [len(data.train), len(data.validation)]
+    np.testing.assert_array_equal(first[1], encoder.predict_on_batch(data.validation.images))
+    monkeypatch.setattr(features, "encode", lambda *args: pytest.fail("encoded again"))
+    cache = FeatureCache(tmp_path / "features", search_data(data), "float32")
+    for _ in range(2):
+        for old, new in zip(first, cache.features(encoder), strict=True):
+            np.testing.assert_array_equal(old, new)
+    monkeypatch.undo()
+    other = cache.features(small_encoder(4))
+    assert not np.array_equal(other[0], first[0])
+    assert len(list((tmp_path / "features").iterdir())) == 4
+
+
+def test_the_shared_encoder_never_changes_and_hyperband_continues_its_trials(tmp_path: Path, data: Any) -> None:
+    encoder = small_encoder(1)
+    before, trainable = weights_sha256(encoder), encoder.trainable
+    run = create_run(tmp_path, "band", {})
+    options = Tune(tuner="hyperband", max_trials=10, epochs=3, encoder=("a",))
+    rows = search(run, search_data(data), {"a": encoder}, options)
+    assert (weights_sha256(encoder), encoder.trainable) == (before, trainable)
+    assert any(not row.values["freeze"] for row in rows)
+    later = [json.loads(file.read_text()) for file in run.path.glob("trials/trial_*/trial.json")]
+    continued = [trial for trial in later if trial["hyperparameters"]["values"].get("tuner/initial_epoch")]
+    assert continued
+    assert {row.epochs for row in rows} == {1, 3}
+    assert {path.name for path in run.path.glob("trials/trial_*/*")} == {"trial.json"}
     assert not (run.path / "features").exists()
-    assert run.result["winner_run"] == "t-best"
-    chosen = run.result["best"]
-    assert best.config["options"]["seed"] == 1
-    assert best.config["options"]["epochs"] == chosen["best_epoch"]
-    for key in ("head", "freeze", "learning_rate", "weight_decay", "dropout", "augment"):
-        assert best.config["options"][key] == chosen[key]
-    assert set(best.result["accuracy"]) == {"train", "test"}
-    assert best.result["accuracy"]["train"]["n"] == 120 + 143  # validation was added
-    assert main(["evaluate", "t-best", "--runs-dir", str(runs_dir)]) == 0
+
+
+# The command ---------------------------------------------------------------------------------------------
+
+
+def test_trials_csv_holds_every_trial_with_its_interval(finished: tuple[Run, dict[str, int]]) -> None:
+    run, counts = finished
+    rows = read_csv(run)
+    assert [int(row["trial"]) for row in rows] == list(range(1, TRIALS + 1))
+    assert set(NAMES) < set(rows[0])
+    assert [row["paper"] for row in rows][:4] == ["True"] * 4
+    for row in rows:
+        low, value, high = (float(row[f"validation_{name}"]) for name in ("low", "value", "high"))
+        assert low <= value <= high
+        assert value == int(row["validation_correct"]) / int(row["validation_n"])
+        assert 1 <= int(row["best_epoch"]) <= int(row["epochs"]) <= 3
+    assert counts["encode"] == 2  # train and validation
+
+
+def test_the_winner_is_an_ordinary_run_and_no_worse_than_the_papers(
+    finished: tuple[Run, dict[str, int]], runs_dir: Path, capsys: pytest.CaptureFixture
+) -> None:
+    run, _ = finished
+    result = run.result
+    best = result["best"]["validation"]["correct"]
+    assert len(result["paper_configurations"]) == 4
+    assert all(best >= one["validation"]["correct"] for one in result["paper_configurations"])
+    winner = Run(runs_dir / result["winner_run"])
+    assert winner.config["options"]["seed"] == 1
+    assert winner.config["options"]["include_validation"] is True
+    assert winner.result["epochs"] == result["best"]["epochs"]
+    assert winner.result["accuracy"]["train"]["n"] == 80 + result["best"]["validation"]["n"]
+    assert result["accuracy"]["test"] == winner.result["accuracy"]["test"]
+    assert main(["evaluate", winner.name, "--runs-dir", str(runs_dir)]) == 0
     assert main(["runs", "--runs-dir", str(runs_dir)]) == 0
-    assert f"{100 * chosen['val_accuracy']:.1f} %" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "whole-winner" in shown
 
 
-def test_a_finished_search_repeats_neither_trials_nor_the_test(runs_dir: Path, capsys: pytest.CaptureFixture) -> None:
-    """Killed after the winner was tested and before the search was closed."""
-    arguments = ["--encoder", "a", "--tuner", "random", "--max-trials", "2", "--name", "late"]
-    assert tune(runs_dir, *arguments) == 0
-    tested = (runs_dir / "late-best" / "result.json").stat().st_mtime_ns
-    (runs_dir / "late" / "result.json").unlink()
-    capsys.readouterr()
-    assert tune(runs_dir, *arguments, "--resume") == 0
-    assert "trial " not in capsys.readouterr().out.replace("trial ┃", "").split("Best trials")[0]
-    assert (runs_dir / "late-best" / "result.json").stat().st_mtime_ns == tested
+def test_the_winners_command_line_is_the_winners_configuration(
+    finished: tuple[Run, dict[str, int]], runs_dir: Path
+) -> None:
+    run, _ = finished
+    options = parse(run.result["winner_command"].split()[2:])
+    recorded = Run(runs_dir / "whole-winner").config["options"]
+    assert {name: getattr(options, name) for name in recorded} == recorded
 
 
-@pytest.mark.parametrize(
-    ("arguments", "text"),
-    [
-        (["--encoder", "nothing"], "no run 'nothing'"),
-        (["--encoder", "a", "a"], "names a run twice"),
-        (["--encoder", "a", "--tuner", "grid", "--max-trials", "3"], "plays no part"),
-        (["--encoder", "a", "--max-trials", "0"], "--max-trials is 0"),
-        (["--encoder", "a", "--patience", "0"], "--patience is 0"),
-        (["--encoder", "a", "--name", "b"], "already exists"),
-    ],
-)
-def test_wrong_input_is_one_line(runs_dir: Path, arguments: list[str], text: str, capsys) -> None:
-    before = sorted(runs_dir.iterdir())
-    assert tune(runs_dir, *arguments) == 2
-    error = capsys.readouterr().err
-    assert text in error
-    assert error.count("\n") == 1
-    assert sorted(runs_dir.iterdir()) == before
+def test_the_pictures_and_the_event_files_are_there(finished: tuple[Run, dict[str, int]]) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-
-def test_encoders_with_another_validation_split_are_refused(runs_dir: Path, capsys) -> None:
-    """A validation image of one would be a training image of the other."""
-    other = ["pretrain", "--dataset", "digits", *SMALL, "--epochs", "1", "--batch-size", "60", "--name", "c"]
-    if not (runs_dir / "c").exists():
-        assert main([*other, "--seed", "1", "--runs-dir", str(runs_dir)]) == 0
-    capsys.readouterr()
-    assert tune(runs_dir, "--encoder", "a", "c") == 2
-    assert "another validation split" in capsys.readouterr().err
-
-
-def test_too_few_trials_give_no_importances(tmp_path: Path) -> None:
-    rows = [{"trial": str(i), "head": "mlp", "val_accuracy": 0.5 + i / 100} for i in range(9)]
-    assert plot_importance(with_intervals(rows, 100), tmp_path / "i.png") is None
-    assert plot_importance([*rows, {**rows[0], "trial": "9"}], tmp_path / "i.png") == tmp_path / "i.png"
+    run, _ = finished
+    for name in ("parallel", "importance"):
+        with Image.open(run.path / "plots" / f"{name}.png") as picture:
+            assert picture.width > 600
+    rates = set()
+    for folder in (run.path / "logs").glob("*/execution0"):
+        events = EventAccumulator(str(folder)).Reload()
+        session = events.summary_metadata["_hparams_/session_start_info"].plugin_data.content
+        assert b"learning_rate" in session
+        rates.add(session)
+        assert "epoch_accuracy" in EventAccumulator(str(folder / "validation")).Reload().Tags()["tensors"]
+    assert len(rates) == TRIALS
+    assert sum(file.stat().st_size for file in run.path.rglob("*") if file.is_file()) < 2e6
 
 
 @pytest.mark.slow
-def test_a_chief_and_two_workers_share_the_trials(runs_dir: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "main.py", "tune", "--encoder", "a", "--tuner", "random", "--max-trials", "8"]
-    command += ["--epochs", "2", "--batch-size", "60", "--name", "shared", "--runs-dir", str(runs_dir)]
-    common = os.environ | {"KERASTUNER_ORACLE_IP": "127.0.0.1", "KERASTUNER_ORACLE_PORT": str(port)}
-    processes = [
-        subprocess.Popen(
-            command,
-            env=common | {"KERASTUNER_TUNER_ID": name},
-            cwd=Path(__file__).parents[1],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for name in ("chief", "worker-1", "worker-2")
-    ]
+def test_the_hparams_tab_of_a_real_tensorboard_compares_the_trials(finished: tuple[Run, dict[str, int]]) -> None:
+    run, _ = finished
+    port = free_port()
+    arguments = ["--logdir", str(run.path / "logs"), "--port", str(port), "--load_fast=false"]
+    server = subprocess.Popen([sys.executable, "-m", "tensorboard.main", *arguments], stderr=subprocess.DEVNULL)
+
+    def ask(what: str, **body: Any) -> dict[str, Any]:
+        url = f"http://127.0.0.1:{port}/data/plugin/hparams/{what}"
+        request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return json.load(answer)
+
+    statuses = ["STATUS_SUCCESS", "STATUS_RUNNING", "STATUS_UNKNOWN", "STATUS_FAILURE"]
+    groups = []
     try:
-        outputs = [process.communicate(timeout=400)[0] for process in processes]
+        for _ in range(90):
+            time.sleep(1)
+            with contextlib.suppress(OSError):
+                ask("experiment")
+                groups = ask("session_groups", allowedStatuses=statuses, colParams=[], startIndex=0, sliceSize=99)
+                groups = groups["sessionGroups"]
+            if len(groups) == TRIALS:
+                break
     finally:
-        for process in processes:
-            process.kill()
+        server.terminate()
+        server.wait()
+    shown = {int(group["name"]) + 1: group for group in groups}
+    for row in read_csv(run):
+        group = shown[int(row["trial"])]
+        assert group["hparams"]["head"] == row["head"]
+        assert group["hparams"]["learning_rate"] == pytest.approx(float(row["learning_rate"]))
+        tags = {(metric["name"]["group"], metric["name"]["tag"]) for metric in group["metricValues"]}
+        assert ("validation", "epoch_accuracy") in tags
+
+
+def test_a_killed_search_loses_one_trial_and_a_killed_winner_is_finished(
+    finished: tuple[Run, dict[str, int]], runs_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = [*SEARCH, "--name", "killed", "--runs-dir", str(runs_dir)]
+    begun: list[str] = []
+
+    def begin(tuner: SearchTuner, trial: Any, original: Any = SearchTuner.on_trial_begin) -> None:
+        begun.append(trial.trial_id)
+        if len(begun) == 3:
+            raise KeyboardInterrupt
+        original(tuner, trial)
+
+    monkeypatch.setattr(SearchTuner, "on_trial_begin", begin)
+    save = callbacks.save_checkpoint
+
+    def save_then_stop(*args: Any) -> None:
+        save(*args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(callbacks, "save_checkpoint", save_then_stop)  # only the winner's training calls it
+    assert main(arguments) == 130  # in trial 3
+    assert main([*arguments, "--resume"]) == 130  # after an epoch of the winner's training
+    assert Run(runs_dir / "killed-winner").result is None
+    assert begun == ["0", "1", "2", "2", "3", "4", "5"]
+    monkeypatch.undo()
+    assert main([*arguments, "--resume"]) == 0
+    uninterrupted, resumed = read_csv(finished[0]), read_csv(Run(runs_dir / "killed"))
+    for old, new in zip(uninterrupted, resumed, strict=True):
+        assert {**old, "seconds": ""} == {**new, "seconds": ""}
+    whole, resumed = Run(runs_dir / "whole-winner"), Run(runs_dir / "killed-winner")
+    assert resumed.result["encoder_sha256_after"] == whole.result["encoder_sha256_after"]
+    assert resumed.result["accuracy"] == whole.result["accuracy"]
+    assert [line["loss"] for line in resumed.metrics] == [line["loss"] for line in whole.metrics]
+
+
+def test_a_search_that_never_began_leaves_nothing(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "encode", stop)
+    assert main([*SEARCH, "--name", "never", "--runs-dir", str(runs_dir)]) == 130
+    assert not (runs_dir / "never").exists()
+
+
+def test_three_failures_in_a_row_end_the_search_in_one_line(
+    runs_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise MemoryError("no memory left")
+
+    monkeypatch.setattr("tuning.hypermodel.FineTuning.fit", fail)
+    assert main([*SEARCH, "--name", "broken", "--runs-dir", str(runs_dir)]) == 2
+    streams = capsys.readouterr()
+    assert streams.err.count("\n") == 1
+    assert "no memory left" in streams.err
+    assert "trial 1 of 6" in streams.out
+    assert not (runs_dir / "broken").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--max-trials", "0"], "--max-trials is 0"),
+        (["--epochs", "0"], "--epochs is 0"),
+        (["--patience", "0"], "--patience is 0"),
+        (["--seed", "-1"], "--seed is -1"),
+        (["--tuner", "magic"], "magic"),
+        (["--encoder", "nobody"], "nobody"),
+        (["--encoder", "pre", "pre"], "twice"),
+        (["--encoder", "pre", "elsewhere"], "split-seed"),
+        (["--image-size", "24"], "16x16x3"),
+        (["--name", "../x"], "not usable"),
+        (["--resume", "--name", "pre"], "unfinished tune run"),
+    ],
+)
+def test_bad_input_is_one_line(
+    tmp_path: Path, data: Any, arguments: list[str], message: str, capsys: pytest.CaptureFixture
+) -> None:
+    for name, seed in (("pre", 0), ("elsewhere", 5)):
+        config = {"command": "pretrain", "data": {"request": REQUEST | {"seed": seed}}}
+        config["data"] |= {"fingerprint": data.fingerprint, "image_shape": [16, 16, 3]}
+        create_run(tmp_path, name, config).encoder_file.touch()
+    arguments = arguments if "--encoder" in arguments else ["--encoder", "pre", *arguments]
+    assert main(["tune", *arguments, "--runs-dir", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert message in error
+    assert len(list_runs(tmp_path)) == 2
+
+
+# Parts ---------------------------------------------------------------------------------------------------
+
+
+def test_weight_decay_shrinks_weights_beside_the_gradient(data: Any) -> None:
+    from prl_keras.training.finetune import compile_classifier
+
+    norms = []
+    for decay in (0.0, 10.0):
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(10)])
+        compile_classifier(model, Finetune(weight_decay=decay))
+        for _ in range(20):
+            model.train_on_batch(np.zeros((8, 4), "float32"), np.zeros(8, int))  # no gradient on the kernel
+        norms.append(float(np.linalg.norm(model.get_weights()[0])))
+    assert norms[1] == pytest.approx(norms[0] * (1 - 1e-3 * 10) ** 20, rel=1e-3)
+
+
+def test_too_few_trials_have_no_picture_of_importances(tmp_path: Path) -> None:
+    oracle = open_oracle(tmp_path, "random")
+    for number in range(4):
+        end(oracle, oracle.create_trial("w0"), number / 10)
+    rows = finished_rows(list(oracle.trials.values()), ("a",), 10)
+    assert len(rows) == 4
+    assert plot_importance(rows, "few", tmp_path / "few.png") is None
+    assert all(row.paper for row in rows)
+    assert not replace(rows[0], values={**rows[0].values, "dropout": 0.5}).paper
+    assert PAPER["learning_rate"] == 1e-3
+
+
+def test_the_processes_role_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert process_role() == "alone"
+    monkeypatch.setenv("KERASTUNER_TUNER_ID", "chief")
+    with pytest.raises(InputError, match="KERASTUNER_ORACLE_IP is not"):
+        process_role()
+    monkeypatch.setenv("KERASTUNER_ORACLE_IP", "127.0.0.1")
+    monkeypatch.setenv("KERASTUNER_ORACLE_PORT", "x")
+    with pytest.raises(InputError, match="'x'"):
+        process_role()
+    monkeypatch.setenv("KERASTUNER_ORACLE_PORT", "8000")
+    assert process_role() == "chief"
+    monkeypatch.setenv("KERASTUNER_TUNER_ID", "w1")
+    assert process_role() == "worker"
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def start(name: str, port: int, runs_dir: Path, *more: str) -> subprocess.Popen:
+    environment = os.environ | {"KERASTUNER_TUNER_ID": name, "KERASTUNER_ORACLE_IP": "127.0.0.1"}
+    environment |= {"KERASTUNER_ORACLE_PORT": str(port), "TF_NUM_INTRAOP_THREADS": "1"}
+    arguments = [sys.executable, "main.py", *SEARCH, "--name", "shared", "--runs-dir", str(runs_dir), *more]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(arguments, cwd=ROOT, env=environment, **streams)
+
+
+@pytest.mark.slow
+def test_a_chief_and_two_workers_share_a_search(finished: tuple[Run, dict[str, int]], runs_dir: Path) -> None:
+    port = free_port()
+    processes = [start(name, port, runs_dir) for name in ("chief", "w0", "w1")]
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
     assert [process.returncode for process in processes] == [0, 0, 0], outputs
-    assert outputs[1].count("on validation") >= 1
-    assert outputs[2].count("on validation") >= 1
-    assert outputs[1].count("on validation") + outputs[2].count("on validation") == 8
-    assert Run(runs_dir / "shared").result["trials"] == 8
-    assert json.loads((runs_dir / "shared-best" / "result.json").read_text())["accuracy"]["test"]["n"] > 0
+    shared = read_csv(Run(runs_dir / "shared"))
+    alone = read_csv(finished[0])
+    assert [{name: row[name] for name in NAMES} for row in shared] == [{n: row[n] for n in NAMES} for row in alone]
+    by_worker = [output.count(f" of {TRIALS}:") for output in outputs]
+    assert by_worker[0] == TRIALS == by_worker[1] + by_worker[2]
+    assert min(by_worker[1:]) >= 1
+    assert Run(runs_dir / "shared-winner").result is not None
+
+
+@pytest.mark.slow
+def test_a_chief_gives_up_when_its_worker_was_killed_and_one_process_continues(tmp_path: Path, data: Any) -> None:
+    add_encoder(tmp_path, "pre", data, seed=1)
+    port = free_port()
+    chief, worker = (start(name, port, tmp_path, "--worker-timeout", "30") for name in ("chief", "w0"))
+    for line in worker.stdout:
+        if line.startswith("trial 2 of"):
+            break
+    worker.kill()
+    worker.wait()
+    output = chief.communicate(timeout=200)[0]
+    assert chief.returncode == 2, output
+    assert "no worker was heard of for 30 s" in output.splitlines()[-1]
+    assert main([*SEARCH, "--name", "shared", "--runs-dir", str(tmp_path), "--resume"]) == 0
+    assert len(read_csv(Run(tmp_path / "shared"))) == TRIALS

@@ -1,1 +1,1 @@
-"""Search over fine-tuning with Keras Tuner. Imports `prl_keras`, never the reverse."""
+"""Hyperparameter search over fine-tuning, with Keras Tuner. Imports `prl_keras`, never the reverse."""

@@ -1,12 +1,12 @@
-"""`python main.py tune`: search for the best fine-tuning on validation, then test the winner once."""
+"""`python main.py tune`: search on validation, train the winner on train + validation, test it once."""
 
-import os
+import logging
 import shutil
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from prl_keras.commands.common import (
     check_name,
@@ -14,187 +14,120 @@ from prl_keras.commands.common import (
     console,
     data_request_of_run,
     open_data,
-    print_end,
-    run_argument,
     start_run,
-    tensorboard_command,
+    unfinished_run,
 )
-from prl_keras.commands.finetune import check_encoder, train_and_save
-from prl_keras.config import Finetune, Tune
-from prl_keras.data import Dataset, Split
+from prl_keras.commands.finetune import check_encoder
+from prl_keras.config import Tune
+from prl_keras.data import Dataset
 from prl_keras.errors import InputError
-from prl_keras.runs import Run, find_run, has_encoder, write_json
+from prl_keras.runs import Run, check_new_name, find_run, free_name, has_encoder, is_finished, read_json
 from prl_keras.startup import start_keras
-
-DEFAULT_TRIALS = 20
-WAIT_FOR_CHIEF = 120  # seconds until a worker gives up
+from tuning.data import search_data
+from tuning.parallel import Role, process_name, process_role, wait_until
+from tuning.space import finetune_options
 
 
 def run(options: Tune) -> None:
-    role = os.environ.get("KERASTUNER_TUNER_ID")  # Keras Tuner's: "chief", another name for a worker, or unset
-    if role and not options.name:
-        raise InputError("KERASTUNER_TUNER_ID is set: give chief and workers the same --name (see docs/tuning.md)")
-    if role in (None, "chief"):
-        check_name(options)
-    _check(options)
+    role = process_role()
+    _check(options, role)
     sources = _sources(options)
     options = replace(options, encoder=tuple(sources))
-    first = next(iter(sources.values()))
-    request = data_request_of_run(first, options)
-    dataset = open_data(request, first)
-    check_training(_trial_numbers(options), len(dataset.train), whole_batches=False)
-    for name, source in sources.items():
-        if data_request_of_run(source, options) != request:
-            raise InputError(
-                f"encoders {first.name!r} and {name!r} were trained on other data or another validation split "
-                "(see --split-seed of pretrain): tune encoders that share them"
-            )
-        check_encoder(tuple(source.config["data"]["image_shape"]), dataset, name)
-    start_keras(options.seed)
-    if role not in (None, "chief"):
-        _search(_run_of_chief(options), sources, dataset, options)
-        console.print("no trials left for this worker; the chief trains the winner")
-        return
-    run = start_run("tune", options, f"tune-{dataset.name}", request, dataset)
-    oracle = _search(run, sources, dataset, options)
-    _finish(run, oracle, sources, request, dataset, options)
+    request = _common_request(sources, options)
+    dataset = open_data(request, next(iter(sources.values())))
+    check_training(finetune_options({}, options), len(dataset.train), whole_batches=False)
+    for source in sources.values():
+        check_encoder(tuple(source.config["data"]["image_shape"]), dataset, source.name)
+
+    start_keras(options.seed, options.precision)
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # many models in one process: no advice on retracing
+    from tuning.finish import finish
+    from tuning.search import load_encoders, search
+
+    encoders = load_encoders(sources, dataset, options.precision)
+    run = _start(options, role, request, dataset)
+    data = search_data(dataset)
+    del dataset  # until the winner is trained, nothing here holds the test split
+    with _removed_if_useless(run, role):
+        rows = search(run, data, encoders, options, role)
+    if role == "worker":
+        console.print(f"worker {process_name()}: no trials left; the chief trains the winner")
+    else:
+        finish(run, rows, options)
 
 
-def _trial_numbers(options: Tune) -> Finetune:
-    """The numbers of a trial, for `check_training`."""
-    return Finetune(epochs=options.epochs, batch_size=options.batch_size)
+def winner_name(run_name: str) -> str:
+    return f"{run_name}-winner"
 
 
-def _check(options: Tune) -> None:
-    if options.max_trials is not None and options.tuner in ("hyperband", "grid"):
-        raise InputError(f"--max-trials plays no part in --tuner {options.tuner}: leave it out")
-    if options.max_trials is not None and options.max_trials < 1:
-        raise InputError(f"--max-trials is {options.max_trials}; expected at least 1")
-    if options.patience < 1:
-        raise InputError(f"--patience is {options.patience}; expected at least 1")
+def _check(options: Tune, role: Role) -> None:
+    for name in ("max_trials", "patience", "worker_timeout"):
+        if getattr(options, name) < 1:
+            raise InputError(f"--{name.replace('_', '-')} is {getattr(options, name)}; expected at least 1")
+    if not 0 <= options.seed < 2**31:
+        raise InputError(f"--seed is {options.seed}; expected a whole number from 0 to {2**31 - 1}")
+    if not options.encoder:
+        raise InputError("--encoder is empty; name at least one pre-training run")
+    if role != "alone" and not options.name:
+        raise InputError("several processes search together only under one name: add --name to each of them")
+    if role != "worker":
+        check_name(options)
+        if options.name and not options.resume:
+            check_new_name(options.runs_dir, winner_name(options.name))
+        if options.resume:
+            unfinished_run("tune", options)  # raises before any work is done
 
 
 def _sources(options: Tune) -> dict[str, Run]:
-    runs = [find_run(name, options.runs_dir, has_encoder, "pre-trained encoder") for name in options.encoder]
-    sources = {run.name: run for run in runs}
-    if len(sources) < len(runs):
-        raise InputError(f"--encoder {' '.join(options.encoder)} names a run twice; name each once")
+    """How a later command can name each encoder's run -> the run."""
+    sources = {}
+    for reference in options.encoder:
+        source = find_run(reference, options.runs_dir, has_encoder, "pre-trained encoder")
+        inside = (options.runs_dir / source.name).resolve() == source.path.resolve()
+        key = source.name if inside else str(source.path.absolute())
+        if key in sources:
+            raise InputError(f"--encoder names the run {source.name!r} twice")
+        sources[key] = source
     return sources
 
 
-def _run_of_chief(options: Tune) -> Run:
-    """The chief makes the run; workers may start before it."""
-    end = time.monotonic() + WAIT_FOR_CHIEF
-    while not (options.runs_dir / options.name / "config.json").exists():
-        if time.monotonic() > end:
-            raise InputError(f"no chief has made run {options.name!r} in {WAIT_FOR_CHIEF} s: start it first")
-        time.sleep(0.5)
-    return Run(options.runs_dir / options.name)
+def _common_request(sources: dict[str, Run], options: Tune) -> dict[str, Any]:
+    """The data of all encoders. One that was pre-trained on another's validation images cannot be compared on them."""
+    requests = {name: data_request_of_run(source, options) for name, source in sources.items()}
+    (first, request), *others = requests.items()
+    for name, other in others:
+        for key in request:
+            if key != "data_dir" and other[key] != request[key]:
+                raise InputError(
+                    f"encoders {first!r} and {name!r} saw different training images ({key} = {request[key]} and "
+                    f"{other[key]}): compare encoders that were pre-trained with the same data options and --split-seed"
+                )
+    return request
 
 
-def _search(run: Run, sources: dict[str, Run], dataset: Dataset, options: Tune) -> Any:
-    """Run (or serve, or help with) the trials that are left; returns the oracle, which knows them all."""
-    from prl_keras.models.storage import load_encoder
-    from prl_keras.training.tensorboard import log_hparams
-    from tuning.hypermodel import FineTuning, SearchData
-    from tuning.report import describe
-    from tuning.search import Search, make_oracle
-    from tuning.space import declare, paper_configurations
-
-    names = list(sources)
-    hypermodel = FineTuning(
-        {name: load_encoder(source) for name, source in sources.items()},
-        SearchData.of(dataset),  # from here on there is no test split
-        run.path / "features",
-        options.batch_size,
-        options.epochs,
-        options.patience,
-        options.seed,
-    )
-    max_trials = options.max_trials or DEFAULT_TRIALS
-    given = paper_configurations(names)[:max_trials]
-    space = declare(names, grid=options.tuner == "grid")
-    oracle = make_oracle(options.tuner, space, given, max_trials, options.epochs, options.seed)
-    best = 0.0
-
-    def report(trial: str, values: dict[str, Any], metrics: dict[str, float]) -> None:
-        nonlocal best
-        best = max(best, metrics["val_accuracy"])
-        of = f" of {max_trials}" if options.tuner in ("random", "bayesian") else ""
-        console.print(
-            f"trial {int(trial) + 1}{of}: {describe(values)}: {100 * metrics['val_accuracy']:.1f} % on validation, "
-            f"epoch {metrics['best_epoch']}, {metrics['seconds']:.0f} s (best {100 * best:.1f} %)"
-        )
-        log_hparams(run.path / "logs" / "trials" / trial, f"{run.name} {trial}", values, metrics["val_accuracy"])
-
-    search = Search(oracle, hypermodel, run.path / "trials", report)
-    best = max([0.0, *(trial.score or 0.0 for trial in search.oracle.get_best_trials(1))])
-    if os.environ.get("KERASTUNER_TUNER_ID") == "chief":
-        console.print(f"{run.name}: waiting for workers")
-    search.search(verbose=0)
-    return oracle
+def _start(options: Tune, role: Role, request: dict[str, Any], dataset: Dataset) -> Run:
+    """The search's run: new, continued with --resume, or, for a worker, the chief's."""
+    timeout = options.worker_timeout
+    options = replace(options, worker_timeout=Tune.worker_timeout)  # may be another when resumed
+    if role == "worker":
+        folder = options.runs_dir / options.name
+        complaint = f"there is no search {options.name!r} in {options.runs_dir}: start the chief"
+        wait_until((folder / "config.json").exists, timeout, complaint)
+        return start_run("tune", replace(options, resume=True), "", request, dataset)
+    if not options.name and not options.resume:
+        name = free_name(options.runs_dir, f"tune-{options.tuner}-{Path(options.encoder[0]).name}")
+        check_new_name(options.runs_dir, winner_name(name))
+        options = replace(options, name=name)
+    return start_run("tune", options, "", request, dataset)
 
 
-def _finish(
-    run: Run, oracle: Any, sources: dict[str, Run], request: dict[str, Any], dataset: Dataset, options: Tune
-) -> None:
-    from tuning.report import best_table, plot_importance, plot_parallel, with_intervals, write_csv
-    from tuning.search import trial_rows
-
-    rows = with_intervals(trial_rows(oracle), len(dataset.validation))
-    if not rows or rows[0]["val_accuracy"] is None:
-        reason = next((trial.message.splitlines()[-1] for trial in oracle.trials.values() if trial.message), "")
-        raise RuntimeError(f"every trial of {run.name} failed: {reason}")
-    written = [
-        write_csv(rows, run.path / "trials.csv"),
-        plot_parallel(rows, run.path / "plots" / "parallel.png"),
-        plot_importance(rows, run.path / "plots" / "importance.png"),
-    ]
-    console.print()
-    console.print(best_table(rows))
-    winner = _train_winner(run, rows[0], sources, request, dataset, options)
-    result = {
-        "trials": len(rows),
-        "failed_trials": sum(row["val_accuracy"] is None for row in rows),
-        "seconds": round(sum(row["seconds"] or 0 for row in rows), 1),
-        "best": rows[0],
-        "winner_run": winner.name,
-    }
-    write_json(run.path / "result.json", result)
-    shutil.rmtree(run.path / "features", ignore_errors=True)
-    reference = run_argument(winner, options.runs_dir)
-    print_end(
-        [file for file in [*written, run.path / "result.json"] if file],
-        [tensorboard_command(run.path / "logs"), f"python main.py evaluate {reference}"],
-    )
-
-
-def _train_winner(
-    run: Run, best: dict[str, Any], sources: dict[str, Run], request: dict[str, Any], dataset: Dataset, options: Tune
-) -> Run:
-    """The best trial once more, on train + validation with a fresh seed, as an ordinary run; tested once."""
-    name = f"{run.name}-best"
-    existing = Run(options.runs_dir / name)
-    if existing.path.exists() and existing.result is not None:  # a resumed call that had come this far
-        return existing
-    encoder = best.get("encoder", next(iter(sources)))
-    chosen = {key: best[key] for key in ("head", "freeze", "learning_rate", "weight_decay", "dropout", "augment")}
-    finetune = Finetune(
-        **chosen,
-        encoder=encoder,
-        epochs=int(best["best_epoch"]),
-        batch_size=options.batch_size,
-        average=False,  # as the trials
-        seed=options.seed + 1,
-        name=name,
-        runs_dir=options.runs_dir,
-        resume=existing.path.exists(),
-    )
-    both = [
-        np.concatenate(pair)
-        for pair in zip(*((s.images, s.labels) for s in (dataset.train, dataset.validation)), strict=True)
-    ]
-    none = Split(dataset.validation.images[:0], dataset.validation.labels[:0])
-    dataset = replace(dataset, train=Split(*both), validation=none)
-    facts = {"trained_on": "train + validation", "tuned_by": run.name}
-    return train_and_save(finetune, sources[encoder], request, dataset, facts)
+@contextmanager
+def _removed_if_useless(run: Run, role: Role) -> Iterator[None]:
+    """A search that ends before its first trial did leaves nothing to continue from."""
+    try:
+        yield
+    except BaseException:
+        files = (run.path / "trials").glob("trial_*/trial.json")
+        if role == "alone" and not is_finished(run) and not any(read_json(f)["status"] == "COMPLETED" for f in files):
+            shutil.rmtree(run.path, ignore_errors=True)
+        raise

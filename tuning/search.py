@@ -1,92 +1,101 @@
-"""The search: Keras Tuner's oracles, the paper's configurations first, one line a trial. Imports its siblings."""
+"""The search itself: trials until none are left, alone, as chief or as worker. Never sees a test split.
 
-import contextlib
-import io
-import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+Imports `models`, `runs` and its siblings in `tuning`.
+"""
 
-import keras_tuner
+import keras
+import keras_tuner as kt
 
+from prl_keras.commands.common import console
+from prl_keras.commands.finetune import check_encoder
+from prl_keras.config import Tune
+from prl_keras.data import Dataset
+from prl_keras.errors import InputError
+from prl_keras.models.batch_norm import FusedBatchNormalization
+from prl_keras.models.storage import copy_as, load_encoder
+from prl_keras.runs import Run
+from tuning.data import SearchData
+from tuning.features import FeatureCache
 from tuning.hypermodel import FineTuning
-
-OBJECTIVE = keras_tuner.Objective("val_accuracy", "max")
-
-
-class _PaperFirst:
-    """Mixed into an oracle: its first trials are given configurations."""
-
-    given: list[dict[str, Any]]
-
-    def populate_space(self, trial_id: str) -> dict[str, Any]:
-        number = len(self.trials)
-        if number < len(self.given):
-            return {"status": keras_tuner.engine.trial.TrialStatus.RUNNING, "values": dict(self.given[number])}
-        return super().populate_space(trial_id)
+from tuning.oracles import make_oracle
+from tuning.parallel import Role, chief_answers, last_line, process_name, serve
+from tuning.report import Row, finished_rows, progress_line
+from tuning.tuner import SearchTuner
 
 
-class _RandomOracle(_PaperFirst, keras_tuner.oracles.RandomSearchOracle):
-    pass
+def load_encoders(sources: dict[str, Run], dataset: Dataset, precision: str) -> dict[str, keras.Model]:
+    """Raises InputError for a file that is no encoder, or not for the data set's images."""
+    encoders = {}
+    for name, source in sources.items():
+        encoder = load_encoder(source)
+        check_encoder(encoder.input_shape[1:], dataset, name)
+        encoders[name] = copy_as(encoder, precision, FusedBatchNormalization)
+    return encoders
 
 
-class _BayesianOracle(_PaperFirst, keras_tuner.oracles.BayesianOptimizationOracle):
-    pass
+def search(
+    run: Run, data: SearchData, encoders: dict[str, keras.Model], options: Tune, role: Role = "alone"
+) -> list[Row]:
+    """Run the trials that are left of the search in `run`.
 
+    Returns:
+        All finished trials; none for a worker.
 
-def make_oracle(
-    kind: str, space: Any, given: list[dict[str, Any]], max_trials: int, epochs: int, seed: int
-) -> keras_tuner.Oracle:
-    """Args:
-    kind: random or bayesian (both try `given` first), hyperband or grid (`max_trials` plays no part).
+    Raises:
+        InputError: three trials in a row failed, none succeeded, or the other processes are gone.
     """
-    common = {"objective": OBJECTIVE, "hyperparameters": space, "seed": seed, "allow_new_entries": False}
-    if kind == "grid":
-        return keras_tuner.oracles.GridSearchOracle(max_trials=None, **common)
-    if kind == "hyperband":
-        return keras_tuner.oracles.HyperbandOracle(max_epochs=epochs, **common)
-    if kind == "random":
-        oracle = _RandomOracle(max_trials=max_trials, **common)
-    else:  # the given ones and a few random ones before the model of the space is asked
-        oracle = _BayesianOracle(max_trials=max_trials, num_initial_points=len(given) + 3, **common)
-    oracle.given = given
-    return oracle
+    names = tuple(encoders)
+    oracle = make_oracle(options.tuner, names, options.max_trials, options.epochs, options.seed)
+    cache = FeatureCache(run.path / "features", data, options.precision)
+    hypermodel = FineTuning(data, encoders, cache, options)
+
+    def announce(trial: kt.engine.trial.Trial) -> None:
+        best = max((t.score for t in tuner.oracle.get_best_trials() if t.status == "COMPLETED"), default=None)
+        console.print(progress_line(trial, best, options.max_trials, names))
+
+    if role == "worker":
+        with chief_answers(options.worker_timeout):
+            tuner = SearchTuner(run, oracle, hypermodel, announce)
+            console.print(f"worker {process_name()} joins {run.name}")
+            tuner.search(callbacks=[_tensorboard(run)])
+        return []
+    tuner = SearchTuner(run, oracle, hypermodel, announce)
+    oracle.announce = announce
+    _introduce(run, oracle, options)
+    for encoder in encoders.values():
+        cache.features(encoder)
+    if role == "chief":
+        tuner.save()
+        serve(oracle, options.worker_timeout)
+    else:
+        _search_alone(tuner, run)
+    rows = finished_rows(list(oracle.trials.values()), names, len(data.validation))
+    if not rows:
+        reasons = [last_line(trial.message or "") for trial in oracle.trials.values()]
+        raise InputError(f"no trial of {run.name!r} succeeded: {reasons[-1] if reasons else 'none was run'}")
+    tuner.forget_checkpoints()
+    cache.forget()
+    return rows
 
 
-class Search(keras_tuner.Tuner):
-    """Runs trials of a `FineTuning`; keeps no weights, because the winner is trained again.
-
-    Args:
-        report: called after every trial with its id, values and metrics.
-    """
-
-    def __init__(self, oracle: keras_tuner.Oracle, hypermodel: FineTuning, folder: Path, report: Callable[..., None]):
-        self.report = report
-        with contextlib.redirect_stdout(io.StringIO()):  # "Reloading Tuner from ..."
-            super().__init__(oracle, hypermodel, directory=str(folder.parent), project_name=folder.name)
-
-    def run_trial(self, trial: Any, *args: Any, **kwargs: Any) -> dict[str, float]:
-        started = time.monotonic()
-        values = trial.hyperparameters.values
-        model = self.hypermodel.build(trial.hyperparameters)
-        history = self.hypermodel.fit(trial.hyperparameters, model, values.get("tuner/epochs")).history["val_accuracy"]
-        best = max(range(len(history)), key=history.__getitem__)
-        metrics = {
-            "val_accuracy": float(history[best]),
-            "best_epoch": best + 1,
-            "seconds": round(time.monotonic() - started, 1),
-        }
-        self.report(trial.trial_id, values, metrics)
-        return metrics
+def _search_alone(tuner: SearchTuner, run: Run) -> None:
+    try:
+        tuner.search(callbacks=[_tensorboard(run)])
+    except RuntimeError as error:
+        if tuner.oracle.failure is None:
+            raise
+        raise InputError(f"the search was given up, three trials in a row failed: {last_line(str(error))}") from error
 
 
-def trial_rows(oracle: keras_tuner.Oracle) -> list[dict[str, Any]]:
-    """One dict a trial, best first: trial, status, hyperparameters, val_accuracy, best_epoch, seconds."""
-    rows = []
-    for trial in oracle.trials.values():
-        row = {"trial": trial.trial_id, "status": trial.status}
-        row |= {key: value for key, value in trial.hyperparameters.values.items() if not key.startswith("tuner/")}
-        for name in ("val_accuracy", "best_epoch", "seconds"):
-            row[name] = trial.metrics.get_best_value(name) if trial.metrics.exists(name) else None
-        rows.append(row)
-    return sorted(rows, key=lambda row: (-(row["val_accuracy"] or -1), row["trial"]))
+def _tensorboard(run: Run) -> keras.callbacks.TensorBoard:
+    """Keras Tuner copies it for each trial and adds the trial's values, for the HParams tab. Scalars only."""
+    return keras.callbacks.TensorBoard(str(run.path / "logs"), write_graph=False, update_freq="epoch")
+
+
+def _introduce(run: Run, oracle: kt.Oracle, options: Tune) -> None:
+    done = sum(trial.status == "COMPLETED" for trial in oracle.trials.values())
+    start = f"Continuing {run.name} after {done} trials" if done else f"Searching in {run.name}"
+    console.print(
+        f"{start}: {options.tuner}, at most {options.max_trials} trials of at most {options.epochs} epochs, "
+        f"compared on validation; encoder{'s' if len(options.encoder) > 1 else ''} {', '.join(options.encoder)}"
+    )

@@ -1,44 +1,72 @@
-"""What is searched: the hyperparameters, their ranges, and the paper's four fixed configurations.
+"""What is searched: the hyperparameters, the paper's fixed configurations, and both as `Finetune` options.
 
-Imports nothing of this package; Keras Tuner inside.
+Imports `config` only; Keras Tuner's objects are passed in.
 """
 
+from itertools import product
 from typing import Any
 
-WEIGHT_DECAY = (0.0, 1e-4, 1e-3, 1e-2)
-DROPOUT = (0.0, 0.2, 0.5)
-AUGMENT = ("none", "light")
+from prl_keras.config import Finetune, Tune
 
-_PAPER = {"learning_rate": 1e-3, "weight_decay": 0.0, "dropout": 0.0, "augment": "none"}
+HEADS = ("linear", "mlp")
+NAMES = ("encoder", "head", "freeze", "learning_rate", "weight_decay", "dropout", "augment")
 
-
-def paper_configurations(encoders: list[str]) -> list[dict[str, Any]]:
-    """The report's four fine-tunings, on the first encoder: head x freezing at its fixed settings."""
-    common = _PAPER | ({"encoder": encoders[0]} if len(encoders) > 1 else {})
-    return [{"head": head, "freeze": freeze, **common} for freeze in (True, False) for head in ("linear", "mlp")]
+# What the paper's four configurations (head x freezing) have in common.
+PAPER = {"dropout": 0.0, "weight_decay": 0.0, "augment": "none", "learning_rate": 1e-3}
 
 
-def declare(encoders: list[str], grid: bool = False) -> Any:
-    """The whole space, declared beforehand: Keras Tuner's workers stop at once on a space that is still empty.
+def declare_space(hp: Any, encoders: tuple[str, ...], grid: bool = False) -> dict[str, Any]:
+    """Register every hyperparameter in `hp` (keras_tuner.HyperParameters); return their current values.
+
+    The order matters to grid search, which varies the last one fastest: its first trials are the paper's.
 
     Args:
-        encoders: names of the runs to choose from.
-        grid: a small, even space: head x freezing x three learning rates (x encoders), the rest as in the paper.
+        encoders: names; a hyperparameter only if there are several.
+        grid: coarser, finite values.
     """
-    import keras_tuner
+    values = {
+        "dropout": hp.Choice("dropout", [0.0, 0.5] if grid else [0.0, 0.25, 0.5]),
+        "weight_decay": hp.Choice("weight_decay", [0.0, 0.01] if grid else [0.0, 0.001, 0.01, 0.1]),
+        "augment": hp.Choice("augment", ["none", "light"]),
+        "learning_rate": hp.Choice("learning_rate", [1e-4, 1e-3, 1e-2], default=1e-3)
+        if grid
+        else hp.Float("learning_rate", 1e-4, 1e-2, sampling="log", default=1e-3),
+        "encoder": hp.Choice("encoder", list(encoders)) if len(encoders) > 1 else encoders[0],
+        "head": hp.Choice("head", list(HEADS)),
+        "freeze": hp.Boolean("freeze", default=True),
+    }
+    return rounded(values)
 
-    space = keras_tuner.HyperParameters()
-    if len(encoders) > 1:
-        space.Choice("encoder", encoders)
-    space.Choice("head", ["linear", "mlp"])
-    space.Boolean("freeze", default=True)
-    if grid:
-        space.Choice("learning_rate", [1e-4, 1e-3, 1e-2], default=1e-3, ordered=True)
-        for name in ("weight_decay", "dropout", "augment"):
-            space.Fixed(name, _PAPER[name])
-        return space
-    space.Float("learning_rate", 1e-4, 1e-2, sampling="log", default=1e-3)
-    space.Choice("weight_decay", list(WEIGHT_DECAY), ordered=True)
-    space.Choice("dropout", list(DROPOUT), ordered=True)
-    space.Choice("augment", list(AUGMENT))
-    return space
+
+def paper_configurations(encoders: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Hyperparameter values of the paper's four configurations of each encoder, the first encoder's first."""
+    several = len(encoders) > 1
+    return [
+        {**PAPER, **({"encoder": encoder} if several else {}), "head": head, "freeze": freeze}
+        for encoder, head, freeze in product(encoders, HEADS, (True, False))
+    ]
+
+
+def is_paper(values: dict[str, Any]) -> bool:
+    return all(values[name] == value for name, value in PAPER.items())
+
+
+def complete_values(values: dict[str, Any], encoders: tuple[str, ...]) -> dict[str, Any]:
+    """A finished trial's values, in the order of NAMES, with the encoder also where there is no choice."""
+    complete = rounded({"encoder": encoders[0], **values})
+    return {name: complete[name] for name in NAMES}
+
+
+def finetune_options(values: dict[str, Any], options: Tune, **changes: Any) -> Finetune:
+    """The `python main.py finetune` options that train this configuration on the search's data.
+
+    Without averaging of weights: when a trial will stop is not known beforehand.
+    """
+    data = ("dataset", "data_dir", "samples_per_class", "test_per_class", "image_size")
+    common = {name: getattr(options, name) for name in (*data, "batch_size", "precision", "seed", "epochs", "runs_dir")}
+    return Finetune(**common | {"average": False} | values | changes)
+
+
+def rounded(values: dict[str, Any]) -> dict[str, Any]:
+    """Three digits of each number: what a command line shows, and what survives Keras Tuner's float32 messages."""
+    return {name: float(f"{value:.3g}") if isinstance(value, float) else value for name, value in values.items()}

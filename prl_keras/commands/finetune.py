@@ -1,5 +1,6 @@
 """`python main.py finetune` and `baseline`: train a classifier, test it once, keep it as a run."""
 
+from pathlib import Path
 from typing import Any
 
 from prl_keras.commands.common import (
@@ -14,7 +15,7 @@ from prl_keras.commands.common import (
     run_argument,
     start_run,
 )
-from prl_keras.config import Baseline, Finetune
+from prl_keras.config import Baseline, Finetune, TrainingOptions
 from prl_keras.data import Dataset
 from prl_keras.errors import InputError
 from prl_keras.runs import Run, find_run, has_encoder, removed_if_useless, write_json
@@ -22,24 +23,24 @@ from prl_keras.startup import start_keras
 
 
 def run(options: Finetune) -> None:
+    run, figure = train_and_test(options)
+    _print_next(run, figure, options)
+
+
+def train_and_test(options: Finetune) -> tuple[Run, Path]:
+    """The finished run and the figure of its training."""
     check_name(options)
     source = find_run(options.encoder, options.runs_dir, has_encoder, "pre-trained encoder")
     request = data_request_of_run(source, options)
     dataset = open_data(request, source)
     check_training(options, len(dataset.train), whole_batches=False)
+    check_weight_decay(options)
     check_encoder(tuple(source.config["data"]["image_shape"]), dataset, source.name)
 
-    train_and_save(options, source, request, dataset)
-
-
-def train_and_save(
-    options: Finetune, source: Run, request: dict[str, Any], dataset: Dataset, facts: dict[str, Any] | None = None
-) -> Run:
-    """Train a head on the encoder of `source`, test it once, and keep the run; `facts` go to result.json too."""
     start_keras(options.seed, options.precision)
     from prl_keras.models.batch_norm import FusedBatchNormalization
     from prl_keras.models.storage import copy_as, load_encoder, weights_sha256
-    from prl_keras.training.finetune import finetune
+    from prl_keras.training.finetune import finetune, with_validation
 
     encoder = load_encoder(source)
     check_encoder(encoder.input_shape[1:], dataset, source.name)
@@ -49,13 +50,14 @@ def train_and_save(
     before = weights_sha256(encoder)
     with removed_if_useless(run):
         console.print(f"Fine-tuning {run.name}: {options.head} head on {source.name}, {frozen}")
+        if options.include_validation:
+            dataset = with_validation(dataset)
         classifier = finetune(encoder, dataset, options, run)
     after = weights_sha256(encoder)
     if options.freeze and after != before:
         raise RuntimeError("a frozen encoder changed during fine-tuning; please report this")
     hashes = {"encoder_run": source.name, "encoder_sha256_before": before, "encoder_sha256_after": after}
-    _finish(classifier, dataset, run, options, hashes | {"encoder_frozen": options.freeze} | (facts or {}))
-    return run
+    return run, _finish(classifier, dataset, run, options, hashes | {"encoder_frozen": options.freeze})
 
 
 def run_baseline(options: Baseline) -> None:
@@ -63,6 +65,7 @@ def run_baseline(options: Baseline) -> None:
     request = data_request(options, options.seed)
     dataset = open_data(request)
     check_training(options, len(dataset.train), whole_batches=False)
+    check_weight_decay(options)
 
     start_keras(options.seed, options.precision)
     from prl_keras.models import build_classifier, mlp_encoder, resnet18
@@ -78,7 +81,7 @@ def run_baseline(options: Baseline) -> None:
     with removed_if_useless(run):
         console.print(f"Training {run.name}: {options.model} from scratch, {classifier.count_params():,} weights")
         train_classifier(classifier, dataset, options, run)
-    _finish(classifier, dataset, run, options, {})
+    _print_next(run, _finish(classifier, dataset, run, options, {}), options)
 
 
 def check_encoder(shape: tuple[int, ...], dataset: Dataset, name: str) -> None:
@@ -89,7 +92,12 @@ def check_encoder(shape: tuple[int, ...], dataset: Dataset, name: str) -> None:
         raise InputError(f"encoder {name!r} takes {expected} images, but {dataset.name} has {found}: {hint}")
 
 
-def _finish(classifier: Any, dataset: Dataset, run: Run, options: Finetune | Baseline, facts: dict[str, Any]) -> None:
+def check_weight_decay(options: TrainingOptions) -> None:
+    if not 0 <= options.weight_decay < float("inf"):
+        raise InputError(f"--weight-decay is {options.weight_decay}; expected 0 or more")
+
+
+def _finish(classifier: Any, dataset: Dataset, run: Run, options: Finetune | Baseline, facts: dict[str, Any]) -> Path:
     from prl_keras.evaluation.statistics import accuracy
     from prl_keras.models.encode import encode
     from prl_keras.models.storage import copy_as, save_model
@@ -100,10 +108,10 @@ def _finish(classifier: Any, dataset: Dataset, run: Run, options: Finetune | Bas
     classifier = copy_as(classifier, "float32")
     save_model(classifier, run.classifier_file)
     splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
+    if getattr(options, "include_validation", False):
+        del splits["validation"]  # part of train
     figures = {
-        name: accuracy(encode(classifier, split.images).argmax(axis=-1), split.labels)
-        for name, split in splits.items()
-        if len(split)
+        name: accuracy(encode(classifier, split.images).argmax(axis=-1), split.labels) for name, split in splits.items()
     }
     result = {
         "epochs": run.metrics[-1]["epoch"],
@@ -114,11 +122,15 @@ def _finish(classifier: Any, dataset: Dataset, run: Run, options: Finetune | Bas
     }
     figure = plot_training(run)
     if "validation" in figures:
-        log_hparams(run.path / "logs" / "run", run.name, run.config["options"], figures["validation"]["value"])
+        log_hparams(run, run.config["options"], figures["validation"]["value"])
     write_json(run.path / "result.json", result)
     forget_checkpoints(run)
     console.print()
     console.print(accuracy_table(f"{run.name}, last epoch ({result['epochs']})", figures))
+    return figure
+
+
+def _print_next(run: Run, figure: Path, options: Finetune | Baseline) -> None:
     reference = run_argument(run, options.runs_dir)
     print_end(
         [run.classifier_file, run.path / "result.json", figure],

@@ -31,13 +31,11 @@ def _row(run: Run) -> list[str]:
     if result is None:
         done = run.metrics[-1]["epoch"] if run.metrics else 0
         return [*cells, f"{done} of {total}", "unfinished", ""]
-    if config["command"] == "tune":
-        return [*cells, f"{result['trials']} trials", f"{100 * result['best']['val_accuracy']:.1f} %", ""]
     figures = result.get("accuracy")
     if figures is None:
         value = result["saved_encoder"]["val_prototype_accuracy"]
         return [*cells, str(total), f"{100 * value:.1f} %", ""]
     test = figures["test"]
-    validation = percent(figures["validation"]) if "validation" in figures else ""  # the winner of a search has none
+    validation = percent(figures["validation"]) if "validation" in figures else "in train"
     interval = f"{percent(test)} ({100 * test['low']:.1f} - {100 * test['high']:.1f})"
     return [*cells, str(total), validation, interval]

@@ -15,11 +15,11 @@ def accuracy(predicted: np.ndarray, labels: np.ndarray) -> dict[str, float | int
     predicted, labels = np.asarray(predicted), np.asarray(labels)
     if predicted.shape != labels.shape or labels.ndim != 1 or not len(labels):
         raise ValueError(f"predictions {predicted.shape} and labels {labels.shape}; expected (n,) twice, n > 0")
-    return accuracy_of_count(int(np.sum(predicted == labels)), len(labels))
+    return proportion(int(np.sum(predicted == labels)), len(labels))
 
 
-def accuracy_of_count(correct: int, n: int) -> dict[str, float | int]:
-    """As `accuracy`, from the number of correct predictions."""
+def proportion(correct: int, n: int) -> dict[str, float | int]:
+    """As `accuracy`, from counts."""
     from scipy.stats import binomtest
 
     interval = binomtest(correct, n).proportion_ci(method="wilson")

@@ -3,10 +3,13 @@
 Imports `data`, `models`, `runs` and `training.fit`.
 """
 
-import keras
+from dataclasses import replace
 
-from prl_keras.config import Baseline, Finetune
-from prl_keras.data import Dataset
+import keras
+import numpy as np
+
+from prl_keras.config import Baseline, Finetune, TrainingOptions
+from prl_keras.data import Dataset, Split
 from prl_keras.data.augment import augmentation
 from prl_keras.data.batches import Batches
 from prl_keras.models import build_classifier, classification_head
@@ -32,35 +35,55 @@ def finetune(encoder: keras.Model, dataset: Dataset, options: Finetune, run: Run
     return classifier
 
 
+def with_validation(dataset: Dataset) -> Dataset:
+    """Train and validation as one train split. The validation split stays as it is: no longer independent."""
+    images = np.concatenate([dataset.train.images, dataset.validation.images])
+    labels = np.concatenate([dataset.train.labels, dataset.validation.labels])
+    return replace(dataset, train=Split(images, labels))
+
+
 def train_head(
     encoder: keras.Model, head: keras.Model, dataset: Dataset, options: Finetune | Baseline, run: Run
 ) -> None:
     """Encode train and validation once; train the head on the features."""
-    train, validation = dataset.train, dataset.validation
-    batches = Batches(encode(encoder, train.images), train.labels, options.batch_size, options.seed)
-    _compile(head, batches, options)
-    watched = (encode(encoder, validation.images), validation.labels) if len(validation) else None
-    fit(head, batches, options.epochs, run, watched)
+    validation = held_out(dataset, options)
+    if validation is not None:
+        validation = (encode(encoder, validation[0]), validation[1])
+    batches = Batches(encode(encoder, dataset.train.images), dataset.train.labels, options.batch_size, options.seed)
+    compile_classifier(head, options, len(batches) * options.epochs)
+    fit(head, batches, options.epochs, run, validation)
 
 
 def train_classifier(classifier: keras.Model, dataset: Dataset, options: Finetune | Baseline, run: Run) -> None:
     """Train end to end on images, augmented if the options say so; whatever is frozen stays fixed."""
-    train, validation = dataset.train, dataset.validation
-    trained, layer = classifier, None
-    if options.augment != "none":
-        layer = augmentation(options.augment, dataset.image_shape[:2], options.seed)
-        trained = keras.Sequential([keras.Input(dataset.image_shape), layer, classifier])
-    batches = Batches(train.images, train.labels, options.batch_size, options.seed)
-    _compile(trained, batches, options)
-    watched = (validation.images, validation.labels) if len(validation) else None
-    fit(trained, batches, options.epochs, run, watched)
+    trained = augmented(classifier, dataset.image_shape, options)
+    batches = Batches(dataset.train.images, dataset.train.labels, options.batch_size, options.seed)
+    compile_classifier(trained, options, len(batches) * options.epochs)
+    fit(trained, batches, options.epochs, run, held_out(dataset, options))
     if options.average:
+        layer = None if trained is classifier else trained.get_layer("augmentation")
         recalibrate_batch_norm(classifier.get_layer("encoder"), batches, layer)
 
 
-def _compile(model: keras.Model, batches: Batches, options: Finetune | Baseline) -> None:
+def augmented(classifier: keras.Model, image_shape: tuple[int, ...], options: TrainingOptions) -> keras.Model:
+    """The classifier itself, or behind the augmentation that the options ask for."""
+    if options.augment == "none":
+        return classifier
+    layer = augmentation(options.augment, image_shape[:2], options.seed)
+    return keras.Sequential([keras.Input(image_shape), layer, classifier])
+
+
+def held_out(dataset: Dataset, options: Finetune | Baseline) -> tuple[np.ndarray, np.ndarray] | None:
+    """Validation images and labels; None if they are trained on."""
+    if getattr(options, "include_validation", False):
+        return None
+    return dataset.validation.images, dataset.validation.labels
+
+
+def compile_classifier(model: keras.Model, options: TrainingOptions, steps: int) -> None:
+    """Adam for `steps` steps in all, cross-entropy on logits, accuracy."""
     model.compile(
-        adam(options.learning_rate, len(batches) * options.epochs, options.average, options.weight_decay),
+        adam(options.learning_rate, steps, options.average, options.weight_decay),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
     )

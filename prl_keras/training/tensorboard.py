@@ -89,13 +89,13 @@ def log_image(run: Run, tag: str, image: np.ndarray | Path) -> None:
         tf.summary.image(tag, image[None], step=0)
 
 
-def log_hparams(folder: Path, name: str, options: Mapping[str, Any], validation_accuracy: float) -> None:
+def log_hparams(run: Run, options: Mapping[str, Any], validation_accuracy: float) -> None:
     """A row of TensorBoard's HParams tab. No test figure: the tab is for choosing."""
     from tensorboard.plugins.hparams import api
 
     values = {key: value if isinstance(value, bool | int | float) else str(value) for key, value in options.items()}
-    with tf.summary.create_file_writer(str(folder)).as_default():
-        api.hparams(values, trial_id=name)
+    with _writer(run, "run").as_default():
+        api.hparams(values, trial_id=run.name)
         tf.summary.scalar("validation_accuracy", validation_accuracy, step=0)
 
 

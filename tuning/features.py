@@ -1,0 +1,53 @@
+"""Features of frozen encoders, encoded once and shared by trials, resumed searches and worker processes.
+
+Imports `models` and `runs`.
+"""
+
+import shutil
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from prl_keras.models.encode import encode
+from prl_keras.models.storage import weights_sha256
+from prl_keras.runs import atomic_path
+from tuning.data import SearchData
+
+
+class FeatureCache:
+    """Train and validation features of each encoder: in memory, and as .npy files named after its weights.
+
+    Args:
+        folder: where the files go; several processes may share it.
+        data: the images.
+        precision: under which the encoders compute; part of the file names.
+    """
+
+    def __init__(self, folder: Path, data: SearchData, precision: str):
+        self.folder, self.data, self.precision = folder, data, precision
+        self._memory: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+
+    def features(self, encoder: keras.Model) -> tuple[np.ndarray, np.ndarray]:
+        """(train, validation) features, (n, dim) float32 each."""
+        if id(encoder) not in self._memory:
+            stem = f"{weights_sha256(encoder)[:24]}-{self.precision}"
+            splits = {"train": self.data.train, "validation": self.data.validation}
+            self._memory[id(encoder)] = tuple(
+                self._load_or_encode(self.folder / f"{stem}-{name}.npy", encoder, split.images)
+                for name, split in splits.items()
+            )
+        return self._memory[id(encoder)]
+
+    def _load_or_encode(self, file: Path, encoder: keras.Model, images: np.ndarray) -> np.ndarray:
+        if file.exists():
+            return np.load(file, allow_pickle=False)
+        features = encode(encoder, images)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(file) as temporary:
+            np.save(temporary, features)
+        return features
+
+    def forget(self) -> None:
+        """A finished search needs no files."""
+        shutil.rmtree(self.folder, ignore_errors=True)

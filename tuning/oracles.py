@@ -1,8 +1,9 @@
 """What decides which configuration is tried next, and keeps what was tried. Imports `runs` and `tuning`.
 
 Keras Tuner 1.4.8 writes its state in place (a kill can leave half a file), may forget a trial that was killed
-while its state was written, and takes seed 0 for "no seed". Its GridSearch does not save its queue, so a
-resumed one stops at once. Hence one mixin for all four, and a grid that counts.
+while its state was written, and takes seed 0 for "no seed". Its GridSearch does not save its queue: resumed
+between two trials it stops at once, resumed in a trial it fails with a KeyError. Hence one mixin for all four,
+and a grid that counts.
 """
 
 import warnings

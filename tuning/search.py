@@ -36,10 +36,7 @@ def load_encoders(sources: dict[str, Run], dataset: Dataset, precision: str) -> 
 def search(
     run: Run, data: SearchData, encoders: dict[str, keras.Model], options: Tune, role: Role = "alone"
 ) -> list[Row]:
-    """Run the trials that are left of the search in `run`.
-
-    Returns:
-        All finished trials; none for a worker.
+    """Run the trials that are left of the search in `run`; return all finished ones (a worker: none).
 
     Raises:
         InputError: three trials in a row failed, none succeeded, or the other processes are gone.
@@ -50,7 +47,7 @@ def search(
     hypermodel = FineTuning(data, encoders, cache, options)
 
     def announce(trial: kt.engine.trial.Trial) -> None:
-        best = max((t.score for t in tuner.oracle.get_best_trials() if t.status == "COMPLETED"), default=None)
+        best = next((t.score for t in tuner.oracle.get_best_trials() if t.status == "COMPLETED"), None)
         console.print(progress_line(trial, best, options.max_trials, names))
 
     if role == "worker":
@@ -65,17 +62,25 @@ def search(
     for encoder in encoders.values():
         cache.features(encoder)
     if role == "chief":
-        tuner.save()
-        serve(oracle, options.worker_timeout)
+        _search_as_chief(tuner, options.worker_timeout)
     else:
         _search_alone(tuner, run)
     rows = finished_rows(list(oracle.trials.values()), names, len(data.validation))
     if not rows:
-        reasons = [last_line(trial.message or "") for trial in oracle.trials.values()]
-        raise InputError(f"no trial of {run.name!r} succeeded: {reasons[-1] if reasons else 'none was run'}")
+        raise InputError(f"no trial of {run.name!r} succeeded: {_last_failure(oracle)}")
     tuner.forget_checkpoints()
     cache.forget()
     return rows
+
+
+def _search_as_chief(tuner: SearchTuner, timeout: float) -> None:
+    tuner.save()
+    serve(tuner.oracle, timeout)
+
+
+def _last_failure(oracle: kt.Oracle) -> str:
+    reasons = [last_line(trial.message or "") for trial in oracle.trials.values()]
+    return reasons[-1] if reasons else "none was run"
 
 
 def _search_alone(tuner: SearchTuner, run: Run) -> None:

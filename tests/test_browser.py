@@ -28,7 +28,7 @@ def runs_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pre-trained and a fine-tuned run, both looked at, and one evaluated."""
     folder = tmp_path_factory.mktemp("runs")
     common = ["--runs-dir", str(folder)]
-    small = ["--epochs", "2", "--batch-size", "40", "--samples-per-class", "12"]
+    small = ["--epochs", "2", "--batch-size", "40", "--samples-per-class", "12", "--image-size", "16"]
     pretrain = [
         "pretrain",
         "--variant",

@@ -247,6 +247,7 @@ def test_features_are_encoded_once_and_shared_through_files(
     assert len(list((tmp_path / "features").iterdir())) == 4
 
 
+@pytest.mark.slow
 def test_the_shared_encoder_never_changes_and_hyperband_continues_its_trials(tmp_path: Path, data: Any) -> None:
     encoder = small_encoder(1)
     before, trainable = weights_sha256(encoder), encoder.trainable

@@ -131,7 +131,7 @@ def test_every_class_has_a_colour_of_its_own(classes: int) -> None:
 @pytest.fixture(scope="module")
 def runs_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
-    small = ["--epochs", "1", "--samples-per-class", "12", "--runs-dir", str(folder)]
+    small = ["--epochs", "1", "--samples-per-class", "12", "--image-size", "16", "--runs-dir", str(folder)]
     assert main(["pretrain", "--dataset", "digits", "--batch-size", "60", "--name", "p", *small]) == 0
     assert main(["finetune", "--encoder", "p", "--name", "frozen", *small]) == 0
     assert main(["finetune", "--encoder", "p", "--no-freeze", "--name", "free", *small]) == 0
@@ -146,7 +146,7 @@ def test_before_is_the_untrained_network_of_the_same_seed(runs_dir: Path) -> Non
     from prl_keras.startup import start_keras
     from prl_keras.training.recipes import build_pretrainer
 
-    run, dataset = Run(runs_dir / "p"), load_dataset("digits", samples_per_class=12)
+    run, dataset = Run(runs_dir / "p"), load_dataset("digits", samples_per_class=12, image_size=16)
     from prl_keras.config import Pretrain
 
     start_keras(0)

@@ -8,8 +8,8 @@ from prl_keras.errors import InputError
 FEATURES = 512
 SMALL_BELOW = 64  # pixels: smaller images get the "small" stem by default
 
-# Both stems shrink the image to a quarter: a 7x7/2 or a 3x3/2 convolution, then a 3x3/2 max-pool. Without the
-# pool a step on 28x28 images costs 3.5 times as much and was no better (query, fashion_500: 84.4 against 85.0 %).
+# Both stems shrink the image to a quarter: a 7x7/2 or a 3x3/2 convolution, then a 3x3/2 max-pool. At 28 px a step
+# with the 7x7 costs 3 % more; without the pool, 3.5 times as much, and no better (docs/results.md).
 STEMS = ("imagenet", "small")
 
 # Preprocessing inside the model, from raw 0..255: (scale, offset)

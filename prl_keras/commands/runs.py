@@ -1,6 +1,7 @@
 """`python main.py runs`: the runs with their figures."""
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 
 from prl_keras.commands.common import console, percent
@@ -15,22 +16,23 @@ def run(options: Runs) -> None:
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("run", no_wrap=True)  # to be copied
-    table.add_column("what")
-    for column in ("epochs", "validation", "test (95 % interval)"):
+    table.add_column("command", no_wrap=True)
+    table.add_column("data", overflow="fold")
+    for column in ("epochs", "valid.", "test (95 % interval)"):
         table.add_column(column, justify="right", no_wrap=True)
     for run in runs:
         table.add_row(*_row(run))
-    console.print(table)
-    console.print("validation: accuracy of the classifier, or of the nearest prototype for a pre-training run")
+    Console(width=max(console.width, 100), highlight=False).print(table)  # rather wide than cut
+    console.print("valid.: accuracy of the classifier, or of the nearest prototype for a pre-training run")
 
 
 def _row(run: Run) -> list[str]:
     config, result = run.config, run.result
-    cells = [run.name, f"{config['command']} {config['data']['request']['name']}"]
+    cells = [run.name, config["command"], config["data"]["request"]["name"]]
     total = config["options"]["epochs"]
     if result is None:
         done = run.metrics[-1]["epoch"] if run.metrics else 0
-        return [*cells, f"{done} of {total}", "unfinished", ""]
+        return [*cells, f"{done}/{total}", "", "unfinished"]
     figures = result.get("accuracy")
     if figures is None:
         value = result["saved_encoder"]["val_prototype_accuracy"]

@@ -1,0 +1,37 @@
+"""What the README says still works."""
+
+import re
+from pathlib import Path
+
+from prl_keras.cli import COMMANDS, parse
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_python_example_runs() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert "epochs=25" in code
+    names: dict = {}
+    exec(code.replace("epochs=25", "epochs=1"), names)
+    assert names["features"].shape == (len(names["data"].test), 512)
+
+
+def test_ci_runs_the_commands_of_the_readme() -> None:
+    ci = (ROOT / ".ci" / "run").read_text()
+    first, tests = re.findall(r"^    (\S*python3? -m venv.*|\S*ruff check.*)$", README, re.MULTILINE)
+    assert first.split(" && .venv/bin/python main.py")[0] in ci
+    assert tests in ci
+
+
+def test_every_command_line_in_the_documents_is_accepted() -> None:
+    lines = []
+    for file in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        lines += re.findall(
+            r"^    (?:\S+=\S+ +)*(?:.*&& )?\S*python main\.py ([^#&\n]+)", file.read_text(), re.MULTILINE
+        )
+    assert len(lines) > 12
+    for line in lines:
+        words = line.replace("--variant V", "--variant query").split()
+        assert words[0] in COMMANDS
+        assert parse(words) is not None, line

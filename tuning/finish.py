@@ -37,13 +37,17 @@ def finish(run: Run, rows: list[Row], options: Tune) -> None:
 
 
 def winner_settings(best: Row, run: Run, options: Tune) -> Finetune:
-    """An ordinary fine-tuning on train + validation: as many epochs as were best, another seed."""
+    """An ordinary fine-tuning on train + validation: as many epochs as were best, another seed.
+
+    A trial's best epoch is the luckiest of several draws; the average of the weights is what can be repeated.
+    """
     return finetune_options(
         best.values,
         options,
         epochs=best.best_epoch,
         seed=options.seed + 1,
         include_validation=True,
+        average=True,
         name=winner_name(run.name),
     )
 

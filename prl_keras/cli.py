@@ -18,6 +18,7 @@ COMMANDS = {
     "finetune": (config.Finetune, "prl_keras.commands.finetune", "run"),
     "baseline": (config.Baseline, "prl_keras.commands.finetune", "run_baseline"),
     "tune": (config.Tune, "tuning.command", "run"),
+    "reproduce": (config.Reproduce, "prl_keras.commands.reproduce", "run"),
     "evaluate": (config.Evaluate, "prl_keras.commands.evaluate", "run"),
     "visualize": (config.Visualize, "prl_keras.commands.visualize", "run"),
     "predict": (config.Predict, "prl_keras.commands.predict", "run"),

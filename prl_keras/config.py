@@ -125,6 +125,8 @@ class TrainingOptions:
     """none (the paper), light (flip, gentle crop), simclr."""
     precision: Precision = "float32"
     """Compute type of training; the saved model is always float32."""
+    test_each_epoch: bool = False
+    """Also test after every epoch, as the paper did. The best of these is no result: it was chosen on test."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,8 +157,9 @@ class Baseline(DataOptions, TrainingOptions, RunOptions):
     Example: python main.py baseline --model resnet18 --dataset fashion_500
     """
 
-    model: Literal["mlp", "resnet18"] = "resnet18"
-    """mlp: pixels -> 1024 -> 512 -> 256 -> classes. resnet18: the same network as the encoder."""
+    model: Literal["mlp", "resnet18", "pca"] = "resnet18"
+    """mlp: pixels -> 1024 -> 512 -> 256 -> classes. resnet18: the same network as the encoder. pca: logistic
+    regression on 100 principal components of the pixels, the floor; nothing is learned by epochs."""
     stem: Annotated[str | None, arg(metavar="{imagenet,small}")] = None
     """First layers of the ResNet. None: small for images under 64 px, else imagenet."""
 
@@ -187,6 +190,47 @@ class Tune(RunDataOptions, RunOptions):
     """Compute type of training; the saved model is always float32."""
     worker_timeout: int = 600
     """With several processes (docs/tuning.md): give up when nothing was heard for this many seconds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reproduce:
+    """Make the paper's table, with more seeds, intervals and tests: every row, a report with pictures.
+
+    Repeating the command continues where it stopped; with more --seeds or --rows it adds to the table.
+
+    Example: python main.py reproduce --dataset fashion_500 --seeds 3 --dry-run
+    """
+
+    dataset: Text = None
+    """As in `pretrain --help`. None: STL-10 if it is prepared on this machine, else digits."""
+    data_dir: Folder = None
+    """Where the data set's files are. None: the library's own folder."""
+    seeds: Count = None
+    """Train every row this many times, with seeds 0, 1, ... None: 3 (paper: 1)."""
+    protocol: Literal["honest", "paper"] = "honest"
+    """honest: averaged weights of the last epoch, 10 % of train for validation, the full test set. paper: 100 test
+    images a class, last step's weights, and the best epoch on test beside it, as "optimism"."""
+    rows: Annotated[tuple[str, ...], arg(metavar="ROW...")] = ("table",)
+    """paper: its eleven rows. table: those and ours. all: all four fine-tunings of every encoder. Or single rows, as
+    query-frozen-linear or resnet18."""
+    folds: bool = False
+    """Instead of seeds: STL-10's ten predefined folds of 1,000 training images."""
+    epochs: int = 25
+    """Passes over the training images, in pre-training and in fine-tuning (the paper: 25)."""
+    batch_size: int = 256
+    """Images a step of pre-training; fine-tuning takes half of it (the paper: 256 and 128)."""
+    samples_per_class: Count = None
+    """Train on this many images a class. None: all."""
+    test_per_class: Count = None
+    """Test on this many images a class. None: all (paper: 100)."""
+    image_size: Count = None
+    """Resize images to this many pixels a side. None: as they are."""
+    dry_run: bool = False
+    """Print the plan and how long it will take, from a few measured steps; train nothing."""
+    name: Text = None
+    """Name of the table's folder. None: table-DATASET, with -paper and -folds."""
+    runs_dir: Annotated[Path, arg(metavar="PATH")] = Path("saved_models")
+    """Folder that holds the table's folder; the table's runs are inside that."""
 
 
 @dataclass(frozen=True, kw_only=True)

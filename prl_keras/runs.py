@@ -47,6 +47,11 @@ class Run:
         return self.path / "classifier.keras"
 
     @property
+    def predictions_file(self) -> Path:
+        """Logits and labels of validation and test, for tables and tests without running again."""
+        return self.path / "predictions.npz"
+
+    @property
     def metrics(self) -> list[dict[str, Any]]:
         """One dict an epoch."""
         file = self.path / "metrics.jsonl"

@@ -115,7 +115,7 @@ def start_run(command: str, options: RunOptions, stem: str, request: dict[str, A
         name = options.name or free_name(options.runs_dir, stem)
         return create_run(options.runs_dir, name, config)
     run = unfinished_run(command, options)
-    _check_same(run, config)
+    check_same(run, config)
     return run
 
 
@@ -137,7 +137,7 @@ def unfinished_run(command: str, options: RunOptions) -> Run:
     return run
 
 
-def _check_same(run: Run, config: dict[str, Any]) -> None:
+def check_same(run: Run, config: dict[str, Any]) -> None:
     """A resumed run with other options would be neither the old run nor the new one."""
     for part in ("options", "data"):
         old, new = run.config[part], config[part]

@@ -1,5 +1,6 @@
 """`python main.py finetune` and `baseline`: train a classifier, test it once, keep it as a run."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from prl_keras.commands.common import (
 from prl_keras.config import Baseline, Finetune, TrainingOptions
 from prl_keras.data import Dataset
 from prl_keras.errors import InputError
-from prl_keras.runs import Run, find_run, has_encoder, removed_if_useless, write_json
+from prl_keras.runs import Run, atomic_path, find_run, has_encoder, removed_if_useless, write_json
 from prl_keras.startup import start_keras
 
 
@@ -68,6 +69,9 @@ def run_baseline(options: Baseline) -> None:
     check_weight_decay(options)
 
     start_keras(options.seed, options.precision)
+    if options.model == "pca":
+        _run_pca(options, request, dataset)
+        return
     from prl_keras.models import build_classifier, mlp_encoder, resnet18
     from prl_keras.models.batch_norm import FusedBatchNormalization
     from prl_keras.training.finetune import train_classifier
@@ -84,6 +88,19 @@ def run_baseline(options: Baseline) -> None:
     _print_next(run, _finish(classifier, dataset, run, options, {}), options)
 
 
+def _run_pca(options: Baseline, request: dict[str, Any], dataset: Dataset) -> None:
+    from prl_keras.evaluation.pca import pca_classifier
+
+    run = start_run("baseline", options, f"pca-{dataset.name}", request, dataset)
+    with removed_if_useless(run):
+        started = time.monotonic()
+        with console.status("Fitting the logistic regression"):
+            classifier, chosen = pca_classifier(dataset, options.seed)
+        seconds = round(time.monotonic() - started, 1)
+        figure = _finish(classifier, dataset, run, options, {"chosen_on_validation": chosen, "seconds": seconds})
+    _print_next(run, figure, options)
+
+
 def check_encoder(shape: tuple[int, ...], dataset: Dataset, name: str) -> None:
     """Raise InputError unless the encoder takes the data set's images."""
     if tuple(shape) != dataset.image_shape:
@@ -97,9 +114,9 @@ def check_weight_decay(options: TrainingOptions) -> None:
         raise InputError(f"--weight-decay is {options.weight_decay}; expected 0 or more")
 
 
-def _finish(classifier: Any, dataset: Dataset, run: Run, options: Finetune | Baseline, facts: dict[str, Any]) -> Path:
-    from prl_keras.evaluation.statistics import accuracy
-    from prl_keras.models.encode import encode
+def _finish(
+    classifier: Any, dataset: Dataset, run: Run, options: Finetune | Baseline, facts: dict[str, Any]
+) -> Path | None:
     from prl_keras.models.storage import copy_as, save_model
     from prl_keras.training.fit import forget_checkpoints
     from prl_keras.training.tensorboard import log_hparams
@@ -107,33 +124,50 @@ def _finish(classifier: Any, dataset: Dataset, run: Run, options: Finetune | Bas
 
     classifier = copy_as(classifier, "float32")
     save_model(classifier, run.classifier_file)
-    splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
-    if getattr(options, "include_validation", False):
-        del splits["validation"]  # part of train
-    figures = {
-        name: accuracy(encode(classifier, split.images).argmax(axis=-1), split.labels) for name, split in splits.items()
-    }
+    figures = _accuracies(classifier, dataset, run, getattr(options, "include_validation", False))
+    lines = run.metrics
     result = {
-        "epochs": run.metrics[-1]["epoch"],
+        "epochs": lines[-1]["epoch"] if lines else 0,
         "chosen_epoch": "last",
-        "seconds": round(sum(line["seconds"] for line in run.metrics), 1),
+        "seconds": round(sum(line["seconds"] for line in lines), 1),
         "accuracy": figures,
         **facts,
     }
-    figure = plot_training(run)
+    if options.test_each_epoch:
+        best = max(lines, key=lambda line: line["test_accuracy"])  # the first of equals
+        result["maximum_over_epochs_on_test"] = {"value": best["test_accuracy"], "epoch": best["epoch"]}
+    figure = plot_training(run) if lines else None
     if "validation" in figures:
         log_hparams(run, run.config["options"], figures["validation"]["value"])
     write_json(run.path / "result.json", result)
     forget_checkpoints(run)
     console.print()
-    console.print(accuracy_table(f"{run.name}, last epoch ({result['epochs']})", figures))
+    console.print(accuracy_table(f"{run.name}, last epoch ({result['epochs']})" if lines else run.name, figures))
     return figure
 
 
-def _print_next(run: Run, figure: Path, options: Finetune | Baseline) -> None:
+def _accuracies(classifier: Any, dataset: Dataset, run: Run, no_validation: bool) -> dict[str, dict[str, Any]]:
+    """Accuracy of each split; keeps the logits of those that were not trained on in predictions.npz."""
+    import numpy as np
+
+    from prl_keras.evaluation.statistics import accuracy
+    from prl_keras.models.encode import encode
+
+    splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
+    if no_validation:
+        del splits["validation"]  # part of train
+    logits = {name: encode(classifier, split.images) for name, split in splits.items()}
+    kept = {f"{name}_logits": logits[name] for name in splits if name != "train"}
+    kept |= {f"{name}_labels": splits[name].labels for name in splits if name != "train"}
+    with atomic_path(run.predictions_file) as temporary:
+        np.savez_compressed(temporary, **kept)
+    return {name: accuracy(logits[name].argmax(axis=-1), split.labels) for name, split in splits.items()}
+
+
+def _print_next(run: Run, figure: Path | None, options: Finetune | Baseline) -> None:
     reference = run_argument(run, options.runs_dir)
     print_end(
-        [run.classifier_file, run.path / "result.json", figure],
+        [run.classifier_file, run.path / "result.json", *([figure] if figure else [])],
         [f"python main.py {command} {reference}" for command in ("visualize", "evaluate")]
         + [f"python main.py predict {reference} IMAGE..."],
     )

@@ -33,7 +33,10 @@ def _row(run: Run) -> list[str]:
     if result is None:
         done = run.metrics[-1]["epoch"] if run.metrics else 0
         return [*cells, f"{done}/{total}", "", "unfinished"]
+    total = result.get("epochs", total)
     figures = result.get("accuracy")
+    if config["command"] == "reproduce":
+        return [*cells, str(total), "", "its report.html"]
     if figures is None:
         value = result["saved_encoder"]["val_prototype_accuracy"]
         return [*cells, str(total), f"{100 * value:.1f} %", ""]

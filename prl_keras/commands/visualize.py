@@ -102,6 +102,8 @@ def _untrained(run: Run, dataset: Dataset) -> Any:
         options = Pretrain(**run.config["options"])
         return build_pretrainer(options, dataset.image_shape, len(run.config["data"]["class_names"])).encoder
     options = Baseline(**run.config["options"])
+    if options.model == "pca":
+        raise InputError(f"run {run.name!r} is a PCA, which has no state before training: leave out --before")
     return mlp_encoder(dataset.image_shape) if options.model == "mlp" else resnet18(dataset.image_shape, options.stem)
 
 

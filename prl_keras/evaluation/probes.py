@@ -25,11 +25,12 @@ class Features:
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """Predictions on test (n,), validation accuracy 0..1 and what was chosen by it."""
+    """Predictions on test (n,), validation accuracy 0..1, what was chosen by it, and scikit-learn's model."""
 
     predicted: np.ndarray
     validation_accuracy: float
     chosen: dict[str, Any]
+    model: Any = None
 
 
 def linear_probe(train: Features, validation: Features, test: Features) -> ProbeResult:
@@ -76,4 +77,5 @@ def _best(make: Any, name: str, candidates: Any, train: Features, validation: Fe
         models.append(model)
         scores.append(model.score(validation.features, validation.labels))
     best = int(np.argmax(scores))  # the first of equals: the smallest
-    return ProbeResult(models[best].predict(test.features), float(scores[best]), {name: candidates[best]})
+    chosen = {name: candidates[best]}
+    return ProbeResult(models[best].predict(test.features), float(scores[best]), chosen, models[best])

@@ -5,8 +5,10 @@ import math
 import time
 
 import keras
+import numpy as np
 
 from prl_keras.data.batches import Batches
+from prl_keras.models.encode import encode
 from prl_keras.runs import Run, atomic_path
 from prl_keras.training.checkpoint import save_checkpoint
 
@@ -20,6 +22,22 @@ class EpochOrder(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self.batches.epoch = epoch
+
+
+class TestAccuracy(keras.callbacks.Callback):
+    """Add test_accuracy, of the weights at the end of the epoch, to the epoch's logs: the paper's protocol.
+
+    Args:
+        inputs, labels: (n, ...) what the trained model takes, and (n,) integers.
+    """
+
+    def __init__(self, inputs: np.ndarray, labels: np.ndarray):
+        super().__init__()
+        self.inputs, self.labels = inputs, labels
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        predicted = encode(self.model, self.inputs).argmax(axis=-1)
+        logs["test_accuracy"] = float(np.mean(predicted == self.labels))
 
 
 class MetricsLog(keras.callbacks.Callback):

@@ -16,6 +16,7 @@ from prl_keras.models import build_classifier, classification_head
 from prl_keras.models.encode import encode
 from prl_keras.runs import Run
 from prl_keras.training.average import adam, recalibrate_batch_norm
+from prl_keras.training.callbacks import TestAccuracy
 from prl_keras.training.fit import fit
 
 
@@ -51,7 +52,10 @@ def train_head(
         validation = (encode(encoder, validation[0]), validation[1])
     batches = Batches(encode(encoder, dataset.train.images), dataset.train.labels, options.batch_size, options.seed)
     compile_classifier(head, options, len(batches) * options.epochs)
-    fit(head, batches, options.epochs, run, validation)
+    monitors = (
+        [TestAccuracy(encode(encoder, dataset.test.images), dataset.test.labels)] if options.test_each_epoch else []
+    )
+    fit(head, batches, options.epochs, run, validation, monitors)
 
 
 def train_classifier(classifier: keras.Model, dataset: Dataset, options: Finetune | Baseline, run: Run) -> None:
@@ -59,7 +63,8 @@ def train_classifier(classifier: keras.Model, dataset: Dataset, options: Finetun
     trained = augmented(classifier, dataset.image_shape, options)
     batches = Batches(dataset.train.images, dataset.train.labels, options.batch_size, options.seed)
     compile_classifier(trained, options, len(batches) * options.epochs)
-    fit(trained, batches, options.epochs, run, held_out(dataset, options))
+    monitors = [TestAccuracy(dataset.test.images, dataset.test.labels)] if options.test_each_epoch else []
+    fit(trained, batches, options.epochs, run, held_out(dataset, options), monitors)
     if options.average:
         layer = None if trained is classifier else trained.get_layer("augmentation")
         recalibrate_batch_norm(classifier.get_layer("encoder"), batches, layer)

@@ -1,0 +1,236 @@
+"""The rows of the table, and the runs that they are made of. Imports `config` and `runs` only."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from prl_keras.config import Baseline, Finetune, Pretrain, Reproduce
+from prl_keras.errors import InputError
+from prl_keras.runs import Run
+
+# encoder -> (variant, augmentation; None: the variant's own)
+ENCODERS = {
+    "standard": ("standard", None),
+    "query": ("query", None),
+    "loo": ("loo", None),
+    "simclr": ("simclr", None),
+    "supcon": ("supcon", None),
+    "standard-light": ("standard", "light"),
+    "query-light": ("query", "light"),
+    "loo-light": ("loo", "light"),
+}
+# baseline -> (model, augmentation)
+BASELINES = {
+    "pca": ("pca", "none"),
+    "mlp": ("mlp", "none"),
+    "resnet18": ("resnet18", "none"),
+    "resnet18-light": ("resnet18", "light"),
+}
+TITLES = {
+    "pca": "PCA + logistic regression",
+    "mlp": "Supervised MLP",
+    "resnet18": "Supervised ResNet-18",
+    "resnet18-light": "Supervised ResNet-18, light augmentation",
+    "standard": "PRL standard",
+    "query": "PRL query",
+    "loo": "PRL leave-one-out",
+    "simclr": "SimCLR",
+    "supcon": "SupCon",
+    "standard-light": "PRL standard, light augmentation",
+    "query-light": "PRL query, light augmentation",
+    "loo-light": "PRL leave-one-out, light augmentation",
+}
+# row -> the paper's number, test % and train % (PAPER: maximum over epochs, 1,000 images, one seed)
+PAPER = {
+    "mlp": (1, 41.4, 59.1),
+    "resnet18": (2, 62.5, 98.4),
+    "simclr-unfrozen-linear": (3, 64.6, 96.5),  # the report does not say how it was fine-tuned
+    "standard-frozen-linear": (4, 60.7, 99.7),
+    "standard-frozen-mlp": (5, 60.6, 99.8),
+    "standard-unfrozen-linear": (6, 63.8, 99.9),
+    "standard-unfrozen-mlp": (7, 60.2, 98.9),
+    "query-unfrozen-linear": (8, 63.6, 99.7),
+    "query-frozen-linear": (9, 64.2, 99.9),
+    "query-unfrozen-mlp": (10, 63.8, 99.9),
+    "query-frozen-mlp": (11, 63.1, 99.6),
+}
+OURS = (
+    "pca",
+    "resnet18-light",
+    "simclr-frozen-linear",
+    "supcon-frozen-linear",
+    "supcon-unfrozen-linear",
+    "loo-frozen-linear",
+    "loo-frozen-mlp",
+    "loo-unfrozen-linear",
+    "loo-unfrozen-mlp",
+    "standard-light-frozen-linear",
+    "query-light-frozen-linear",
+    "loo-light-frozen-linear",
+)
+SUPERVISED, SELF_SUPERVISED = "resnet18", "simclr-unfrozen-linear"  # what every row is compared with
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: a baseline, or an encoder with a head."""
+
+    key: str
+    source: str  # of ENCODERS or BASELINES
+    freeze: bool = False
+    head: str = ""
+
+    @property
+    def title(self) -> str:
+        if not self.head:
+            return TITLES[self.source]
+        frozen = "frozen" if self.freeze else "unfrozen"
+        return f"{TITLES[self.source]}, {frozen}, {'MLP' if self.head == 'mlp' else self.head}"
+
+    @property
+    def short(self) -> str:
+        """For the narrow places of pictures."""
+        words = {"leave-one-out": "loo", "Supervised ": "", ", light augmentation": " (light)"}
+        title = self.title
+        for long, short in words.items():
+            title = title.replace(long, short)
+        return title
+
+    @property
+    def paper(self) -> tuple[int, float, float] | None:
+        return PAPER.get(self.key)
+
+
+def _all_rows() -> dict[str, Row]:
+    rows = [Row(name, name) for name in BASELINES]
+    for encoder in ENCODERS:
+        for freeze in (True, False):
+            for head in ("linear", "mlp"):
+                rows.append(Row(f"{encoder}-{'frozen' if freeze else 'unfrozen'}-{head}", encoder, freeze, head))
+    by_key = {row.key: row for row in rows}
+    order = [*PAPER, *OURS, *(key for key in by_key if key not in PAPER and key not in OURS)]
+    return {key: by_key[key] for key in order}
+
+
+ROWS = _all_rows()
+GROUPS = {"paper": tuple(PAPER), "table": (*PAPER, *OURS), "all": tuple(ROWS)}
+
+
+def choose_rows(names: Iterable[str]) -> list[Row]:
+    """Rows and groups of rows by name, in the table's order.
+
+    Raises:
+        InputError: an unknown name.
+    """
+    wanted = set()
+    for name in names:
+        if name not in GROUPS and name not in ROWS:
+            from difflib import get_close_matches
+
+            close = get_close_matches(name, [*GROUPS, *ROWS], n=1, cutoff=0.4)
+            hint = f" did you mean {close[0]}?" if close else ""
+            raise InputError(f"--rows {name}: no such row;{hint} known: {', '.join([*GROUPS, *ROWS])}")
+        wanted |= set(GROUPS.get(name, (name,)))
+    return [row for key, row in ROWS.items() if key in wanted]
+
+
+@dataclass(frozen=True)
+class Replicate:
+    """One repetition of the whole table: a seed, or one of STL-10's folds (with the same number as seed)."""
+
+    seed: int
+    fold: int | None = None
+
+    @property
+    def suffix(self) -> str:
+        return f"s{self.seed}" if self.fold is None else f"f{self.fold}"
+
+
+def replicates(options: Reproduce) -> list[Replicate]:
+    if options.folds:
+        return [Replicate(fold, fold) for fold in range(10)]
+    seeds = options.seeds if options.seeds is not None else 3 if options.protocol == "honest" else 1
+    return [Replicate(seed) for seed in range(seeds)]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of the table; `labels`: not its training but its label-efficiency curve, kept in the same folder."""
+
+    name: str
+    options: Pretrain | Finetune | Baseline
+    labels: bool = False
+
+    @property
+    def run(self) -> Run:
+        return Run(self.options.runs_dir / self.name)
+
+    @property
+    def labels_file(self) -> Path:
+        return self.run.path / "label_efficiency.json"
+
+    @property
+    def done(self) -> bool:
+        return self.labels_file.exists() if self.labels else (self.run.path / "result.json").exists()
+
+    @property
+    def description(self) -> str:
+        return f"{self.name}: label efficiency" if self.labels else self.name
+
+
+def row_run(folder: Path, row: Row, replicate: Replicate) -> Run:
+    return Run(folder / f"{row.key}-{replicate.suffix}")
+
+
+def encoder_run(folder: Path, source: str, replicate: Replicate) -> Run:
+    return Run(folder / f"{source}-{replicate.suffix}")
+
+
+def plan(options: Reproduce, request: dict, folder: Path) -> list[Cell]:
+    """Every run in the order in which it is made: replicate by replicate, an encoder before its fine-tunings.
+
+    Args:
+        request: the arguments of `load_dataset` for the first replicate.
+        folder: where the runs go.
+    """
+    cells: dict[tuple[str, bool], Cell] = {}
+    for replicate in replicates(options):
+        for row in choose_rows(options.rows):
+            for cell in _cells_of_row(options, request, folder, row, replicate):
+                cells.setdefault((cell.name, cell.labels), cell)
+    return list(cells.values())
+
+
+def _cells_of_row(options: Reproduce, request: dict, folder: Path, row: Row, replicate: Replicate) -> list[Cell]:
+    paper = options.protocol == "paper"
+    common = {
+        "runs_dir": folder,
+        "seed": replicate.seed,
+        "epochs": options.epochs,
+        "average": not paper,
+    }
+    keys = ("data_dir", "validation_fraction", "samples_per_class", "test_per_class", "image_size")
+    data = {key: request[key] for key in keys}
+    data |= {"dataset": request["name"], "fold": replicate.fold, "split_seed": request["seed"] if paper else None}
+    tuned = {"batch_size": max(options.batch_size // 2, 2), "test_each_epoch": paper}
+    name = row_run(folder, row, replicate).name
+    if row.source in BASELINES:
+        model, augment = BASELINES[row.source]
+        cell = Cell(name, Baseline(name=name, model=model, augment=augment, **data, **tuned, **common))
+        curve = [] if row.source != SUPERVISED or paper else [replace(cell, labels=True)]
+        return [cell, *curve]
+    variant, augment = ENCODERS[row.source]
+    source = encoder_run(folder, row.source, replicate).name
+    pretrain = Pretrain(name=source, variant=variant, augment=augment, batch_size=options.batch_size, **data, **common)
+    encoder = Cell(source, pretrain)
+    finetune = Finetune(
+        name=name,
+        encoder=source,
+        head=row.head,
+        freeze=row.freeze,
+        augment="none" if row.freeze else augment or "none",
+        **tuned,
+        **common,
+    )
+    curve = [] if paper else [replace(encoder, labels=True)]
+    return [encoder, Cell(name, finetune), *curve]

@@ -58,13 +58,18 @@ class Run:
         return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
-def check_new_name(runs_dir: Path, name: str) -> None:
-    """Raise InputError unless a run of this name can be created."""
+def check_usable_name(name: str) -> None:
+    """Raise InputError for a name that no run can have."""
     if not _NAME.fullmatch(name) or name == "latest":
         raise InputError(
             f"run name {name!r} is not usable: up to 100 letters, digits, '.', '_' and '-', "
             "starting with a letter or digit, and not 'latest'"
         )
+
+
+def check_new_name(runs_dir: Path, name: str) -> None:
+    """Raise InputError unless a run of this name can be created."""
+    check_usable_name(name)
     if (runs_dir / name).exists():
         raise InputError(
             f"a run named {name!r} already exists in {runs_dir}: choose another --name, "

@@ -11,6 +11,7 @@ import time
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -165,16 +166,24 @@ def test_hparams_compare_fine_tuned_runs_on_validation_only(tensorboard: str) ->
     assert not any("test" in tag for tag in tags)
 
 
-def test_a_browser_shows_labelled_points_with_thumbnails(tensorboard: str, tmp_path: Path) -> None:
+@contextmanager
+def browser_page() -> Iterator[Any]:
+    """A page of the system's Chromium; the test is skipped where there is none."""
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if chromium is None:
         pytest.skip("no chromium on the PATH (Debian: apt-get install chromium)")
-    from PIL import Image
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1400, "height": 900})
+        yield browser.new_page(viewport={"width": 1400, "height": 900})
+        browser.close()
+
+
+def test_a_browser_shows_labelled_points_with_thumbnails(tensorboard: str, tmp_path: Path) -> None:
+    from PIL import Image
+
+    with browser_page() as page:
         errors = []
         page.on("pageerror", lambda error: errors.append(error.message))
         page.goto(f"{tensorboard}/#projector")
@@ -187,9 +196,38 @@ def test_a_browser_shows_labelled_points_with_thumbnails(tensorboard: str, tmp_p
         projector.get_by_text(re.compile(r"Iteration: [1-9]\d\d")).wait_for(timeout=90_000)  # its t-SNE runs
         file = Path(os.environ.get("PRL_SCREENSHOT", tmp_path / "projector.png"))
         page.screenshot(path=file)
-        browser.close()
     assert not errors
     scene = np.asarray(Image.open(file).convert("RGB"))[150:850, 330:1060]
     saturation = scene.max(axis=-1).astype(int) - scene.min(axis=-1)
     assert (saturation > 60).mean() > 0.02  # colours of the classes
     assert len(np.unique(scene.reshape(-1, 3), axis=0)) > 200  # shades of the thumbnails, not only flat points
+
+
+def test_a_report_opens_in_a_browser_without_a_network(tmp_path: Path) -> None:
+    """All pictures are shown, nothing is fetched, and a laptop's screen is wide enough."""
+    from prl_keras.experiments.page import to_html
+    from prl_keras.visualization.figures import new_figure, save_figure
+
+    text = "# A & B\n\n## One two\n\n| a | b |\n| :--- | ---: |\n| <b>x</b> | 1 |\n\n"
+    for suffix in ("svg", "png"):
+        figure, axes = new_figure(14, 3)
+        axes.plot([1, 2])
+        save_figure(figure, tmp_path / f"p.{suffix}")
+        text += f"![p](p.{suffix})\n\n"
+    page_file = tmp_path / "report.html"
+    page_file.write_text(to_html(text, tmp_path))
+    for suffix in ("svg", "png"):
+        (tmp_path / f"p.{suffix}").unlink()
+    with browser_page() as page:
+        requests: list[str] = []
+        page.on("request", lambda request: requests.append(request.url))
+        page.set_viewport_size({"width": 1366, "height": 768})
+        page.goto(page_file.as_uri())
+        assert [url for url in requests if not url.startswith("data:")] == [page_file.as_uri()]
+        assert page.title() == "A & B"
+        assert page.inner_text("td") == "<b>x</b>"
+        assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
+        assert page.evaluate("document.images.length") == 2
+        assert page.evaluate("document.documentElement.scrollWidth") <= 1366
+        page.click("nav a")
+        assert page.url.endswith("#one-two")

@@ -1,25 +1,20 @@
 """`python main.py reproduce`: train every row of the table, then write its report."""
 
-import contextlib
-import sys
-import time
-from collections.abc import Iterator
-from dataclasses import asdict, replace
+import shlex
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, Group
-from rich.live import Live
 from rich.table import Table
-from rich.text import Text
 
 from prl_keras.commands.common import check_same, check_training, console, data_request, open_data, print_end
+from prl_keras.commands.progress import Progress, duration
 from prl_keras.config import Baseline, DataOptions, Finetune, Pretrain, Reproduce
 from prl_keras.data import Dataset
 from prl_keras.errors import InputError
 from prl_keras.experiments import estimate
-from prl_keras.experiments.table import Cell, choose_rows, plan, replicates, row_run
-from prl_keras.runs import Run, create_run, package_versions
+from prl_keras.experiments.table import Cell, choose_rows, plan
+from prl_keras.runs import Run, check_usable_name, create_run, package_versions, write_json
 from prl_keras.startup import start_keras
 
 _PAPER_TEST = 100  # images a class
@@ -45,6 +40,8 @@ def run(options: Reproduce) -> None:
 
 def _check(options: Reproduce) -> None:
     choose_rows(options.rows)
+    if options.name is not None:
+        check_usable_name(options.name)
     if options.seeds is not None and options.seeds < 1:
         raise InputError(f"--seeds is {options.seeds}; expected at least 1")
     if options.folds and options.seeds is not None:
@@ -104,15 +101,10 @@ def _dry_run(cells: list[Cell], dataset: Dataset, folder: Path) -> None:
     for cell in cells:
         seconds = sum(rates[kind] * images for kind, images in estimate.work(cell, dataset).items())
         left += 0 if cell.done else seconds
-        table.add_row(cell.description, "done" if cell.done else "to do", _duration(seconds))
+        table.add_row(cell.description, "done" if cell.done else "to do", duration(seconds))
     console.print(table)
-    console.print(f"Left to do: {sum(not cell.done for cell in cells)} runs, about {_duration(left)} on this machine")
+    console.print(f"Left to do: {sum(not cell.done for cell in cells)} runs, about {duration(left)} on this machine")
     console.print("Next: the same command without --dry-run")
-
-
-def _duration(seconds: float) -> str:
-    minutes = seconds / 60
-    return f"{seconds:.0f} s" if seconds < 100 else f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:.1f} h"
 
 
 def _train(table: Run, cells: list[Cell], options: Reproduce, dataset: Dataset) -> None:
@@ -154,81 +146,47 @@ def _label_efficiency(cell: Cell) -> None:
     label_efficiency(load_encoder(cell.run), dataset, cell.options.seed, cell.labels_file)
 
 
-class Progress:
-    """What is finished, what is under way, and how long the rest will take; a table where it can be redrawn."""
-
-    def __init__(self, table: Run, cells: list[Cell], options: Reproduce, dataset: Dataset):
-        self.folder, self.cells = table.path, cells
-        self.rows, self.replicates = choose_rows(options.rows), replicates(options)
-        self.work = {id(cell): estimate.relative(cell, dataset) for cell in cells}
-        self.terminal = Console(file=sys.stdout, highlight=False, markup=False)
-        self.current: Cell | None = None
-        self.seconds = self.worked = 0.0
-        self.accuracies: dict[Path, float] = {}
-
-    @contextlib.contextmanager
-    def shown(self, log: Any) -> Iterator[None]:
-        live: Any = contextlib.nullcontext()
-        if self.terminal.is_terminal:
-            live = Live(console=self.terminal, get_renderable=self.render, redirect_stdout=False, redirect_stderr=False)
-        with live, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
-            yield
-
-    def begin(self, cell: Cell) -> None:
-        self.current, self.started = cell, time.monotonic()
-
-    def end(self, cell: Cell) -> None:
-        seconds = time.monotonic() - self.started
-        self.seconds += seconds
-        self.worked += self.work[id(cell)]
-        self.current = None
-        if not self.terminal.is_terminal:
-            self.terminal.print(
-                f"{self._done()} of {len(self.cells)}: {cell.description}{self._result(cell)}, {_duration(seconds)}; "
-                f"{self._rest()}",
-                soft_wrap=True,
-            )
-
-    def render(self) -> Group:
-        grid = Table(title=f"{self.folder}", title_justify="left")
-        grid.add_column("test accuracy, %", overflow="ellipsis", no_wrap=True)
-        for replicate in self.replicates:
-            grid.add_column(replicate.suffix, justify="right")
-        for row in self.rows:
-            grid.add_row(row.short, *(self._state(row_run(self.folder, row, r)) for r in self.replicates))
-        return Group(grid, Text(f"{self._under_way()}\n{self._done()} of {len(self.cells)} runs; {self._rest()}"))
-
-    def _state(self, run: Run) -> str:
-        if self.current is not None and self.current.run.path == run.path and not self.current.labels:
-            return "now"
-        if run.path not in self.accuracies:
-            if not (run.path / "result.json").exists():
-                return ""
-            self.accuracies[run.path] = run.result["accuracy"]["test"]["value"]
-        return f"{100 * self.accuracies[run.path]:.1f}"
-
-    def _under_way(self) -> str:
-        if self.current is None:
-            return ""
-        lines = self.current.run.metrics
-        epoch = f", epoch {lines[-1]['epoch']} of {self.current.options.epochs}" if lines else ""
-        return f"now {self.current.description}{epoch}, {_duration(time.monotonic() - self.started)}"
-
-    def _done(self) -> int:
-        return sum(cell.done for cell in self.cells)
-
-    def _rest(self) -> str:
-        if not self.worked:
-            return "the rest is estimated after the first run"
-        left = sum(self.work[id(cell)] for cell in self.cells if not cell.done)
-        return f"about {_duration(left * self.seconds / self.worked)} left"
-
-    @staticmethod
-    def _result(cell: Cell) -> str:
-        accuracy = None if cell.labels else cell.run.result.get("accuracy")
-        return f", test {100 * accuracy['test']['value']:.1f} %" if accuracy else ""
-
-
 def _report(table: Run, options: Reproduce, dataset: Dataset, cells: list[Cell]) -> None:
-    console.print("report: not written yet")
-    print_end([], [])
+    """Everything that is made from finished runs; can be made again at any time."""
+    start_keras(0)
+    from prl_keras.experiments.analysis import analyse, as_json
+    from prl_keras.experiments.figures import draw_all
+    from prl_keras.experiments.maps import draw_maps
+    from prl_keras.experiments.report import write_report
+
+    with console.status("Intervals and tests"):
+        analysis = analyse(options, table.path, cells)
+    folder = table.path / "figures"
+    with console.status("Pictures"):
+        pictures = draw_all(analysis, dataset, folder) | draw_maps(analysis, dataset, folder)
+        written = write_report(table, analysis, dataset, pictures, _command(options))
+    write_json(table.path / "result.json", {"epochs": options.epochs, **as_json(analysis)})
+    console.print(_short_table(analysis))
+    runs = f"python main.py runs --runs-dir {shlex.quote(str(table.path))}"
+    print_end([*written, table.path / "result.json"], [runs, f"python -m webbrowser {shlex.quote(str(written[-1]))}"])
+
+
+def _command(options: Reproduce) -> str:
+    """The command line that makes this table."""
+    words = ["python main.py reproduce"]
+    for field in fields(Reproduce):
+        value = getattr(options, field.name)
+        if value == field.default or field.name in ("dry_run", "runs_dir", "data_dir", "name"):
+            continue
+        flag = f"--{field.name.replace('_', '-')}"
+        words.append(flag if value is True else f"{flag} {' '.join(value) if isinstance(value, tuple) else value}")
+    return " ".join(words)
+
+
+def _short_table(analysis: Any) -> Table:
+    table = Table(title=f"Test accuracy, n = {analysis.n:,}, {len(analysis.replicates)} trained", title_justify="left")
+    table.add_column("row", overflow="fold")
+    for column in ("mean", "95 % over seeds", "95 % over images"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for f in analysis.rows:
+        test, images = f.accuracy["test"], f.over_images
+        seeds = "" if test["low"] is None else f"{100 * test['low']:.1f} - {100 * test['high']:.1f}"
+        table.add_row(
+            f.row.short, f"{100 * test['mean']:.1f} %", seeds, f"{100 * images['low']:.1f} - {100 * images['high']:.1f}"
+        )
+    return table

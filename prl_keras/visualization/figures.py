@@ -96,13 +96,16 @@ def class_colours(num_classes: int) -> np.ndarray:
     return np.rint(255 * colours[:, :3]).astype(np.uint8)
 
 
-def plot_maps(rows: list[list[MapPanel]], class_names: tuple[str, ...], title: str, file: Path) -> Path:
-    """Maps side by side (a row: one encoder, one map); square, all axes of a row alike, one legend."""
+def plot_maps(rows: list[list[MapPanel | None]], class_names: tuple[str, ...], title: str, file: Path) -> Path:
+    """Maps side by side; square, all axes of a row alike, one legend. None leaves a place empty."""
     colours = class_colours(len(class_names)) / 255
     figure, grid = new_figure(4.6 * len(rows[0]) + 1.8, 4.9 * len(rows) + 0.4, len(rows[0]), len(rows))
     for axes_row, panels in zip(np.reshape(grid, (len(rows), -1)), rows, strict=True):
-        limit = 1.05 * max(float(np.abs(panel.positions).max(initial=1e-3)) for panel in panels)
+        limit = 1.05 * max(float(np.abs(panel.positions).max(initial=1e-3)) for panel in panels if panel)
         for axes, panel in zip(axes_row, panels, strict=True):
+            if panel is None:
+                axes.set_axis_off()
+                continue
             axes.scatter(*panel.positions.T, s=7, c=colours[panel.labels], linewidths=0)
             axes.scatter(*panel.prototypes.T, s=150, c=colours, marker="*", edgecolors="black", linewidths=0.8)
             axes.set(xlim=(-limit, limit), ylim=(-limit, limit), xticks=[], yticks=[], aspect="equal")

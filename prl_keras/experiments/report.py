@@ -1,0 +1,235 @@
+"""What report.md says, and where. Imports `analysis`, `findings`, `page`, `table` and `runs`."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from prl_keras.data import Dataset
+from prl_keras.experiments.analysis import Analysis, Comparison, RowFigures
+from prl_keras.experiments.findings import findings
+from prl_keras.experiments.page import to_html
+from prl_keras.experiments.table import SELF_SUPERVISED, SUPERVISED, encoder_run
+from prl_keras.runs import Run, atomic_path
+
+_CAPTIONS = {
+    "curves": "Mean over the seeds, and their range. Nothing was chosen by these curves: the last epoch counts.",
+    "classes": "All seeds together.",
+    "confusion": "All seeds together; the row that is best on validation beside the supervised ResNet-18.",
+    "reliability": "All seeds together, 15 bins of equal width; bins with fewer than 20 images are not drawn.",
+    "labels": "Every encoder but SimCLR's has seen all labels in pre-training, so this is no measure of how few "
+    "labels are enough for them. The subsets grow; C of the logistic regression is chosen on validation.",
+    "tsne_train": "First seed; prototypes are stars. Distances between far groups mean little in t-SNE.",
+    "tsne_test": "The same maps, their test images.",
+}
+_AGAINST = {SUPERVISED: "against ResNet-18", SELF_SUPERVISED: "against SimCLR"}
+_HEADINGS = {
+    "curves": "Learning curves",
+    "classes": "Classes",
+    "confusion": "Confusions",
+    "reliability": "Calibration",
+    "labels": "Label efficiency",
+    "tsne_train": "The learned space",
+}
+
+
+def write_report(
+    table: Run, analysis: Analysis, dataset: Dataset, pictures: dict[str, Path], command: str
+) -> list[Path]:
+    """report.md and report.html in the table's folder."""
+    text = _markdown(table, analysis, dataset, pictures, command)
+    markdown, page = table.path / "report.md", table.path / "report.html"
+    for file, content in ((markdown, text), (page, to_html(text, table.path))):
+        with atomic_path(file) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+    return [markdown, page]
+
+
+def _markdown(table: Run, analysis: Analysis, dataset: Dataset, pictures: dict[str, Path], command: str) -> str:
+    blocks = [f"# {_plain(dataset.name)}: prototypical pre-training compared", _summary(table, analysis, dataset)]
+    blocks += ["## The table", _main_table(analysis), _notes(table, analysis, dataset)]
+    blocks += [_picture("intervals", pictures), "## Findings", *findings(analysis)]
+    for name, caption in _CAPTIONS.items():
+        if name in pictures:
+            blocks += [f"## {_HEADINGS[name]}"] if name in _HEADINGS else []
+            blocks += [_picture(name, pictures), caption]
+        if name == "labels" and name in pictures:
+            blocks.append(_label_table(analysis))
+    blocks += ["## Cost", _cost_table(analysis), _COST_NOTE]
+    blocks += ["## Every run", _run_table(analysis), _ENCODERS_NOTE, _encoder_table(analysis)]
+    blocks += ["## How it was made", _made(table, analysis, command)]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+_COST_NOTE = (
+    "Images: drawn in training, pre-training included. Passes: forward passes of the encoder on training images (two a "
+    "view pair; once an image where a frozen encoder's features are kept). Seconds: training epochs, as they took on "
+    "this machine, mean over the runs. A shared encoder counts in full in each of its rows."
+)
+_SPREAD = "± is the standard deviation over seeds. Over seeds: t-interval of the mean. "
+_ENCODERS_NOTE = "The encoders, each trained once and shared by its rows:"
+
+
+def _summary(table: Run, analysis: Analysis, dataset: Dataset) -> str:
+    config = table.config
+    options, request = config["options"], config["data"]["request"]
+    folds = request["fold"] is not None
+    repeated = (
+        f"{len(analysis.replicates)} {'folds' if folds else 'seed' if len(analysis.replicates) == 1 else 'seeds'}"
+    )
+    protocol = (
+        "Honest protocol: nothing was chosen on test; the last epoch counts, with the weights averaged over about the "
+        "last tenth of the steps; validation is 10 % of each training class, drawn anew for each seed."
+        if options["protocol"] == "honest"
+        else "The report's protocol: a small test set, the last step's weights, and beside the last epoch the best "
+        "epoch *on test*, which is not an estimate of accuracy (see Optimism). One training image a class is kept for "
+        "the learning curves."
+    )
+    return (
+        f"{len(analysis.rows)} rows, {repeated}, epochs: {options['epochs']}, pre-training with batches of "
+        f"{options['batch_size']} and fine-tuning with {max(options['batch_size'] // 2, 2)}, Adam 0.001. "
+        f"{len(dataset.train):,} training, {len(dataset.validation):,} validation and "
+        f"**{analysis.n:,} test images** of {dataset.num_classes} classes. {protocol}"
+    )
+
+
+def _main_table(analysis: Analysis) -> str:
+    optimism = any(f.maximum for f in analysis.rows)
+    several = len(analysis.replicates) > 1
+    head = ["#", "row", "test %"]
+    head += ["95 % over seeds"] if several else []
+    head += ["95 % over images"]
+    head += ["best epoch on test", "optimism"] if optimism else []
+    against = {name: title for name, title in _AGAINST.items() if analysis.row(name) is not None}
+    head += ["valid. %", "train %", *against.values(), "paper: test (train)"]
+    lines = []
+    for f in analysis.rows:
+        test = f.accuracy["test"]
+        spread = f" ± {100 * test['sd']:.1f}" if several else ""
+        cells = [str(f.row.paper[0]) if f.row.paper else "", f.row.title, f"**{100 * test['mean']:.1f}**{spread}"]
+        cells += [_interval(test)] if several else []
+        cells += [_interval(f.over_images)]
+        if optimism:
+            gain = f.maximum["mean"] - test["mean"] if f.maximum else None
+            cells += [
+                "" if gain is None else f"{100 * f.maximum['mean']:.1f}",
+                "" if gain is None else f"{100 * gain:+.1f}",
+            ]
+        cells += [f"{100 * f.accuracy[split]['mean']:.1f}" for split in ("validation", "train")]
+        cells += [_compared(f, reference, several) for reference in against]
+        cells += [f"{f.row.paper[1]} ({f.row.paper[2]})" if f.row.paper else ""]
+        lines.append(cells)
+    return _table(head, lines, left=(1,))
+
+
+def _interval(figure: dict[str, Any]) -> str:
+    return f"{100 * max(figure['low'], 0):.1f} - {100 * min(figure['high'], 1):.1f}"
+
+
+def _compared(f: RowFigures, reference: str, several: bool) -> str:
+    if f.row.key == reference:
+        return "="
+    comparison: Comparison | None = f.against.get(reference)
+    if comparison is None:
+        return ""
+    mark = (
+        ("\\*\\*" if comparison.significant else "\\*" if comparison.over_images else "")
+        if several
+        else ("\\*" if comparison.over_images else "")
+    )
+    return f"{100 * comparison.difference:+.1f}{mark}"
+
+
+def _notes(table: Run, analysis: Analysis, dataset: Dataset) -> str:
+    several = len(analysis.replicates) > 1
+    star = (
+        "\\*: holds over test images (sign-flip permutation of the images, or McNemar's exact test for one seed). "
+        "\\*\\*: holds over seeds too (Dunnett's test, the spread over seeds pooled over all rows)."
+        if several
+        else "\\*: these two models differ on images like these (McNemar's exact test); it says nothing about another "
+        "training."
+    )
+    paper = "" if dataset.name == "stl10" else " The paper's numbers are of STL-10, not of this data set."
+    return (
+        f"{_SPREAD if several else ''}Over images: {'bootstrap' if several else 'Wilson'}. Differences are in points. "
+        f"{star} At 5 %, corrected for the number of rows (images: Benjamini-Hochberg). The paper's column is the best "
+        f"of 25 epochs on 1,000 test images with one seed, about ± 3 points.{paper}"
+    )
+
+
+def _label_table(analysis: Analysis) -> str:
+    points = next(iter(analysis.labels.values()))[0]["points"]
+    lines = []
+    for name, files in analysis.labels.items():
+        values = np.mean([[p["test"]["value"] for p in file["points"]] for file in files], axis=0)
+        lines.append([name, *(f"{100 * value:.1f}" for value in values)])
+    return _table(["features of", *(str(p["labels_per_class"]) for p in points)], lines, left=(0,))
+
+
+def _cost_table(analysis: Analysis) -> str:
+    lines = []
+    for f in analysis.rows:
+        lines.append([f.row.title, *(f"{f.cost[key]:,.0f}" for key in ("images", "passes", "seconds"))])
+    return _table(["row", "images", "passes", "seconds"], lines, left=(0,))
+
+
+def _run_table(analysis: Analysis) -> str:
+    lines = []
+    for f in analysis.rows:
+        for run, ece in zip(f.runs, f.calibration["eces"], strict=True):
+            result = run.result
+            test = result["accuracy"]["test"]
+            cells = [f"[{run.name}]({run.name}/)", f"{test['correct']:,} / {test['n']:,}"]
+            cells += [f"{100 * result['accuracy'][s]['value']:.2f}" for s in ("test", "validation", "train")]
+            lines.append([*cells, f"{100 * ece:.1f}", str(result["epochs"]), f"{result['seconds']:.0f}"])
+    return _table(
+        ["run", "test: correct / n", "test %", "valid. %", "train %", "ECE %", "epochs", "seconds"], lines, left=(0,)
+    )
+
+
+def _encoder_table(analysis: Analysis) -> str:
+    names = dict.fromkeys(f.row.source for f in analysis.rows if f.row.head)
+    lines = []
+    for name in names:
+        for replicate in analysis.replicates:
+            run = encoder_run(analysis.folder, name, replicate)
+            figures, result = run.result["saved_encoder"], run.result
+            cells = [f"[{run.name}]({run.name}/)", f"{100 * figures['val_prototype_accuracy']:.1f}"]
+            cells += [f"{100 * figures['val_knn_accuracy']:.1f}", f"{figures['val_effective_rank']:.1f}"]
+            lines.append([*cells, f"{result['seconds']:.0f}", f"`{result['encoder_sha256'][:12]}`"])
+    head = ["run", "valid. %, nearest prototype", "valid. %, 10-NN", "effective rank", "seconds", "weights"]
+    return _table(head, lines, left=(0,)) if lines else ""
+
+
+def _made(table: Run, analysis: Analysis, command: str) -> str:
+    config = table.config
+    versions = ", ".join(f"{name} {version}" for name, version in config["versions"].items())
+    options = ", ".join(f"{key} {value}" for key, value in config["options"].items() if value is not None)
+    return (
+        f"    {command}\n\n"
+        f"Options: {_plain(options)}.\n\nData fingerprint (first replicate): `{config['data']['fingerprint']}`.\n\n"
+        f"Packages: {versions}; {os.cpu_count()} CPU cores. Made on {config['created'][:10]}.\n\n"
+        "Each run's folder has its config.json (options, data, versions), metrics.jsonl (each epoch), result.json and, "
+        "for classifiers, predictions.npz (logits of every validation and test image). All figures of this page are in "
+        "result.json beside it."
+    )
+
+
+def _picture(name: str, pictures: dict[str, Path]) -> str:
+    return f"![{name}](figures/{pictures[name].name})"
+
+
+def _table(head: list[str], rows: list[list[str]], left: tuple[int, ...] = ()) -> str:
+    rule = [":---" if column in left else "---:" for column in range(len(head))]
+    lines = [head, rule, *([_cell(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _plain(text: str) -> str:
+    """A user's word, without meaning in Markdown."""
+    return "".join(f"\\{c}" if c in "\\`*_{}[]<>#|!" else c for c in text)

@@ -1,0 +1,440 @@
+"""The table: its plan, its analysis on runs with a known truth, its report, and the command itself."""
+
+import json
+import re
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from prl_keras.cli import main, parse
+from prl_keras.config import Baseline, DataOptions, Finetune, Pretrain, Reproduce
+from prl_keras.data import load_dataset
+from prl_keras.errors import InputError
+from prl_keras.evaluation.statistics import accuracy
+from prl_keras.experiments import estimate
+from prl_keras.experiments.analysis import Analysis, analyse, as_json
+from prl_keras.experiments.findings import findings
+from prl_keras.experiments.labels import nested_subset
+from prl_keras.experiments.table import GROUPS, PAPER, ROWS, Cell, choose_rows, plan, replicates
+from prl_keras.runs import Run, create_run, write_json
+
+ROOT = Path(__file__).parents[1]
+REQUEST = {
+    "name": "digits",
+    "data_dir": None,
+    "seed": 0,
+    "validation_fraction": 0.1,
+    "samples_per_class": None,
+    "test_per_class": None,
+    "image_size": None,
+    "fold": None,
+}
+CLASSES = 10
+
+
+# The plan
+
+
+def test_the_table_has_the_papers_rows_and_ours() -> None:
+    assert sorted(row.paper[0] for row in choose_rows(["paper"])) == list(range(1, 12))
+    titles = [row.title for row in choose_rows(["table"])]
+    assert len(titles) == len(set(titles)) == 23
+    for ours in ("PCA + logistic regression", "Supervised ResNet-18, light augmentation", "SupCon, frozen, linear"):
+        assert ours in titles
+    assert len(GROUPS["all"]) == len(ROWS) == 4 + 8 * 4
+
+
+def test_each_encoder_is_trained_once_and_before_its_rows(tmp_path: Path) -> None:
+    cells = plan(Reproduce(seeds=2, rows=("all",)), REQUEST, tmp_path)
+    encoders = [cell.name for cell in cells if isinstance(cell.options, Pretrain) and not cell.labels]
+    assert len(encoders) == len(set(encoders)) == 8 * 2
+    assert len({(cell.name, cell.labels) for cell in cells}) == len(cells)
+    done = set()
+    for cell in cells:
+        if isinstance(cell.options, Finetune):
+            assert cell.options.encoder in done
+            assert cell.options.seed == int(cell.options.encoder[-1])
+        done.add(cell.name)
+
+
+def test_the_papers_protocol_is_the_papers(tmp_path: Path) -> None:
+    options = parse(["reproduce", "--protocol", "paper", "--dataset", "digits"])
+    assert replicates(options) == replicates(Reproduce(seeds=1))
+    for cell in plan(options, REQUEST, tmp_path):
+        assert not cell.options.average
+        assert not cell.labels
+        if not isinstance(cell.options, Pretrain):
+            assert cell.options.test_each_epoch
+            assert cell.options.batch_size == 128
+        if not isinstance(cell.options, Finetune):
+            assert cell.options.split_seed == 0, "all seeds share the drawn test images"
+
+
+def test_folds_are_ten_replicates(tmp_path: Path) -> None:
+    cells = plan(Reproduce(folds=True, rows=("resnet18",)), REQUEST | {"fold": 0}, tmp_path)
+    assert [cell.options.fold for cell in cells if not cell.labels] == list(range(10))
+    assert [cell.name for cell in cells if not cell.labels] == [f"resnet18-f{fold}" for fold in range(10)]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--rows", "query-frozen"], "did you mean query-frozen-"),
+        (["--seeds", "0"], "expected at least 1"),
+        (["--folds", "--seeds", "2"], "leave out --seeds"),
+        (["--batch-size", "5000"], "larger than the 1295 training images"),
+        (["--folds"], "only stl10 from binary files has folds"),
+        (["--name", "../x"], "not usable"),
+    ],
+)
+def test_bad_options_are_one_line(
+    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main(["reproduce", "--dataset", "digits", "--runs-dir", str(tmp_path), *words]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_work_of_a_cell_counts_its_images() -> None:
+    dataset = load_dataset("digits")
+    n = len(dataset.train)
+    cell = Cell("x", Pretrain(variant="query", epochs=2, batch_size=256))
+    assert estimate.work(cell, dataset)["prototypes"] == 2 * (n // 256) * 256
+    cell = Cell("x", Baseline(model="resnet18", epochs=3, augment="light"))
+    assert estimate.work(cell, dataset)["classifier, augmented"] == 3 * n
+    assert set(estimate.work(Cell("x", Finetune(freeze=True)), dataset)) == {"encode"}
+    for kind in estimate.RELATIVE:
+        assert estimate.RELATIVE[kind] > 0
+
+
+# Analysis, on runs whose truth is known
+
+
+def fake_table(folder: Path, options: Reproduce, accuracies: dict[str, float], n: int = 1000) -> list[Cell]:
+    """Run folders as training leaves them, with answers drawn so that a row has (nearly) the accuracy given.
+
+    Half of the chance is the image's own difficulty, which all rows and seeds share; the rest is the seed's.
+    """
+    cells = plan(options, REQUEST, folder)
+    rng = np.random.default_rng(7)
+    labels = np.arange(n) % CLASSES
+    difficulty = rng.random(n)
+    for cell in cells:
+        if cell.labels:
+            point = {"labels_per_class": 10, "C": 1.0, "test": accuracy(labels, labels)}
+            write_json(cell.labels_file, {"seed": 0, "points": [point]})
+            continue
+        elsewhere = {"resume", "name", "runs_dir", *DataOptions.__dataclass_fields__}
+        chosen = {key: value for key, value in asdict(cell.options).items() if key not in elsewhere}
+        command = type(cell.options).__name__.lower()
+        run = create_run(folder, cell.name, {"command": command, "options": chosen, "data": {"request": REQUEST}})
+        (run.path / "metrics.jsonl").write_text(
+            json.dumps({"epoch": 1, "val_prototype_accuracy": 0.5, "val_accuracy": 0.5, "seconds": 1.0}) + "\n"
+        )
+        result = {"epochs": 1, "seconds": 1.0}
+        if isinstance(cell.options, Pretrain):
+            figures = {"val_prototype_accuracy": 0.5, "val_knn_accuracy": 0.5, "val_effective_rank": 9.0}
+            write_json(run.path / "result.json", result | {"saved_encoder": figures, "encoder_sha256": "0" * 64})
+            continue
+        target = accuracies.get(cell.name.rsplit("-", 1)[0], 0.6)
+        right = 0.5 * difficulty + 0.5 * rng.random(n) < np.quantile(0.5 * difficulty + 0.5 * rng.random(n), target)
+        predicted = np.where(right, labels, (labels + 1) % CLASSES)
+        logits = 4 * np.eye(CLASSES, dtype="float32")[predicted]
+        figure = accuracy(predicted, labels)
+        result["accuracy"] = dict.fromkeys(("train", "validation", "test"), figure)
+        if options.protocol == "paper":
+            result["maximum_over_epochs_on_test"] = {"value": figure["value"] + 0.02, "epoch": 1}
+        np.savez(run.predictions_file, test_logits=logits, test_labels=labels)
+        write_json(run.path / "result.json", result)
+    return cells
+
+
+OPTIONS = Reproduce(seeds=3, rows=("table",))
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Analysis:
+    """Every row has 60 %, but SupCon, frozen, linear has 70 % and the MLP 50 %."""
+    folder = tmp_path_factory.mktemp("planted")
+    cells = fake_table(folder, OPTIONS, {"supcon-frozen-linear": 0.70, "mlp": 0.50})
+    return analyse(OPTIONS, folder, cells)
+
+
+def test_planted_differences_are_found_and_planted_nulls_are_not(planted: Analysis) -> None:
+    found = {f.row.key for f in planted.rows if "resnet18" in f.against and f.against["resnet18"].significant}
+    assert found == {"supcon-frozen-linear", "mlp"}
+    assert planted.row("supcon-frozen-linear").against["resnet18"].difference == pytest.approx(0.1, abs=0.03)
+
+
+def test_the_findings_name_what_was_planted_and_nothing_else(planted: Analysis) -> None:
+    text = next(text for text in findings(planted) if text.startswith("**Against supervised ResNet-18"))
+    better, worse = re.search(
+        r"Significantly better: (.*?)\. Significantly worse: (.*?)\. For the other 20", text
+    ).groups()
+    assert better.startswith("SupCon, frozen, linear (+")
+    assert ";" not in better
+    assert worse.startswith("Supervised MLP (-")
+    assert ";" not in worse
+
+
+def test_nulls_are_seldom_called_findings() -> None:
+    """40 tables of five equally good rows and a control: few hold over images or over seeds, hardly any over both."""
+    from prl_keras.evaluation.statistics import compare_images, compare_with_control, corrected
+
+    rng = np.random.default_rng(3)
+    by_images = by_seeds = by_both = 0
+    for _ in range(40):
+        control, *rows = rng.random((6, 3, 200)) < 0.6
+        images = np.array(corrected([compare_images(row, control) for row in rows])) < 0.05
+        p_values = compare_with_control([row.mean(axis=1) for row in rows], control.mean(axis=1))
+        seeds = np.array([p is not None and p < 0.05 for p in p_values])
+        by_images, by_seeds = by_images + images.any(), by_seeds + seeds.any()
+        by_both += (images & seeds).any()
+    assert by_images <= 6
+    assert by_seeds <= 6
+    assert by_both <= 3
+
+
+def test_one_seed_never_speaks_of_methods(tmp_path: Path) -> None:
+    options = replace(OPTIONS, seeds=1)
+    analysis = analyse(options, tmp_path, fake_table(tmp_path, options, {"mlp": 0.4}))
+    mlp = analysis.row("mlp").against["resnet18"]
+    assert mlp.over_images
+    assert not mlp.significant
+    text = findings(analysis)[0]
+    assert "nothing can be said about the methods" in text
+    assert "Significantly" not in text
+
+
+def test_optimism_is_the_maximum_minus_the_last_epoch(tmp_path: Path) -> None:
+    options = Reproduce(seeds=2, rows=("paper",), protocol="paper")
+    analysis = analyse(options, tmp_path, fake_table(tmp_path, options, {}, n=1000))
+    text = next(text for text in findings(analysis) if text.startswith("**Optimism"))
+    assert "+2.0 to +2.0 points" in text
+
+
+def test_every_figure_can_be_traced_to_a_run(planted: Analysis) -> None:
+    content = as_json(planted)
+    assert len(content["rows"]) == 23
+    for row in content["rows"]:
+        for name, value in zip(row["runs"], row["accuracy"]["test"]["values"], strict=True):
+            assert Run(planted.folder / name).result["accuracy"]["test"]["value"] == value
+    json.dumps(content, allow_nan=False)
+
+
+def test_costs_count_views_shared_encoders_and_frozen_features(planted: Analysis) -> None:
+    n, batches = 1000, 1000 // 256 * 256
+    assert planted.row("resnet18").cost == {"images": n, "passes": n, "seconds": 1.0}
+    assert planted.row("query-frozen-linear").cost == {"images": n + batches, "passes": n + batches, "seconds": 2.0}
+    assert planted.row("simclr-frozen-linear").cost["passes"] == n + 2 * batches
+
+
+def test_a_run_with_other_options_is_refused(tmp_path: Path) -> None:
+    options = Reproduce(seeds=1, rows=("mlp", "resnet18"))
+    cells = fake_table(tmp_path, options, {}, n=100)
+    config = cells[0].run.config
+    config["options"]["learning_rate"] = 0.1
+    write_json(cells[0].run.path / "config.json", config)
+    with pytest.raises(InputError, match=r"learning_rate = 0\.1, the table needs 0\.001"):
+        analyse(options, tmp_path, cells)
+
+
+def test_other_test_images_and_damaged_predictions_are_refused(tmp_path: Path) -> None:
+    options = Reproduce(seeds=1, rows=("mlp", "resnet18"))
+    cells = fake_table(tmp_path, options, {}, n=100)
+    file = cells[0].run.predictions_file
+    np.savez(file, test_logits=np.eye(10)[np.zeros(100, int)], test_labels=np.zeros(100, int))
+    with pytest.raises(InputError, match="other images"):
+        analyse(options, tmp_path, cells)
+    file.write_bytes(file.read_bytes()[:50])
+    with pytest.raises(InputError, match="cannot read"):
+        analyse(options, tmp_path, cells)
+
+
+def test_subsets_of_labels_are_balanced_and_nested() -> None:
+    labels = np.random.default_rng(0).integers(0, 4, 300)
+    small, large = nested_subset(labels, 5, seed=1), nested_subset(labels, 20, seed=1)
+    assert set(small) < set(large)
+    assert np.bincount(labels[large]).tolist() == [20] * 4
+    assert not np.array_equal(small, nested_subset(labels, 5, seed=2))
+
+
+# The report
+
+
+class Page(HTMLParser):
+    def __init__(self, text: str):
+        super().__init__()
+        self.sources: list[str] = []
+        self.tags: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        self.tags.append(tag)
+        self.sources += [value for key, value in attrs if key in ("src", "href")]
+
+
+@pytest.fixture(scope="module")
+def report(planted: Analysis) -> tuple[str, str]:
+    from prl_keras.experiments.figures import draw_all
+    from prl_keras.experiments.report import write_report
+
+    dataset = replace(load_dataset("digits"), class_names=("<script>alert(1)</script>", "a|b", *"23456789"))
+    config = {"command": "reproduce", "options": {"protocol": "honest", "epochs": 25, "batch_size": 256}}
+    config |= {
+        "data": {"request": REQUEST, "fingerprint": "f" * 64},
+        "versions": {"keras": "3"},
+        "created": "2026-01-01",
+    }
+    write_json(planted.folder / "config.json", config)
+    pictures = draw_all(planted, dataset, planted.folder / "figures")
+    assert set(pictures) == {"intervals", "curves", "classes", "confusion", "reliability", "labels"}
+    files = write_report(Run(planted.folder), planted, dataset, pictures, "python main.py reproduce --seeds 3")
+    return tuple(file.read_text() for file in files)
+
+
+def test_the_page_needs_nothing_but_itself(report: tuple[str, str]) -> None:
+    page = Page(report[1])
+    assert "script" not in page.tags
+    assert "link" not in page.tags
+    pictures = [source for source in page.sources if source.startswith("data:image/")]
+    assert len(pictures) == 6
+    for source in set(page.sources) - set(pictures):
+        assert source.startswith("#") or re.fullmatch(r"[a-z0-9-]+/", source), source
+
+
+def test_the_report_has_the_papers_numbers_beside_ours(report: tuple[str, str], planted: Analysis) -> None:
+    lines = [line for line in report[0].splitlines() if line.startswith("|")]
+    for key, (number, test, train) in PAPER.items():
+        line = next(line for line in lines if line.startswith(f"| {number} | {ROWS[key].title} "))
+        assert f"| {test} ({train}) |" in line
+        assert f"**{100 * planted.row(key).accuracy['test']['mean']:.1f}**" in line
+    supcon = next(line for line in lines if "| SupCon, frozen, linear " in line)
+    assert "\\*\\*" in supcon.split("|")[8]
+
+
+def test_the_report_lists_every_run(report: tuple[str, str], planted: Analysis) -> None:
+    for f in planted.rows:
+        for run in f.runs:
+            correct = run.result["accuracy"]["test"]["correct"]
+            assert f"| [{run.name}]({run.name}/) | {correct:,} / 1,000 |" in report[0]
+
+
+# The command
+
+TINY = ["--dataset", "digits", "--epochs", "1", "--samples-per-class", "13", "--batch-size", "64", "--image-size", "16"]
+ROWS_OF_TINY = ["--seeds", "1", "--rows", "pca", "mlp", "query-frozen-linear"]
+
+
+def figures_of(folder: Path) -> dict:
+    """result.json without what a clock decides."""
+    content = json.loads((folder / "result.json").read_text())
+    for row in content["rows"]:
+        del row["cost"]["seconds"]
+    return content
+
+
+def test_an_interrupted_table_is_continued_without_repeating_a_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prl_keras.commands import reproduce
+
+    made, run_cell = [], reproduce._run_cell
+
+    def interrupted(cell: Cell) -> None:
+        made.append(cell.description)
+        run_cell(cell)
+        if len(made) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(reproduce, "_run_cell", interrupted)
+    command = ["reproduce", *TINY, *ROWS_OF_TINY, "--runs-dir", str(tmp_path)]
+    assert [main(command), main(command)] == [130, 0]
+    output = capsys.readouterr().out
+    assert "5 runs in" in output
+    assert "2 of them done" in output
+    assert "5 of 5: pca-s0, test" in output
+    assert output.splitlines()[-1].strip().startswith("python -m webbrowser ")
+    assert len(made) == len(set(made)) == 5, "a finished run was repeated"
+    for name in ("report.md", "report.html", "figures/intervals.svg", "figures/tsne_train.png"):
+        assert (tmp_path / "table-digits" / name).stat().st_size > 1000
+    assert main([*command, "--epochs", "2"]) == 2
+    assert "epochs = 1, not 2" in capsys.readouterr().err
+    assert main(["runs", "--runs-dir", str(tmp_path)]) == 0
+    assert "table-digits" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_table_killed_anywhere_ends_as_one_that_was_not(tmp_path: Path) -> None:
+    """SIGKILL in real processes, at random moments, until one gets to the end."""
+    words = ["reproduce", *TINY, *ROWS_OF_TINY, "--epochs", "3"]
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    assert main([*words, "--runs-dir", str(whole)]) == 0
+    rng, kills = np.random.default_rng(0), 0
+    finished: dict[str, float] = {}
+    while True:
+        process = subprocess.Popen([sys.executable, "main.py", *words, "--runs-dir", str(broken)], cwd=ROOT)
+        try:
+            assert process.wait(timeout=rng.uniform(8, 25)) == 0
+            break
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            kills += 1
+        for name, moment in finished.items():
+            file = broken / "table-digits" / name / "result.json"
+            assert file.stat().st_mtime == moment, f"{name} was made again"
+        finished |= {f.parent.name: f.stat().st_mtime for f in (broken / "table-digits").glob("*-s0/result.json")}
+        assert kills < 40
+    assert kills >= 3
+    assert figures_of(whole / "table-digits") == figures_of(broken / "table-digits")
+    hashes = [Run(folder / "table-digits" / "query-s0").result["encoder_sha256"] for folder in (whole, broken)]
+    assert hashes[0] == hashes[1]
+
+
+def test_the_papers_protocol_tests_every_epoch(tmp_path: Path) -> None:
+    words = [*TINY, "--epochs", "2", "--protocol", "paper", "--rows", "mlp", "--test-per-class", "20"]
+    assert main(["reproduce", *words, "--runs-dir", str(tmp_path)]) == 0
+    folder = tmp_path / "table-digits-paper"
+    run = Run(folder / "mlp-s0")
+    values = [line["test_accuracy"] for line in run.metrics]
+    result = run.result
+    assert len(values) == 2
+    assert result["maximum_over_epochs_on_test"]["value"] == max(values)
+    assert result["accuracy"]["test"]["value"] == pytest.approx(values[-1], abs=1e-6), "the last step's weights"
+    assert "| optimism |" in (folder / "report.md").read_text()
+
+
+def test_a_dry_run_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["reproduce", *TINY, *ROWS_OF_TINY, "--runs-dir", str(tmp_path), "--dry-run"]) == 0
+    output = capsys.readouterr().out
+    assert "query-frozen-linear-s0" in output
+    assert re.search(r"5 runs, about \d+ (s|min) on this machine", output)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_pca_is_an_ordinary_classifier() -> None:
+    from prl_keras.evaluation.pca import pca_classifier
+    from prl_keras.models.encode import encode
+
+    for classes in (10, 2):
+        dataset = load_dataset("digits")
+        if classes == 2:
+            parts = {}
+            for name in ("train", "validation", "test"):
+                split = getattr(dataset, name)
+                parts[name] = split.take(np.flatnonzero(split.labels < 2))
+            dataset = replace(dataset, class_names=("0", "1"), **parts)
+        classifier, chosen = pca_classifier(dataset, seed=0)
+        figure = accuracy(encode(classifier, dataset.test.images).argmax(axis=-1), dataset.test.labels)
+        assert figure["value"] > 0.94, chosen
+        features = encode(classifier.get_layer("encoder"), dataset.train.images)
+        np.testing.assert_allclose(features.mean(axis=0), 0, atol=1e-3)
+        assert features.shape[1] == chosen["components"]

@@ -131,6 +131,8 @@ def _labels(analysis: Analysis) -> str | None:
     parts = []
     for name, files in analysis.labels.items():
         few, many = files[0]["points"][0], files[0]["points"][-1]
+        if few is many:
+            return None
         means = [np.mean([file["points"][at]["test"]["value"] for file in files]) for at in (0, -1)]
         parts.append(f"{name} {100 * means[0]:.1f} and {100 * means[1]:.1f} %")
     sizes = f"{few['labels_per_class']} and {many['labels_per_class']} labels a class"

@@ -59,7 +59,10 @@ def _markdown(table: Run, analysis: Analysis, dataset: Dataset, pictures: dict[s
     blocks += ["## Cost", _cost_table(analysis), _COST_NOTE]
     blocks += ["## Every run", _run_table(analysis), _ENCODERS_NOTE, _encoder_table(analysis)]
     blocks += ["## How it was made", _made(table, analysis, command)]
-    return "\n\n".join(block for block in blocks if block) + "\n"
+    text = "\n\n".join(block for block in blocks if block) + "\n"
+    if analysis.replicates[0].fold is None:
+        return text
+    return text.replace("over seeds", "over folds").replace("All seeds", "All folds").replace("the seeds", "the folds")
 
 
 _COST_NOTE = (

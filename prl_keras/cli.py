@@ -5,12 +5,14 @@ Each command is imported when it is called, so that `--help` never waits for Ten
 
 import contextlib
 import io
+import shlex
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 
 from prl_keras import config
 from prl_keras.errors import InputError
+from prl_keras.interruption import Stopped, terminating
 
 # name -> (options, module, function)
 COMMANDS = {
@@ -41,14 +43,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options is None:
             return 0
         _, module, function = next(row for row in COMMANDS.values() if row[0] is type(options))
-        getattr(import_module(module), function)(options)
+        with terminating():
+            getattr(import_module(module), function)(options)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\ninterrupted; an unfinished run continues with the same command and --resume", file=sys.stderr)
+        print(f"\ninterrupted; {_how_to_continue(arguments, None)}", file=sys.stderr)
         return 130
+    except Stopped as stop:
+        where = f"stopped: {stop.where}; " if stop.where else "stopped; "
+        print(f"\n{where}{_how_to_continue(arguments, stop.run)}", file=sys.stderr)
+        return 128 + stop.signal
     return 0
+
+
+def _how_to_continue(arguments: Sequence[str], run: str | None) -> str:
+    """The command that continues; a table and a search continue by their own names, not by that of the run."""
+    words = ["python", "main.py", *arguments]
+    if arguments and arguments[0] == "tune":
+        words += [] if "--resume" in arguments else ["--resume"]
+    elif not arguments or arguments[0] != "reproduce":
+        if run is None:
+            return "an unfinished run continues with the same command and --resume"
+        words += [] if {"--name", "--resume"} & set(arguments) else ["--name", run]
+    return f"to continue: {shlex.join(words)}"
 
 
 def parse(arguments: Sequence[str]) -> object | None:

@@ -64,8 +64,8 @@ class RunOptions:
     runs_dir: Annotated[Path, arg(metavar="PATH")] = Path("saved_models")
     """Folder that holds the runs."""
     resume: bool = False
-    """Continue the unfinished run of this name (without --name: the latest unfinished run of this
-    command) after its last complete epoch."""
+    """Continue the latest unfinished run of this command. With --name it is not needed: the same command continues
+    an unfinished run of that name."""
     seed: int = 0
     """Seed of everything random: weights, order of images, augmentation, dropout."""
 
@@ -104,6 +104,10 @@ class Pretrain(DataOptions, RunOptions):
     """First layers of the ResNet. None: small for images under 64 px, else imagenet."""
     precision: Precision = "float32"
     """Compute type of training; the saved encoder is always float32."""
+    checkpoint_steps: Count = None
+    """Keep the state every N steps too. None: after every epoch, and when the run is stopped."""
+    deterministic: bool = False
+    """Forbid operations that may answer differently twice. On a CPU the same seed gives the same bits without it."""
     unlabelled: bool = False
     """simclr only: pre-train on STL-10's 100,000 unlabelled images (needs its binary files)."""
 
@@ -125,6 +129,10 @@ class TrainingOptions:
     """none (the paper), light (flip, gentle crop), simclr."""
     precision: Precision = "float32"
     """Compute type of training; the saved model is always float32."""
+    checkpoint_steps: Count = None
+    """Keep the state every N steps too. None: after every epoch, and when the run is stopped."""
+    deterministic: bool = False
+    """Forbid operations that may answer differently twice. On a CPU the same seed gives the same bits without it."""
     test_each_epoch: bool = False
     """Also test after every epoch, as the paper did. The best of these is no result: it was chosen on test."""
 

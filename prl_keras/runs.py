@@ -2,9 +2,11 @@
 
 import json
 import os
+import platform
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from typing import Any
 from prl_keras.errors import InputError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_DAY = 86_400.0  # seconds
 _PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "keras-tuner", "tensorflow-datasets", "numpy")
 
 
@@ -31,7 +34,16 @@ class Run:
 
     @property
     def config(self) -> dict[str, Any]:
-        return read_json(self.path / "config.json")
+        """Raises InputError if the file is damaged."""
+        file = self.path / "config.json"
+        content = read_json(file)
+        expected = {"created": str, "command": str, "options": dict, "data": dict}
+        if not isinstance(content, dict) or "created" not in content:
+            raise InputError(f"{file} is not the configuration of a run: restore it, or remove the folder")
+        for key, kind in expected.items():
+            if key in content and not isinstance(content[key], kind):
+                raise InputError(f"{file} is damaged: {key} is {content[key]!r}; restore it, or remove the folder")
+        return content
 
     @property
     def result(self) -> dict[str, Any] | None:
@@ -96,6 +108,9 @@ def create_run(runs_dir: Path, name: str, config: dict[str, Any]) -> Run:
     config = {"created": datetime.now(UTC).isoformat(timespec="microseconds"), **config}
     try:
         runs_dir.mkdir(parents=True, exist_ok=True)
+        for old in runs_dir.glob(".new-*"):  # of a process that was killed just here
+            if time.time() - old.stat().st_mtime > _DAY:
+                shutil.rmtree(old, ignore_errors=True)
         draft = Path(tempfile.mkdtemp(prefix=".new-", dir=runs_dir))
         draft.chmod(0o755)
         write_json(draft / "config.json", config)
@@ -106,14 +121,55 @@ def create_run(runs_dir: Path, name: str, config: dict[str, Any]) -> Run:
 
 
 @contextmanager
-def removed_if_useless(run: Run) -> Iterator[Run]:
-    """Remove a run that failed before it had anything to continue from."""
+def working_on(run: Run) -> Iterator[Run]:
+    """Have the run to oneself; remove it if it fails before it had anything to continue from.
+
+    Raises:
+        InputError: another process works on it, or has just finished it.
+    """
+    with locked(run):
+        if run.result is not None:
+            raise InputError(f"run {run.name!r} is finished; nothing to resume")
+        remove_leftovers(run)
+        try:
+            yield run
+        except BaseException:
+            if run.result is None and not any((run.path / "checkpoint").glob("*.npz")):
+                shutil.rmtree(run.path, ignore_errors=True)
+            raise
+
+
+@contextmanager
+def locked(run: Run) -> Iterator[None]:
+    """Keep other processes off the run's folder; the system frees the lock even after SIGKILL.
+
+    Where the system has no such locks (Windows), nothing is locked.
+
+    Raises:
+        InputError: another process has it.
+    """
     try:
-        yield run
-    except BaseException:
-        if run.result is None and not any((run.path / "checkpoint").glob("*.npz")):
-            shutil.rmtree(run.path, ignore_errors=True)
-        raise
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with (run.path / ".lock").open("a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            owner = file.read().strip() or "another process"
+            raise InputError(f"run {run.name!r} is being written by {owner}: wait for it, or stop it") from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {platform.node()}")
+        file.flush()
+        yield
+
+
+def remove_leftovers(run: Run) -> None:
+    """Temporary files of a process that was killed while it wrote; the run must be locked."""
+    for file in (*run.path.glob(".tmp-*"), *run.path.glob("*/.tmp-*")):
+        file.unlink(missing_ok=True)
 
 
 def list_runs(runs_dir: Path) -> list[Run]:

@@ -19,8 +19,11 @@ _NOISE = (
 _NOT_FOR_KERAS = ("matplotlib", "pandas", "sklearn")
 
 
-def start_keras(seed: int | None = None, precision: str = "float32") -> None:
-    """Import Keras, silence TensorFlow's start-up lines, set the seed and the precision policy."""
+def start_keras(seed: int | None = None, precision: str = "float32", deterministic: bool = False) -> None:
+    """Import Keras, silence TensorFlow's start-up lines, set the seed and the precision policy.
+
+    `deterministic` forbids TensorFlow operations that may answer differently twice, for the rest of the process.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if "keras" not in sys.modules:
         with _quiet_native_startup(), _hidden(_NOT_FOR_KERAS):
@@ -29,6 +32,10 @@ def start_keras(seed: int | None = None, precision: str = "float32") -> None:
             keras.ops.ones(1).numpy()
     import keras
 
+    if deterministic:
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
     keras.mixed_precision.set_global_policy(precision)
     if seed is not None:
         keras.utils.set_random_seed(seed)

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = {
     "errors": 0,
     "startup": 0,
+    "interruption": 0,
     "prototypes": 1,
     "runs": 1,
     "config": 1,

@@ -14,7 +14,7 @@ from prl_keras.runs import (
     find_run,
     free_name,
     list_runs,
-    removed_if_useless,
+    working_on,
     write_json,
 )
 
@@ -96,7 +96,7 @@ def test_only_a_run_with_something_to_continue_from_survives_a_failure(tmp_path:
     run = create_run(tmp_path, "run", {})
 
     def fail() -> None:
-        with removed_if_useless(run):
+        with working_on(run):
             if keeps == "checkpoint":
                 (run.path / "checkpoint").mkdir()
                 (run.path / "checkpoint" / "epoch-00001.npz").touch()

@@ -71,7 +71,7 @@ def _check(options: Tune, role: Role) -> None:
     if role != "alone" and not options.name:
         raise InputError("several processes search together only under one name: add --name to each of them")
     if role != "worker":
-        check_name(options)
+        check_name("tune", options)
         if options.name and not options.resume:
             check_new_name(options.runs_dir, winner_name(options.name))
         if options.resume:

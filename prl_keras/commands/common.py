@@ -98,7 +98,7 @@ def check_training(options: Any, images: int, whole_batches: bool) -> None:
 
 def start_run(command: str, options: RunOptions, stem: str, request: dict[str, Any], dataset: Dataset) -> Run:
     """Create the run's folder, or with --resume find the unfinished one and check that it is the same run."""
-    elsewhere = {"resume", "name", "runs_dir"} | {field.name for field in fields(DataOptions)}
+    elsewhere = {"resume", "name", "runs_dir", "checkpoint_steps"} | {field.name for field in fields(DataOptions)}
     chosen = {key: value for key, value in asdict(options).items() if key not in elsewhere}
     config = {
         "command": command,
@@ -111,18 +111,41 @@ def start_run(command: str, options: RunOptions, stem: str, request: dict[str, A
         },
         "versions": package_versions(),
     }
-    if not options.resume:
+    run = to_continue(command, options)
+    if run is None:
         name = options.name or free_name(options.runs_dir, stem)
         return create_run(options.runs_dir, name, config)
-    run = unfinished_run(command, options)
     check_same(run, config)
+    _warn_of_versions(run, config["versions"])
     return run
 
 
-def check_name(options: RunOptions) -> None:
+def check_name(command: str, options: RunOptions) -> None:
     """Refuse a taken or unusable name before any work is done."""
-    if options.name and not options.resume:
+    if options.name and to_continue(command, options) is None:
         check_new_name(options.runs_dir, options.name)
+
+
+def to_continue(command: str, options: RunOptions) -> Run | None:
+    """The unfinished run that --resume, or the same command with the same --name, continues; None: a new one."""
+    if options.resume:
+        return unfinished_run(command, options)
+    if not options.name or command == "tune":  # a search may be at work in several processes: only --resume
+        return None
+    run = Run(options.runs_dir / options.name)
+    if not (run.path / "config.json").is_file() or is_finished(run) or run.config["command"] != command:
+        return None
+    return run
+
+
+def _warn_of_versions(run: Run, versions: dict[str, str]) -> None:
+    old = run.config["versions"]
+    for package in sorted({*old, *versions}):
+        if old.get(package) != versions.get(package):
+            console.print(
+                f"warning: run {run.name} was started with {package} {old.get(package, '(none)')}, this is "
+                f"{versions.get(package, '(none)')}: the result may differ from that of an uninterrupted run"
+            )
 
 
 def unfinished_run(command: str, options: RunOptions) -> Run:

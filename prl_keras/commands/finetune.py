@@ -1,6 +1,7 @@
 """`python main.py finetune` and `baseline`: train a classifier, test it once, keep it as a run."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from prl_keras.commands.common import (
     print_end,
     run_argument,
     start_run,
+    to_continue,
 )
 from prl_keras.config import Baseline, Finetune, TrainingOptions
 from prl_keras.data import Dataset
 from prl_keras.errors import InputError
-from prl_keras.runs import Run, atomic_path, find_run, has_encoder, removed_if_useless, write_json
+from prl_keras.runs import Run, atomic_path, find_run, has_encoder, working_on, write_json
 from prl_keras.startup import start_keras
 
 
@@ -30,15 +32,15 @@ def run(options: Finetune) -> None:
 
 def train_and_test(options: Finetune) -> tuple[Run, Path]:
     """The finished run and the figure of its training."""
-    check_name(options)
-    source = find_run(options.encoder, options.runs_dir, has_encoder, "pre-trained encoder")
+    check_name("finetune", options)
+    source = find_run(_encoder_reference(options), options.runs_dir, has_encoder, "pre-trained encoder")
     request = data_request_of_run(source, options)
     dataset = open_data(request, source)
     check_training(options, len(dataset.train), whole_batches=False)
     check_weight_decay(options)
     check_encoder(tuple(source.config["data"]["image_shape"]), dataset, source.name)
 
-    start_keras(options.seed, options.precision)
+    start_keras(options.seed, options.precision, options.deterministic)
     from prl_keras.models.batch_norm import FusedBatchNormalization
     from prl_keras.models.storage import copy_as, load_encoder, weights_sha256
     from prl_keras.training.finetune import finetune, with_validation
@@ -47,28 +49,36 @@ def train_and_test(options: Finetune) -> tuple[Run, Path]:
     check_encoder(encoder.input_shape[1:], dataset, source.name)
     encoder = copy_as(encoder, options.precision, FusedBatchNormalization)
     frozen = "frozen" if options.freeze else "unfrozen"
+    if options.encoder == "latest":
+        options = replace(options, encoder=source.name)
     run = start_run("finetune", options, f"{source.name}-{options.head}-{frozen}", request, dataset)
     before = weights_sha256(encoder)
-    with removed_if_useless(run):
+    with working_on(run):
         console.print(f"Fine-tuning {run.name}: {options.head} head on {source.name}, {frozen}")
         if options.include_validation:
             dataset = with_validation(dataset)
         classifier = finetune(encoder, dataset, options, run)
-    after = weights_sha256(encoder)
-    if options.freeze and after != before:
-        raise RuntimeError("a frozen encoder changed during fine-tuning; please report this")
-    hashes = {"encoder_run": source.name, "encoder_sha256_before": before, "encoder_sha256_after": after}
-    return run, _finish(classifier, dataset, run, options, hashes | {"encoder_frozen": options.freeze})
+        after = weights_sha256(encoder)
+        if options.freeze and after != before:
+            raise RuntimeError("a frozen encoder changed during fine-tuning; please report this")
+        hashes = {"encoder_run": source.name, "encoder_sha256_before": before, "encoder_sha256_after": after}
+        return run, _finish(classifier, dataset, run, options, hashes | {"encoder_frozen": options.freeze})
+
+
+def _encoder_reference(options: Finetune) -> str:
+    """For a run that is continued, "latest" is what it was when the run began."""
+    run = to_continue("finetune", options) if options.encoder == "latest" else None
+    return options.encoder if run is None else run.config["options"]["encoder"]
 
 
 def run_baseline(options: Baseline) -> None:
-    check_name(options)
+    check_name("baseline", options)
     request = data_request(options, options.seed)
     dataset = open_data(request)
     check_training(options, len(dataset.train), whole_batches=False)
     check_weight_decay(options)
 
-    start_keras(options.seed, options.precision)
+    start_keras(options.seed, options.precision, options.deterministic)
     if options.model == "pca":
         _run_pca(options, request, dataset)
         return
@@ -82,17 +92,18 @@ def run_baseline(options: Baseline) -> None:
         encoder = resnet18(dataset.image_shape, options.stem, batch_norm=FusedBatchNormalization)
     classifier = build_classifier(encoder, dataset.num_classes)
     run = start_run("baseline", options, f"{options.model}-{dataset.name}", request, dataset)
-    with removed_if_useless(run):
+    with working_on(run):
         console.print(f"Training {run.name}: {options.model} from scratch, {classifier.count_params():,} weights")
         train_classifier(classifier, dataset, options, run)
-    _print_next(run, _finish(classifier, dataset, run, options, {}), options)
+        figure = _finish(classifier, dataset, run, options, {})
+    _print_next(run, figure, options)
 
 
 def _run_pca(options: Baseline, request: dict[str, Any], dataset: Dataset) -> None:
     from prl_keras.evaluation.pca import pca_classifier
 
     run = start_run("baseline", options, f"pca-{dataset.name}", request, dataset)
-    with removed_if_useless(run):
+    with working_on(run):
         started = time.monotonic()
         with console.status("Fitting the logistic regression"):
             classifier, chosen = pca_classifier(dataset, options.seed)

@@ -15,25 +15,25 @@ from prl_keras.commands.common import (
 from prl_keras.config import Pretrain
 from prl_keras.data import Dataset
 from prl_keras.errors import InputError
-from prl_keras.runs import Run, removed_if_useless, write_json
+from prl_keras.runs import Run, working_on, write_json
 from prl_keras.startup import start_keras
 
 
 def run(options: Pretrain) -> None:
-    check_name(options)
+    check_name("pretrain", options)
     request = data_request(options, options.seed)
     dataset = open_data(request)
     images, labels = _training_images(options, dataset, request)
     check_training(options, len(labels), whole_batches=True)
 
-    start_keras(options.seed, options.precision)
+    start_keras(options.seed, options.precision, options.deterministic)
     from prl_keras.training.recipes import build_pretrainer
 
     pretrainer = build_pretrainer(options, dataset.image_shape, dataset.num_classes)
     run = start_run("pretrain", options, f"{options.variant}-{dataset.name}", request, dataset)
-    with removed_if_useless(run):
+    with working_on(run):
         validation = _train(pretrainer, images, labels, dataset, options, run)
-    _finish(pretrainer, validation, run, options)
+        _finish(pretrainer, validation, run, options)
 
 
 def _training_images(options: Pretrain, dataset: Dataset, request: dict[str, Any]) -> tuple[Any, Any]:
@@ -81,7 +81,7 @@ def _train(
         log_views(run, pretrainer.augmentation, train.images[:12])
     constants = {"chance_loss": round(chance, 6)}
     pretrainer.compile(adam(options.learning_rate, len(batches) * options.epochs, options.average))
-    fit(pretrainer, batches, options.epochs, run, val_batches, [monitor], constants)
+    fit(pretrainer, batches, options.epochs, run, val_batches, [monitor], constants, options.checkpoint_steps)
     if options.average:
         recalibrate_batch_norm(pretrainer.encoder, batches, pretrainer.augmentation)
     return {key: finite(value) for key, value in monitor.figures().items()}

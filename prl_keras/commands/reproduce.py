@@ -14,7 +14,7 @@ from prl_keras.data import Dataset
 from prl_keras.errors import InputError
 from prl_keras.experiments import estimate
 from prl_keras.experiments.table import Cell, choose_rows, plan
-from prl_keras.runs import Run, check_usable_name, create_run, package_versions, write_json
+from prl_keras.runs import Run, check_usable_name, create_run, locked, package_versions, write_json
 from prl_keras.startup import start_keras
 
 _PAPER_TEST = 100  # images a class
@@ -34,8 +34,9 @@ def run(options: Reproduce) -> None:
         _dry_run(cells, dataset, folder)
         return
     table = _open_table(folder, options, request, dataset)
-    _train(table, cells, options, dataset)
-    _report(table, options, dataset, cells)
+    with locked(table):
+        _train(table, cells, options, dataset)
+        _report(table, options, dataset, cells)
 
 
 def _check(options: Reproduce) -> None:

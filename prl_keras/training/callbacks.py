@@ -1,27 +1,89 @@
-"""What happens at the edges of an epoch: order, metrics.jsonl, checkpoint. Imports `runs`, `training.checkpoint`."""
+"""What happens at the edges of steps and epochs: order, guard, metrics.jsonl, checkpoint.
+
+Imports `data.batches`, `interruption`, `models.encode`, `runs` and `training.checkpoint`.
+"""
 
 import json
 import math
 import time
+from collections.abc import Iterator
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from prl_keras.data.batches import Batches
+from prl_keras.errors import InputError
+from prl_keras.interruption import Stopped, StopRequest
 from prl_keras.models.encode import encode
 from prl_keras.runs import Run, atomic_path
-from prl_keras.training.checkpoint import save_checkpoint
+from prl_keras.training.checkpoint import Position, advice, last_position, save_checkpoint
 
 
 class EpochOrder(keras.callbacks.Callback):
-    """Tell the batches which epoch it is, so that their order is the same after a resume."""
+    """Tell the batches which epoch it is, so that their order is the same after a resume. Goes first.
 
-    def __init__(self, batches: Batches):
+    Args:
+        start: where the training stands; its epoch is continued within.
+    """
+
+    def __init__(self, batches: Batches, start: Position):
         super().__init__()
-        self.batches = batches
+        self.batches, self.start = batches, start
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self.batches.epoch = epoch
+        if epoch == self.start.epoch and self.start.step:
+            self.model.train_function = _Skip(self.model, self.start.step)
+            for variable, value in zip(self.model.metrics_variables, self.start.metrics, strict=True):
+                variable.assign(value)
+
+
+class _Skip:
+    """A train function that draws batches and does nothing with them, and then gives way to the usual one.
+
+    A shorter epoch will not do: Keras finds out about its end by a step without data, which still moves counters.
+    """
+
+    def __init__(self, model: keras.Model, steps: int):
+        self.model, self.left, self.usual = model, steps, model.train_function
+
+    def __call__(self, iterator: Iterator) -> dict:
+        next(iterator)
+        self.left -= 1
+        if not self.left:
+            self.model.train_function = self.usual
+        return {}
+
+
+class FiniteGuard(keras.callbacks.Callback):
+    """Stop at the step whose loss or gradient is not finite.
+
+    Every gradient that reaches a kernel has passed a bias or a batch normalisation, so after the step these small
+    weights show it; to read all weights would cost 2 % of a step, this costs nothing that can be measured.
+    """
+
+    def __init__(self, run: Run, batches: Batches):
+        super().__init__()
+        self.run, self.batches = run, batches
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        vectors = [variable.value for variable in self.model.trainable_variables if len(variable.shape) < 2]
+        self.sum = tf.function(lambda: tf.add_n([tf.reduce_sum(vector) for vector in vectors] or [0.0]))
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        tracker = next(metric for metric in self.model.metrics if metric.name == "loss")
+        loss_is_finite = math.isfinite(float(tracker.total))
+        if loss_is_finite and math.isfinite(float(self.sum())):
+            return
+        _, labels = self.batches[batch]
+        classes, sizes = np.unique(labels, return_counts=True)
+        counts = ", ".join(f"{label}: {size}" for label, size in zip(classes, sizes, strict=True))
+        raise InputError(
+            f"run {self.run.name!r}: {'a gradient' if loss_is_finite else 'the loss'} is not finite in epoch "
+            f"{self.batches.epoch + 1}, step {batch + 1} (images a class in its batch: "
+            f"{counts}); {advice(self.run)}"
+        )
 
 
 class TestAccuracy(keras.callbacks.Callback):
@@ -66,14 +128,32 @@ class MetricsLog(keras.callbacks.Callback):
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Save the complete state of the training after every epoch. Goes last: it also vouches for the rest."""
+    """Save the complete state after every epoch, and if asked every `steps` steps. Goes last: it vouches for the rest.
 
-    def __init__(self, run: Run):
+    When a stop was requested, it saves what is there and ends the training.
+    """
+
+    def __init__(self, order: EpochOrder, run: Run, request: StopRequest, steps: int | None = None):
         super().__init__()
-        self.run = run
+        self.batches, self.start, self.run, self.request, self.steps = order.batches, order.start, run, request, steps
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        done = batch + 1
+        if done == len(self.batches):
+            return  # the epoch's own checkpoint follows
+        if self.batches.epoch == self.start.epoch and done <= self.start.step:
+            return  # skipped
+        if self.request.signal is not None or (self.steps and done % self.steps == 0):
+            save_checkpoint(self.model, self.run, self.batches.epoch, done)
+        self._obey()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         save_checkpoint(self.model, self.run, epoch + 1)
+        self._obey()
+
+    def _obey(self) -> None:
+        if self.request.signal is not None:
+            raise Stopped(self.request.signal, self.run.name, last_position(self.run))
 
 
 def finite(value: float) -> float | None:

@@ -7,6 +7,7 @@ would differ; this file has every variable. Imports `errors` and `runs`.
 import hashlib
 import json
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
@@ -18,25 +19,46 @@ from prl_keras.runs import Run, atomic_path
 KEEP = 2
 
 
-def save_checkpoint(model: keras.Model, run: Run, epoch: int) -> Path:
-    """Write the state after `epoch` complete epochs, atomically; keep the last two."""
+@dataclass(frozen=True, eq=False)
+class Position:
+    """Complete epochs, steps of the next one, and its metrics so far."""
+
+    epoch: int = 0
+    step: int = 0
+    metrics: tuple[np.ndarray, ...] = ()
+
+
+def save_checkpoint(model: keras.Model, run: Run, epoch: int, step: int = 0) -> Path:
+    """Write the state after `epoch` complete epochs and `step` steps of the next, atomically; keep the last two.
+
+    Raises:
+        InputError: a weight is not finite; the checkpoints before stay.
+    """
     folder = run.path / "checkpoint"
     folder.mkdir(exist_ok=True)
     values = [keras.ops.convert_to_numpy(variable) for variable in _variables(model)]
-    header = {"epoch": epoch, "sha256": _sha256(values)}
-    target = folder / f"epoch-{epoch:05d}.npz"
+    if not all(np.isfinite(value).all() for value in values if value.dtype.kind == "f"):
+        raise InputError(
+            f"after epoch {epoch}, step {step} of the next, some weights of run {run.name!r} are not finite: "
+            f"no checkpoint was written; {advice(run)}"
+        )
+    metrics = [keras.ops.convert_to_numpy(variable) for variable in model.metrics_variables] if step else []
+    header = {"epoch": epoch, "step": step, "sha256": _sha256([*values, *metrics])}
+    arrays = {f"v{i:05d}": v for i, v in enumerate(values)} | {f"metric{i:05d}": v for i, v in enumerate(metrics)}
+    # Names sort by time: within an epoch comes after the epoch before.
+    target = folder / (f"epoch-{epoch:05d}.step-{step:07d}.npz" if step else f"epoch-{epoch:05d}.npz")
     with atomic_path(target) as temporary:
-        np.savez(temporary, header=np.array(json.dumps(header)), **{f"v{i:05d}": v for i, v in enumerate(values)})
+        np.savez(temporary, header=np.array(json.dumps(header)), **arrays)
     for old in _files(run)[:-KEEP]:
         old.unlink()
     return target
 
 
-def restore_checkpoint(model: keras.Model, run: Run) -> int:
-    """Load the newest undamaged checkpoint into a built, compiled model.
+def restore_checkpoint(model: keras.Model, run: Run) -> Position:
+    """Load the newest undamaged checkpoint into a built, compiled model; metrics are left to the caller.
 
     Returns:
-        The number of complete epochs; 0 if there is no checkpoint.
+        Where the training stands; epoch 0, step 0 if there is no checkpoint.
 
     Raises:
         InputError: there are checkpoints, but none can be used for this model.
@@ -44,7 +66,7 @@ def restore_checkpoint(model: keras.Model, run: Run) -> int:
     files = _files(run)
     for file in reversed(files):
         try:
-            epoch, values = _read(file)
+            position, values = _read(file)
         except Exception as error:  # whatever a damaged file makes zipfile, NumPy or JSON raise
             warnings.warn(f"checkpoint {file} is damaged ({error}); using the one before", stacklevel=2)
             continue
@@ -53,10 +75,24 @@ def restore_checkpoint(model: keras.Model, run: Run) -> int:
             raise InputError(f"{file} is the state of another model; start a new run with another --name")
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
-        return epoch
+        return position
     if files:
         raise InputError(f"all checkpoints in {run.path / 'checkpoint'} are damaged; start a new run")
-    return 0
+    return Position()
+
+
+def last_position(run: Run) -> str:
+    """In words, where the newest checkpoint stands."""
+    files = _files(run)
+    if not files:
+        return "there is no checkpoint yet"
+    epoch, step = files[-1].stem.removeprefix("epoch-").partition(".step-")[::2]
+    return f"the last checkpoint is after epoch {int(epoch)}" + (f", step {int(step)} of the next" if step else "")
+
+
+def advice(run: Run) -> str:
+    """What to do about weights that are not finite."""
+    return f"{last_position(run)}; start a new run with a lower --learning-rate, or with --precision float32"
 
 
 def _files(run: Run) -> list[Path]:
@@ -69,13 +105,15 @@ def _variables(model: keras.Model) -> list[keras.Variable]:
     return [*model.variables, *model.optimizer.variables]
 
 
-def _read(file: Path) -> tuple[int, list[np.ndarray]]:
+def _read(file: Path) -> tuple[Position, list[np.ndarray]]:
     with np.load(file, allow_pickle=False) as content:
         header = json.loads(str(content["header"]))
-        values = [content[name] for name in sorted(content.files) if name != "header"]
-    if _sha256(values) != header["sha256"]:
+        names = sorted(content.files)
+        values = [content[name] for name in names if name.startswith("v")]
+        metrics = [content[name] for name in names if name.startswith("metric")]
+    if _sha256([*values, *metrics]) != header["sha256"]:
         raise ValueError("checksum differs")
-    return header["epoch"], values
+    return Position(header["epoch"], header.get("step", 0), tuple(metrics)), values
 
 
 def _sha256(values: list[np.ndarray]) -> str:

@@ -55,7 +55,7 @@ def train_head(
     monitors = (
         [TestAccuracy(encode(encoder, dataset.test.images), dataset.test.labels)] if options.test_each_epoch else []
     )
-    fit(head, batches, options.epochs, run, validation, monitors)
+    fit(head, batches, options.epochs, run, validation, monitors, checkpoint_steps=options.checkpoint_steps)
 
 
 def train_classifier(classifier: keras.Model, dataset: Dataset, options: Finetune | Baseline, run: Run) -> None:
@@ -64,7 +64,15 @@ def train_classifier(classifier: keras.Model, dataset: Dataset, options: Finetun
     batches = Batches(dataset.train.images, dataset.train.labels, options.batch_size, options.seed)
     compile_classifier(trained, options, len(batches) * options.epochs)
     monitors = [TestAccuracy(dataset.test.images, dataset.test.labels)] if options.test_each_epoch else []
-    fit(trained, batches, options.epochs, run, held_out(dataset, options), monitors)
+    fit(
+        trained,
+        batches,
+        options.epochs,
+        run,
+        held_out(dataset, options),
+        monitors,
+        checkpoint_steps=options.checkpoint_steps,
+    )
     if options.average:
         layer = None if trained is classifier else trained.get_layer("augmentation")
         recalibrate_batch_norm(classifier.get_layer("encoder"), batches, layer)

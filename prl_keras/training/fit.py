@@ -11,8 +11,9 @@ import keras
 import numpy as np
 
 from prl_keras.data.batches import Batches
+from prl_keras.interruption import noted
 from prl_keras.runs import Run
-from prl_keras.training.callbacks import Checkpoint, EpochOrder, MetricsLog
+from prl_keras.training.callbacks import Checkpoint, EpochOrder, FiniteGuard, MetricsLog
 from prl_keras.training.checkpoint import restore_checkpoint
 from prl_keras.training.tensorboard import TensorBoardLog, log_config
 
@@ -25,6 +26,7 @@ def fit(
     validation: tuple[np.ndarray, np.ndarray] | Batches | None = None,
     monitors: Sequence[keras.callbacks.Callback] = (),
     constants: dict[str, float] | None = None,
+    checkpoint_steps: int | None = None,
 ) -> None:
     """Train a built, compiled model for `epochs` epochs in all, those of an earlier, interrupted call included.
 
@@ -32,29 +34,40 @@ def fit(
         validation: (inputs, labels) or batches, evaluated every epoch.
         monitors: callbacks that add to the epoch's logs.
         constants: values to repeat on each line of metrics.jsonl, such as the loss's chance level.
+        checkpoint_steps: keep the state every so many steps too, not only after each epoch.
+
+    Raises:
+        Stopped: Ctrl-C or SIGTERM came; the state is saved.
+        InputError: the loss or a gradient is not finite.
     """
-    first_epoch = restore_checkpoint(model, run)
-    if first_epoch:
-        print(f"Continuing {run.name} after epoch {first_epoch} of {epochs}.")
+    if any((run.path / "checkpoint").glob("*.step-*")):
+        model.test_on_batch(*batches[0])  # creates the metrics' variables; what else it changes is overwritten
+    start = restore_checkpoint(model, run)
+    if start.epoch or start.step:
+        within = f", step {start.step} of {len(batches)} of the next" if start.step else ""
+        print(f"Continuing {run.name} after epoch {start.epoch} of {epochs}{within}.")
     else:
         log_config(run)
     images = len(batches) * batches.batch_size if batches.drop_remainder else len(batches.labels)
-    metrics = MetricsLog(run, images, constants or {}, first_epoch)
-    model.fit(
-        batches,
-        validation_data=validation,
-        epochs=epochs,
-        initial_epoch=first_epoch,
-        shuffle=False,
-        verbose=1 if sys.stdout.isatty() else 2,
-        callbacks=[
-            EpochOrder(batches),
-            *monitors,
-            metrics,
-            TensorBoardLog(run, metrics),
-            Checkpoint(run),
-        ],
-    )
+    metrics = MetricsLog(run, images, constants or {}, start.epoch)
+    order = EpochOrder(batches, start)
+    with noted() as request:
+        model.fit(
+            batches,
+            validation_data=validation,
+            epochs=epochs,
+            initial_epoch=start.epoch,
+            shuffle=False,
+            verbose=1 if sys.stdout.isatty() else 2,
+            callbacks=[
+                order,
+                FiniteGuard(run, batches),
+                *monitors,
+                metrics,
+                TensorBoardLog(run, metrics),
+                Checkpoint(order, run, request, checkpoint_steps),
+            ],
+        )
 
 
 def forget_checkpoints(run: Run) -> None:

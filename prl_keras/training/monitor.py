@@ -10,6 +10,7 @@ from prl_keras.models.encode import encode
 from prl_keras.prototypes import class_prototypes, prototype_logits
 
 KNN_K = 10
+COLLAPSED = 1.5  # effective rank
 
 
 class RepresentationMonitor(keras.callbacks.Callback):
@@ -42,9 +43,18 @@ class RepresentationMonitor(keras.callbacks.Callback):
         rows = np.sort(np.concatenate(rows))
         self.support = train[0][rows], train[1][rows]
         self.validation = validation
+        self.warned = False
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        logs.update(self.figures())
+        figures = self.figures()
+        if figures["val_effective_rank"] < COLLAPSED and not self.warned:
+            self.warned = True
+            print(
+                f"\nwarning: the embeddings collapse: after epoch {epoch + 1} their effective rank is "
+                f"{figures['val_effective_rank']:.2f} (1: all alike), so the loss can hardly tell classes apart; "
+                "try a lower --learning-rate or another --temperature"
+            )
+        logs.update(figures)
 
     def figures(self) -> dict[str, float]:
         support, support_labels = encode(self.encoder, self.support[0]), self.support[1]

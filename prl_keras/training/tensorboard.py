@@ -32,16 +32,19 @@ class TensorBoardLog(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self.first_step = epoch * self.params["steps"]
-        self.seen = (0.0, 0.0)
+        self.seen = self._totals()  # not zero in the middle of an epoch
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """The step's own loss: Keras's logs have the mean since the epoch began."""
-        tracker = next(metric for metric in self.model.metrics if metric.name == "loss")
-        total, count = float(tracker.total), float(tracker.count)
+        total, count = self._totals()
         if count > self.seen[1]:
             loss = (total - self.seen[0]) / (count - self.seen[1])
             self._scalar("train", "step/loss", loss, self.first_step + batch + 1)
         self.seen = (total, count)
+
+    def _totals(self) -> tuple[float, float]:
+        tracker = next(metric for metric in self.model.metrics if metric.name == "loss")
+        return float(tracker.total), float(tracker.count)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         for key, value in self.metrics.lines[-1].items():

@@ -1,0 +1,72 @@
+"""Ctrl-C and SIGTERM: noted while a training step runs, obeyed after it. Imports nothing of this package."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+
+class Stopped(BaseException):
+    """The user or the system asked to stop. `signal` decides the exit code: 128 + it."""
+
+    def __init__(self, number: int, run: str | None = None, where: str = ""):
+        super().__init__(where)
+        self.signal, self.run, self.where = number, run, where
+
+
+@dataclass
+class StopRequest:
+    """`signal` is the number of the signal that came, or None."""
+
+    signal: int | None = None
+
+
+@contextmanager
+def noted() -> Iterator[StopRequest]:
+    """Keep the first Ctrl-C or SIGTERM for the caller to obey; a second one acts as usual.
+
+    Outside the main thread, where Python takes no signals, nothing is noted.
+    """
+    request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    usual: dict[int, Any] = {number: signal.getsignal(number) for number in numbers}
+
+    def note(number: int, frame: Any) -> None:
+        if request.signal is None:
+            request.signal = number
+            return
+        handler = usual[number]
+        if callable(handler):
+            handler(number, frame)
+        else:
+            raise Stopped(number)
+
+    for number in numbers:
+        signal.signal(number, note)
+    try:
+        yield request
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+
+@contextmanager
+def terminating() -> Iterator[None]:
+    """Let SIGTERM raise `Stopped`, so that what is half done is cleaned up as after Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: Any) -> None:
+        raise Stopped(number)
+
+    usual = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, usual if usual is not None else signal.SIG_DFL)

@@ -4,6 +4,7 @@ Each command is imported when it is called, so that `--help` never waits for Ten
 """
 
 import contextlib
+import errno
 import io
 import shlex
 import sys
@@ -28,6 +29,9 @@ COMMANDS = {
     "data": (config.Data, "prl_keras.commands.data", "run"),
 }
 
+# A full, limited or write-protected disk is the user's to repair, not an error of the program.
+_STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+
 _DESCRIPTION = """Prototypical representation learning in Keras 3.
 
 Start with: python main.py pretrain --variant query
@@ -47,6 +51,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             getattr(import_module(module), function)(options)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in _STORAGE:
+            raise
+        where = error.filename or "a file of the run"
+        print(f"error: cannot write {where}: {error.strerror}; make room, then repeat the command", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"\ninterrupted; {_how_to_continue(arguments, None)}", file=sys.stderr)

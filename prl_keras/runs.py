@@ -137,6 +137,7 @@ def working_on(run: Run) -> Iterator[Run]:
             if run.result is None and not any((run.path / "checkpoint").glob("*.npz")):
                 shutil.rmtree(run.path, ignore_errors=True)
             raise
+        (run.path / ".lock").unlink(missing_ok=True)  # whoever opened it meanwhile finds the run finished
 
 
 @contextmanager

@@ -146,7 +146,7 @@ def test_what_a_kill_left_is_removed_and_what_a_user_made_is_not(tmp_path: Path)
         pass
     create_run(tmp_path, "other", {})
     left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file())
-    assert left == ["other/config.json", "run/.lock", "run/.mine", "run/config.json", "run/notes.txt"]
+    assert left == ["other/config.json", "run/.mine", "run/config.json", "run/notes.txt"]
     assert young.exists()
     assert not old.exists()
 

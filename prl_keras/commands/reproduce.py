@@ -1,5 +1,6 @@
 """`python main.py reproduce`: train every row of the table, then write its report."""
 
+import gc
 import shlex
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -130,6 +131,7 @@ def _run_cell(cell: Cell) -> None:
     import keras
 
     keras.backend.clear_session()
+    gc.collect()  # a model is part of reference cycles; without this each run would leave its weights behind
     if cell.labels:
         _label_efficiency(cell)
         return

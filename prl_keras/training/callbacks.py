@@ -24,12 +24,12 @@ class EpochOrder(keras.callbacks.Callback):
     """Tell the batches which epoch it is, so that their order is the same after a resume. Goes first.
 
     Args:
-        start: where the training stands; its epoch is continued within.
+        start: where the training stands; its epoch is continued within. None: at the beginning.
     """
 
-    def __init__(self, batches: Batches, start: Position):
+    def __init__(self, batches: Batches, start: Position | None = None):
         super().__init__()
-        self.batches, self.start = batches, start
+        self.batches, self.start = batches, start or Position()
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self.batches.epoch = epoch

@@ -1,6 +1,5 @@
 """`python main.py reproduce`: train every row of the table, then write its report."""
 
-import gc
 import shlex
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from prl_keras.errors import InputError
 from prl_keras.experiments import estimate
 from prl_keras.experiments.table import Cell, choose_rows, plan
 from prl_keras.runs import Run, check_usable_name, create_run, locked, package_versions, write_json
-from prl_keras.startup import start_keras
+from prl_keras.startup import forget_models, start_keras
 
 _PAPER_TEST = 100  # images a class
 _PAPER_VALIDATION = 0.002  # one image a class: the report trains on all, we keep one to have a curve
@@ -128,10 +127,7 @@ def _run_cell(cell: Cell) -> None:
     from prl_keras.commands import finetune, pretrain
 
     start_keras()
-    import keras
-
-    keras.backend.clear_session()
-    gc.collect()  # a model is part of reference cycles; without this each run would leave its weights behind
+    forget_models()
     if cell.labels:
         _label_efficiency(cell)
         return

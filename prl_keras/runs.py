@@ -1,4 +1,4 @@
-"""The run folder: create, open, list, and write into it atomically. Imports `errors` only."""
+"""The run folder: create, open, list, and write into it atomically. Imports `errors` and `records`."""
 
 import json
 import os
@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from prl_keras.errors import InputError
+from prl_keras.records import CONFIG, METRICS, RESULT, read_lines, read_record
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _DAY = 86_400.0  # seconds
@@ -35,20 +36,12 @@ class Run:
     @property
     def config(self) -> dict[str, Any]:
         """Raises InputError if the file is damaged."""
-        file = self.path / "config.json"
-        content = read_json(file)
-        expected = {"created": str, "command": str, "options": dict, "data": dict}
-        if not isinstance(content, dict) or "created" not in content:
-            raise InputError(f"{file} is not the configuration of a run: restore it, or remove the folder")
-        for key, kind in expected.items():
-            if key in content and not isinstance(content[key], kind):
-                raise InputError(f"{file} is damaged: {key} is {content[key]!r}; restore it, or remove the folder")
-        return content
+        return read_record(self.path / "config.json", CONFIG)
 
     @property
     def result(self) -> dict[str, Any] | None:
         file = self.path / "result.json"
-        return read_json(file) if file.exists() else None
+        return read_record(file, RESULT) if file.exists() else None
 
     @property
     def encoder_file(self) -> Path:
@@ -65,9 +58,9 @@ class Run:
 
     @property
     def metrics(self) -> list[dict[str, Any]]:
-        """One dict an epoch."""
+        """One dict an epoch. Raises InputError if the file is damaged."""
         file = self.path / "metrics.jsonl"
-        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        return read_lines(file, METRICS) if file.exists() else []
 
 
 def check_usable_name(name: str) -> None:
@@ -108,9 +101,7 @@ def create_run(runs_dir: Path, name: str, config: dict[str, Any]) -> Run:
     config = {"created": datetime.now(UTC).isoformat(timespec="microseconds"), **config}
     try:
         runs_dir.mkdir(parents=True, exist_ok=True)
-        for old in runs_dir.glob(".new-*"):  # of a process that was killed just here
-            if time.time() - old.stat().st_mtime > _DAY:
-                shutil.rmtree(old, ignore_errors=True)
+        _remove_old_drafts(runs_dir)
         draft = Path(tempfile.mkdtemp(prefix=".new-", dir=runs_dir))
         draft.chmod(0o755)
         write_json(draft / "config.json", config)
@@ -118,6 +109,14 @@ def create_run(runs_dir: Path, name: str, config: dict[str, Any]) -> Run:
     except OSError as error:
         raise InputError(f"cannot create run {name!r} in {runs_dir}: {error.strerror}") from error
     return Run(runs_dir / name)
+
+
+def _remove_old_drafts(runs_dir: Path) -> None:
+    """Of processes that were killed while they created a run; a young one may be at work, and gone a moment later."""
+    for draft in runs_dir.glob(".new-*"):
+        with suppress(FileNotFoundError):
+            if time.time() - draft.stat().st_mtime > _DAY:
+                shutil.rmtree(draft, ignore_errors=True)
 
 
 @contextmanager
@@ -144,7 +143,7 @@ def working_on(run: Run) -> Iterator[Run]:
 def locked(run: Run) -> Iterator[None]:
     """Keep other processes off the run's folder; the system frees the lock even after SIGKILL.
 
-    Where the system has no such locks (Windows), nothing is locked.
+    Where the system or the file system has no such locks (Windows, some network disks), nothing is locked.
 
     Raises:
         InputError: another process has it.
@@ -157,10 +156,12 @@ def locked(run: Run) -> Iterator[None]:
     with (run.path / ".lock").open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             file.seek(0)
             owner = file.read().strip() or "another process"
             raise InputError(f"run {run.name!r} is being written by {owner}: wait for it, or stop it") from error
+        except OSError:
+            pass  # no locks here
         file.truncate(0)
         file.write(f"process {os.getpid()} on {platform.node()}")
         file.flush()
@@ -242,14 +243,6 @@ def write_json(target: Path, content: Any) -> None:
     """Atomic; paths become strings."""
     with atomic_path(target) as temporary:
         temporary.write_text(json.dumps(content, indent=2, default=str, allow_nan=False) + "\n")
-
-
-def read_json(file: Path) -> Any:
-    """Raises InputError with one line for a file that is missing or is not JSON."""
-    try:
-        return json.loads(file.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {file}: {error}") from error
 
 
 def package_versions() -> dict[str, str]:

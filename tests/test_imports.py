@@ -14,6 +14,7 @@ LAYERS = {
     "errors": 0,
     "startup": 0,
     "interruption": 0,
+    "records": 0,
     "prototypes": 1,
     "runs": 1,
     "config": 1,

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from prl_keras import config as declared
 from prl_keras.config import DataOptions, RunDataOptions, RunOptions
 from prl_keras.data import Dataset, default_dataset, load_dataset
 from prl_keras.errors import InputError
@@ -161,15 +162,25 @@ def unfinished_run(command: str, options: RunOptions) -> Run:
 
 
 def check_same(run: Run, config: dict[str, Any]) -> None:
-    """A resumed run with other options would be neither the old run nor the new one."""
+    """A resumed run with other options would be neither the old run nor the new one.
+
+    An option that did not exist when the run began had its default.
+    """
     for part in ("options", "data"):
         old, new = run.config[part], config[part]
+        defaults = _defaults(config["command"]) if part == "options" else {}
         for key in {**old, **new}:
-            if old.get(key) != _as_json(new.get(key)):
+            was = old.get(key, defaults.get(key))
+            if was != _as_json(new.get(key)):
                 raise InputError(
-                    f"run {run.name!r} was started with {key} = {old.get(key)}, not {new.get(key)}: "
+                    f"run {run.name!r} was started with {key} = {was}, not {new.get(key)}: "
                     "resume it with the same options, or start a new run"
                 )
+
+
+def _defaults(command: str) -> dict[str, Any]:
+    """The class of a command's options has its name."""
+    return {field.name: _as_json(field.default) for field in fields(getattr(declared, command.capitalize()))}
 
 
 def _as_json(value: Any) -> Any:

@@ -6,6 +6,7 @@ from rich.table import Table
 
 from prl_keras.commands.common import console, percent
 from prl_keras.config import Runs
+from prl_keras.errors import InputError
 from prl_keras.runs import Run, list_runs
 
 
@@ -28,8 +29,10 @@ def run(options: Runs) -> None:
 
 def _row(run: Run) -> list[str]:
     config, result = run.config, run.result
+    if not {"command", "data", "options"} <= config.keys():
+        raise InputError(f"{run.path / 'config.json'} is incomplete; restore it, or remove the run's folder")
     cells = [run.name, config["command"], config["data"]["request"]["name"]]
-    total = config["options"]["epochs"]
+    total = config["options"].get("epochs", "?")
     if result is None:
         done = run.metrics[-1]["epoch"] if run.metrics else 0
         return [*cells, f"{done}/{total}", "", "unfinished"]
@@ -38,8 +41,8 @@ def _row(run: Run) -> list[str]:
     if config["command"] == "reproduce":
         return [*cells, str(total), "", "its report.html"]
     if figures is None:
-        value = result["saved_encoder"]["val_prototype_accuracy"]
-        return [*cells, str(total), f"{100 * value:.1f} %", ""]
+        value = result.get("saved_encoder", {}).get("val_prototype_accuracy")
+        return [*cells, str(total), "" if value is None else f"{100 * value:.1f} %", ""]
     test = figures["test"]
     validation = percent(figures["validation"]) if "validation" in figures else "in train"
     interval = f"{percent(test)} ({100 * test['low']:.1f} - {100 * test['high']:.1f})"

@@ -24,7 +24,8 @@ from prl_keras.experiments.table import (
     replicates,
     row_run,
 )
-from prl_keras.runs import Run, read_json
+from prl_keras.records import read_json
+from prl_keras.runs import Run
 
 REFERENCES = (SUPERVISED, SELF_SUPERVISED, "pca")
 LEVEL = 0.05

@@ -1,0 +1,117 @@
+"""Read the JSON files of a run; a damaged one, whatever is in it, is one line and no traceback. Imports `errors`.
+
+A check is a function of a value, or a dict of checks of a dict's values; a key that ends in "?" may be absent.
+"""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from prl_keras.errors import InputError
+
+Check = Callable[[Any], bool] | dict[str, "Check"]
+
+
+def is_text(value: Any) -> bool:
+    """JSON may hold half a character, which no terminal can show."""
+    return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
+
+
+def is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def is_number(value: Any) -> bool:
+    return is_whole(value) or (isinstance(value, float) and math.isfinite(value))
+
+
+def or_none(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or check(value)
+
+
+def is_list(check: Callable[[Any], bool], length: int | None = None) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and length in (None, len(value)) and all(map(check, value))
+
+
+REQUEST: Check = {
+    "name": is_text,
+    "data_dir?": or_none(is_text),
+    "seed?": is_whole,
+    "validation_fraction?": is_number,
+    **dict.fromkeys(("samples_per_class?", "test_per_class?", "image_size?", "fold?"), or_none(is_whole)),
+}
+CONFIG: Check = {
+    "created": is_text,
+    "command?": is_text,
+    "options?": {"epochs?": is_whole, "seed?": is_whole},
+    "data?": {
+        "request": REQUEST,
+        "fingerprint": is_text,
+        "class_names": is_list(is_text),
+        "image_shape": is_list(is_whole, 3),
+    },
+    "versions?": {},
+}
+FIGURE: Check = {"value": is_number, "low?": is_number, "high?": is_number}
+RESULT: Check = {
+    "epochs?": is_whole,
+    "seconds?": is_number,
+    "accuracy?": {"train?": FIGURE, "validation?": FIGURE, "test": {**FIGURE, "low": is_number, "high": is_number}},
+    "saved_encoder?": {"val_prototype_accuracy?": or_none(is_number)},
+    "encoder_run?": is_text,
+}
+METRICS: Check = {"epoch": is_whole, "seconds?": is_number}
+
+
+def read_json(file: Path) -> Any:
+    """Raises InputError with one line for a file that is missing or is not JSON."""
+    return _parsed(_content(file), file)
+
+
+def read_record(file: Path, check: Check) -> dict[str, Any]:
+    """Raises InputError with one line also for content that `check` refuses."""
+    return _sound(read_json(file), check, file)
+
+
+def read_lines(file: Path, check: Check) -> list[dict[str, Any]]:
+    """A record a line."""
+    return [_sound(_parsed(line, file), check, file) for line in _content(file).splitlines()]
+
+
+def _content(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {file}: {error}") from error
+
+
+def _parsed(content: bytes, file: Path) -> Any:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"cannot read {file}: {error}") from error
+
+
+def _sound(content: Any, check: Check, file: Path) -> dict[str, Any]:
+    if found := damage(content, check):
+        raise InputError(f"{file} is damaged: {found}; restore it, or remove the run's folder")
+    return content
+
+
+def damage(content: Any, check: Check, name: str = "") -> str | None:
+    """The first part of `content` that is not as it must be, in words; None if all is well."""
+    if callable(check) and check(content):
+        return None
+    if callable(check) or not isinstance(content, dict):
+        return f"{name or 'its content'} is {content!a:.40}"
+    for key, inner in check.items():
+        known = key.removesuffix("?")
+        where = f"{name}.{known}" if name else known
+        if known in content:
+            if found := damage(content[known], inner, where):
+                return found
+        elif not key.endswith("?"):
+            return f"{where} is missing"
+    return None

@@ -1,0 +1,158 @@
+"""Files of a run that were damaged or made by someone else: one line, exit code 2, nothing half-written."""
+
+import copy
+import errno
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from prl_keras.cli import main
+from prl_keras.commands.common import check_same
+from prl_keras.config import Finetune
+from prl_keras.errors import InputError
+from prl_keras.runs import Run, create_run, list_runs, locked, write_json
+
+FIGURE = {"value": 0.5, "low": 0.4, "high": 0.6, "correct": 5, "n": 10}
+CONFIG = {
+    "created": "2026-01-01T00:00:00+00:00",
+    "command": "finetune",
+    "options": {"seed": 0, "epochs": 3, "learning_rate": 0.001, "encoder": "latest"},
+    "data": {
+        "request": {
+            "name": "digits",
+            "data_dir": None,
+            "seed": 0,
+            "validation_fraction": 0.1,
+            "samples_per_class": 12,
+            "test_per_class": None,
+            "image_size": 16,
+            "fold": None,
+        },
+        "fingerprint": "0" * 64,
+        "class_names": [str(k) for k in range(10)],
+        "image_shape": [16, 16, 3],
+    },
+    "versions": {"keras": "3.0.0"},
+}
+RESULT = {"epochs": 3, "seconds": 1.5, "accuracy": {"validation": FIGURE, "test": FIGURE}, "encoder_run": "source"}
+PRETRAINED = {"epochs": 3, "seconds": 1.5, "saved_encoder": {"val_prototype_accuracy": 0.5}}
+METRICS = {"epoch": 1, "loss": 0.5, "val_loss": None, "seconds": 1.5}
+ODD = [None, True, -1, 1e9, float("nan"), "x", "../../etc", "\udcff", [], [None], {}, {"name": 3}]
+BROKEN = [b"", b"{", b"[]", b"null", b"3", b"\xff\xfe", b'{"epoch": 1}\x00', b"[" * 100_000]
+
+
+def places(content: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for key, value in content.items():
+        yield (*path, key)
+        if isinstance(value, dict):
+            yield from places(value, (*path, key))
+
+
+def variants(content: dict[str, Any]) -> Iterator[str]:
+    """The content with each value in turn replaced by each odd one, or left out."""
+    for path in places(content):
+        for odd in [*ODD, ...]:
+            changed = copy.deepcopy(content)
+            part = changed
+            for key in path[:-1]:
+                part = part[key]
+            del part[path[-1]]
+            if odd is not ...:
+                part[path[-1]] = odd
+            yield json.dumps(changed)
+
+
+def run_with(runs_dir: Path, config: dict[str, Any], result: dict[str, Any] | None) -> Run:
+    run = create_run(runs_dir, "run", config)
+    if result is not None:
+        write_json(run.path / "result.json", result)
+    return run
+
+
+def check_one_line(capsys: pytest.CaptureFixture, arguments: list[str]) -> int:
+    """No exception, and either it worked or one line says why not; returns the exit code."""
+    code = main(arguments)
+    error = capsys.readouterr().err
+    assert (code, error.count("\n")) in ((0, 0), (2, 1)), (arguments, error)
+    return code
+
+
+@pytest.mark.parametrize(
+    ("file", "config", "result", "content"),
+    [
+        ("config.json", CONFIG, RESULT, CONFIG),
+        ("result.json", CONFIG, RESULT, RESULT),
+        ("result.json", CONFIG | {"command": "pretrain"}, PRETRAINED, PRETRAINED),
+        ("metrics.jsonl", CONFIG, None, METRICS),
+    ],
+)
+def test_a_damaged_record_is_listed_or_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture, file: str, config: dict, result: dict | None, content: dict
+) -> None:
+    run = run_with(tmp_path, config, result)
+    codes = set()
+    for text in [*(text.encode() for text in variants(content)), *BROKEN]:
+        (run.path / file).write_bytes(text)
+        codes.add(check_one_line(capsys, ["runs", "--runs-dir", str(tmp_path)]))
+    assert codes == {0, 2}, "some changes do no harm, some do"
+
+
+def test_no_command_trusts_a_damaged_config(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """What reaches the data: a request of other types, a fingerprint or a shape that is none."""
+    run = run_with(tmp_path, CONFIG, RESULT)
+    shutil.copy(run.path / "config.json", run.encoder_file)  # present, and no model
+    before = sorted(tmp_path.iterdir())
+    for text in variants({"data": CONFIG["data"]}):
+        (run.path / "config.json").write_text(json.dumps(CONFIG | json.loads(text)))
+        if check_one_line(capsys, ["runs", "--runs-dir", str(tmp_path)]) == 2:
+            assert check_one_line(capsys, ["finetune", "--encoder", "run", "--runs-dir", str(tmp_path)]) == 2
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_an_option_younger_than_the_run_had_its_default(tmp_path: Path) -> None:
+    old = {"learning_rate": 0.001, "epochs": 25}
+    run = create_run(tmp_path, "run", {"command": "finetune", "options": old, "data": CONFIG["data"]})
+    new = {"command": "finetune", "data": CONFIG["data"]}
+    defaults = {"deterministic": Finetune.deterministic, "dropout": Finetune.dropout}
+    check_same(run, new | {"options": old | defaults})
+    with pytest.raises(InputError, match=r"dropout = 0\.0, not 0\.5"):
+        check_same(run, new | {"options": old | {"dropout": 0.5}})
+    with pytest.raises(InputError, match=r"epochs = 25, not 30"):
+        check_same(run, new | {"options": old | {"epochs": 30}})
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_disk_without_locks_is_used_without_a_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with locked(create_run(tmp_path, "run", {})):
+        pass
+
+
+def test_a_draft_that_vanishes_while_others_are_looked_at_does_no_harm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process has just given its run the name."""
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: [self / ".new-gone"])
+    run = create_run(tmp_path, "run", {})
+    monkeypatch.undo()
+    assert [found.name for found in list_runs(tmp_path)] == [run.name]
+
+
+def test_a_clock_that_goes_backwards_makes_no_draft_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".new-young").mkdir()
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now - 1e7)
+    create_run(tmp_path, "run", {})
+    assert (tmp_path / ".new-young").exists()

@@ -35,6 +35,7 @@ REQUEST = {
     "fold": None,
 }
 CLASSES = 10
+DATA = {"request": REQUEST, "fingerprint": "f" * 64, "class_names": [*"0123456789"], "image_shape": [32, 32, 3]}
 
 
 # The plan
@@ -134,7 +135,7 @@ def fake_table(folder: Path, options: Reproduce, accuracies: dict[str, float], n
         elsewhere = {"resume", "name", "runs_dir", *DataOptions.__dataclass_fields__}
         chosen = {key: value for key, value in asdict(cell.options).items() if key not in elsewhere}
         command = type(cell.options).__name__.lower()
-        run = create_run(folder, cell.name, {"command": command, "options": chosen, "data": {"request": REQUEST}})
+        run = create_run(folder, cell.name, {"command": command, "options": chosen, "data": DATA})
         (run.path / "metrics.jsonl").write_text(
             json.dumps({"epoch": 1, "val_prototype_accuracy": 0.5, "val_accuracy": 0.5, "seconds": 1.0}) + "\n"
         )
@@ -289,7 +290,7 @@ def report(planted: Analysis) -> tuple[str, str]:
     dataset = replace(load_dataset("digits"), class_names=("<script>alert(1)</script>", "a|b", *"23456789"))
     config = {"command": "reproduce", "options": {"protocol": "honest", "epochs": 25, "batch_size": 256}}
     config |= {
-        "data": {"request": REQUEST, "fingerprint": "f" * 64},
+        "data": DATA,
         "versions": {"keras": "3"},
         "created": "2026-01-01",
     }

@@ -53,6 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            print(f"error: {error.filename!s:.80}...: the name is too long; choose a shorter one", file=sys.stderr)
+            return 2
         if error.errno not in _STORAGE:
             raise
         where = error.filename or "a file of the run"

@@ -103,9 +103,13 @@ def create_run(runs_dir: Path, name: str, config: dict[str, Any]) -> Run:
         runs_dir.mkdir(parents=True, exist_ok=True)
         _remove_old_drafts(runs_dir)
         draft = Path(tempfile.mkdtemp(prefix=".new-", dir=runs_dir))
-        draft.chmod(0o755)
-        write_json(draft / "config.json", config)
-        draft.rename(runs_dir / name)
+        try:
+            draft.chmod(0o755)
+            write_json(draft / "config.json", config)
+            draft.rename(runs_dir / name)
+        except BaseException:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
     except OSError as error:
         raise InputError(f"cannot create run {name!r} in {runs_dir}: {error.strerror}") from error
     return Run(runs_dir / name)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from prl_keras.cli import main
-from prl_keras.commands.common import check_same
+from prl_keras.commands.common import check_same, check_training
 from prl_keras.config import Finetune
 from prl_keras.errors import InputError
 from prl_keras.runs import Run, create_run, list_runs, locked, write_json
@@ -156,3 +156,40 @@ def test_a_clock_that_goes_backwards_makes_no_draft_old(tmp_path: Path, monkeypa
     monkeypatch.setattr(time, "time", lambda: now - 1e7)
     create_run(tmp_path, "run", {})
     assert (tmp_path / ".new-young").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["evaluate", "x" * 5000], "too long"),
+        (["pretrain", "--dataset", "x" * 5000], "too long"),
+        (["pretrain", "--dataset", "digits", "--split-seed", "0", "--seed", "4294967296"], "--seed is 4294967296"),
+        (["baseline", "--dataset", "digits", "--checkpoint-steps", "0"], "--checkpoint-steps is 0"),
+        (["baseline", "--dataset", "digits", "--checkpoint-steps", "-5"], "--checkpoint-steps is -5"),
+        (["baseline", "--dataset", "digits", "--validation-fraction", "nan"], "validation_fraction is nan"),
+        (["visualize", "latest", "--seed", "-1"], "--seed is -1"),
+        (["predict", "latest", "x.png", "--top", "0"], "--top is 0"),
+    ],
+)
+def test_values_that_used_to_end_in_a_traceback_or_were_ignored(
+    tmp_path: Path, capsys: pytest.CaptureFixture, arguments: list[str], message: str
+) -> None:
+    if arguments[0] == "visualize":
+        run = run_with(tmp_path / "runs", CONFIG, RESULT)
+        shutil.copy(run.path / "config.json", run.encoder_file)
+    before = sorted(tmp_path.rglob("*"))
+    assert main([*arguments, "--runs-dir", str(tmp_path / "runs")]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert len(error) < 300
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_no_number_in_a_config_is_not_one(tmp_path: Path) -> None:
+    """--dropout nan: refused before there is a folder, and a draft that fails leaves nothing."""
+    with pytest.raises(InputError, match="--dropout is nan"):
+        check_training(Finetune(dropout=float("nan")), 1000, whole_batches=False)
+    with pytest.raises(ValueError, match="JSON"):
+        create_run(tmp_path, "run", {"options": {"dropout": float("nan")}})
+    assert list(tmp_path.iterdir()) == []

@@ -1,5 +1,6 @@
 """What several commands do: open the data, start or continue a run, print figures and the next step."""
 
+import math
 import shlex
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -90,6 +91,13 @@ def check_training(options: Any, images: int, whole_batches: bool) -> None:
         raise InputError(f"--batch-size is {options.batch_size}; expected at least 2")
     if not 0 < options.learning_rate < float("inf"):
         raise InputError(f"--learning-rate is {options.learning_rate}; expected a number above 0")
+    if not 0 <= options.seed < 2**32:
+        raise InputError(f"--seed is {options.seed}; expected a whole number from 0 to {2**32 - 1}")
+    if options.checkpoint_steps is not None and options.checkpoint_steps < 1:
+        raise InputError(f"--checkpoint-steps is {options.checkpoint_steps}; expected at least 1")
+    for name, value in vars(options).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"--{name.replace('_', '-')} is {value}; expected a finite number")
     if whole_batches and options.batch_size > images:
         raise InputError(
             f"--batch-size {options.batch_size} is larger than the {images} training images: "

@@ -14,6 +14,8 @@ from prl_keras.startup import start_keras
 def run(options: Predict) -> None:
     if not options.images:
         raise InputError("no image to classify: name at least one file, python main.py predict RUN IMAGE...")
+    if options.top < 1:
+        raise InputError(f"--top is {options.top}; expected at least 1")
     run = find_run(
         options.run,
         options.runs_dir,

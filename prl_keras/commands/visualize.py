@@ -39,6 +39,8 @@ class Stage:
 
 
 def run(options: Visualize) -> None:
+    if not 0 <= options.seed < 2**32:
+        raise InputError(f"--seed is {options.seed}; expected a whole number from 0 to {2**32 - 1}")
     if options.samples_per_class < 2:
         raise InputError(f"--samples-per-class is {options.samples_per_class}; expected at least 2")
     run = find_run(options.run, options.runs_dir, lambda run: has_encoder(run) or has_classifier(run), "finished run")

@@ -39,6 +39,15 @@ EPOCHS = 3
 DATA = ["--dataset", "digits", "--samples-per-class", "12", "--test-per-class", "5", "--image-size", "16"]
 TINY = [*DATA, "--batch-size", "40"]
 KILLS_A_PHASE = 6  # times five phases
+KILLS_A_RUN = 10
+FINETUNE = ["finetune", "--encoder", "source", "--head", "mlp", "--dropout", "0.2", "--batch-size", "40"]
+KINDS = {
+    "query": ["pretrain", *TINY, "--variant", "query", "--augment", "light", "--epochs", "10"],
+    "loo": ["pretrain", *TINY, "--variant", "loo", "--epochs", "10"],
+    "simclr": ["pretrain", *TINY, "--variant", "simclr", "--epochs", "10"],
+    "frozen": [*FINETUNE, "--epochs", "60"],
+    "unfrozen": [*FINETUNE, "--epochs", "10", "--no-freeze"],
+}
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +117,25 @@ def test_a_run_killed_at_random_moments_of_its_life_ends_with_the_bits_of_one_ne
         "same_bits": len(delays),
         "seconds_after_the_phase_began": sorted(delays),
     }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_killed_ten_times_ends_with_the_bits_of_one_never_stopped(
+    runs_dir: Path, report: dict[str, Any], kind: str
+) -> None:
+    """Each life gets at least one step further, as a state is kept after every step."""
+    words = [*KINDS[kind], "--runs-dir", str(runs_dir), "--name"]
+    run_program([*words, f"{kind}-reference"])
+    run, words = runs_dir / f"ten-{kind}", [*words, f"ten-{kind}", "--checkpoint-steps", "1"]
+    progress = []
+    for number in range(KILLS_A_RUN):
+        before = checkpoints(run)
+        moved = lambda before=before: bool(checkpoints(run) - before)  # noqa: E731
+        assert kill_after(words, moved, draw_delay(number, 0.3)), f"it ended before kill {number + 1}"
+        progress.append(max(checkpoints(run)).removesuffix(".npz"))
+    run_program(words)
+    check_ended_like(runs_dir / f"{kind}-reference", run)
+    report.setdefault("killed_ten_times", {})[kind] = {"last_state_at_each_kill": progress, "same_bits": True}
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -239,6 +239,9 @@ def atomic_path(target: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         temporary.chmod(0o644)
         temporary.replace(target)
+    except OSError as error:
+        error.filename = error.filename or str(target)  # of a full disk the system names no file
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -17,8 +17,8 @@ from prl_keras.data import load_dataset
 from prl_keras.errors import InputError
 from prl_keras.evaluation.statistics import accuracy
 from prl_keras.experiments import estimate
-from prl_keras.experiments.analysis import Analysis, analyse, as_json
-from prl_keras.experiments.findings import findings
+from prl_keras.experiments.analysis import Analysis, Comparison, analyse, as_json
+from prl_keras.experiments.findings import findings, listed
 from prl_keras.experiments.labels import nested_subset
 from prl_keras.experiments.table import GROUPS, PAPER, ROWS, Cell, choose_rows, plan, replicates
 from prl_keras.runs import Run, create_run, write_json
@@ -185,6 +185,14 @@ def test_the_findings_name_what_was_planted_and_nothing_else(planted: Analysis) 
     assert ";" not in worse
 
 
+def test_of_a_long_list_the_findings_give_the_ends() -> None:
+    compared = [(f"row {n}", Comparison(n / 100, (n - 1) / 100, (n + 1) / 100, 0.0, 0.0)) for n in (3, 7, 5, 2, 4, 6, 8)]
+    assert listed(compared[:6]).count(";") == 5
+    assert listed(compared) == (
+        "7 rows, from row 2 (+2.0 points, +1.0 to +3.0 over seeds) to row 8 (+8.0 points, +7.0 to +9.0 over seeds)"
+    )
+
+
 def test_nulls_are_seldom_called_findings() -> None:
     """40 tables of five equally good rows and a control: few hold over images or over seeds, hardly any over both."""
     from prl_keras.evaluation.statistics import compare_images, compare_with_control, corrected
@@ -194,8 +202,8 @@ def test_nulls_are_seldom_called_findings() -> None:
     for _ in range(40):
         control, *rows = rng.random((6, 3, 200)) < 0.6
         images = np.array(corrected([compare_images(row, control) for row in rows])) < 0.05
-        p_values = compare_with_control([row.mean(axis=1) for row in rows], control.mean(axis=1))
-        seeds = np.array([p is not None and p < 0.05 for p in p_values])
+        tests = compare_with_control([row.mean(axis=1) for row in rows], control.mean(axis=1))
+        seeds = np.array([test["p"] is not None and test["p"] < 0.05 for test in tests])
         by_images, by_seeds = by_images + images.any(), by_seeds + seeds.any()
         by_both += (images & seeds).any()
     assert by_images <= 6

@@ -94,8 +94,11 @@ def test_dunnett_finds_a_planted_difference_that_three_seeds_of_one_pair_cannot(
     groups = [0.60 + 0.01 * rng.normal(size=3) for _ in range(20)]
     control = 0.60 + 0.01 * rng.normal(size=3)
     groups[4] += 0.06
-    p_values = statistics.compare_with_control(groups, control)
-    assert [place for place, p in enumerate(p_values) if p < 0.05] == [4]
+    tests = statistics.compare_with_control(groups, control)
+    assert [place for place, test in enumerate(tests) if test["p"] < 0.05] == [4]
+    for test in tests:  # interval and p say the same
+        assert (test["low"] <= 0 <= test["high"]) == (test["p"] >= 0.05)
+        assert test["low"] < test["difference"] < test["high"]
 
 
 def test_dunnett_agrees_with_a_published_example() -> None:
@@ -107,16 +110,20 @@ def test_dunnett_agrees_with_a_published_example() -> None:
 
     control, a = [7.40, 8.50, 7.20, 8.24, 9.84, 8.32], [9.76, 8.80, 7.68, 9.36]
     b = [12.80, 9.68, 12.16, 9.20, 10.55]
-    p_a, p_b = statistics.compare_with_control([np.array(a), np.array(b)], np.array(control))
-    assert p_a == pytest.approx(0.6202, abs=2e-3)  # R, DescTools::DunnettTest
-    assert p_b == pytest.approx(0.0058, abs=1e-3)
+    found_a, found_b = statistics.compare_with_control([np.array(a), np.array(b)], np.array(control))
+    assert found_a["p"] == pytest.approx(0.6202, abs=2e-3)  # R, DescTools::DunnettTest
+    assert found_b["p"] == pytest.approx(0.0058, abs=1e-3)
     (alone,) = statistics.compare_with_control([np.array(a)], np.array(control))
-    assert alone == pytest.approx(ttest_ind(a, control).pvalue, abs=1e-3)
+    expected = ttest_ind(a, control)
+    assert alone["difference"] == pytest.approx(np.mean(a) - np.mean(control))
+    assert alone["p"] == pytest.approx(expected.pvalue, abs=1e-3)
+    assert (alone["low"], alone["high"]) == pytest.approx(tuple(expected.confidence_interval(0.95)), abs=2e-2)
 
 
 def test_dunnett_without_spread_says_nothing() -> None:
-    assert statistics.compare_with_control([np.full(3, 0.7)], np.full(3, 0.6)) == [None]
-    assert statistics.compare_with_control([np.array([0.7])], np.array([0.6])) == [None]
+    for group, control in (np.full(3, 0.7), np.full(3, 0.6)), (np.array([0.7]), np.array([0.6])):
+        (test,) = statistics.compare_with_control([group], control)
+        assert test == {"difference": pytest.approx(0.1), "low": None, "high": None, "p": None}
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))

@@ -53,7 +53,9 @@ def mean_over_seeds(values: np.ndarray) -> dict[str, Any]:
 
     values = np.asarray(values, "float64")
     figures = {"mean": float(values.mean()), "sd": None, "low": None, "high": None, "n": len(values)}
-    if len(values) > 1:
+    if len(values) > 1 and np.ptp(values) < 1e-12:
+        figures |= {"sd": 0.0, "low": figures["mean"], "high": figures["mean"]}
+    elif len(values) > 1:
         interval = ttest_1samp(values, 0.0).confidence_interval(0.95)
         figures |= {"sd": float(values.std(ddof=1)), "low": float(interval.low), "high": float(interval.high)}
     return figures
@@ -115,18 +117,28 @@ def compare_seeds(first: np.ndarray, second: np.ndarray) -> dict[str, float | No
     return figures | {"low": float(interval.low), "high": float(interval.high), "p": float(test.pvalue)}
 
 
-def compare_with_control(groups: list[np.ndarray], control: np.ndarray) -> list[float | None]:
-    """Dunnett's test (1955) of several methods' (seeds,) accuracies against one: p-values, corrected for their number.
+def compare_with_control(groups: list[np.ndarray], control: np.ndarray) -> list[dict[str, float | None]]:
+    """Dunnett's test (1955) of several methods' (seeds,) accuracies against one.
 
     The spread over seeds is pooled over all groups: three seeds of one method say little about it, three seeds of
-    twenty methods do. None if there is one seed, or no spread at all.
+    twenty methods do.
+
+    Returns:
+        for each group the difference of the means, its 95 % interval and p; interval and p hold for all groups at once,
+        and are None if there is one seed, or no spread at all.
     """
     from scipy.stats import dunnett
 
+    groups, control = [np.asarray(group, "float64") for group in groups], np.asarray(control, "float64")
+    differences = [float(group.mean() - control.mean()) for group in groups]
     if len(control) < 2 or max(np.ptp(group) for group in (*groups, control)) < 1e-12:
-        return [None] * len(groups)
-    test = dunnett(*(np.asarray(group, "float64") for group in groups), control=control, rng=np.random.default_rng(0))
-    return [float(p) for p in test.pvalue]
+        return [{"difference": difference, "low": None, "high": None, "p": None} for difference in differences]
+    test = dunnett(*groups, control=control, rng=np.random.default_rng(0))
+    interval = test.confidence_interval(0.95)
+    return [
+        {"difference": difference, "low": float(low), "high": float(high), "p": float(p)}
+        for difference, low, high, p in zip(differences, interval.low, interval.high, test.pvalue, strict=True)
+    ]
 
 
 def corrected(p_values: list[float]) -> list[float]:

@@ -35,6 +35,7 @@ LEVEL = 0.05
 class Comparison:
     """A row minus another on the same images and seeds. The p-values are corrected for the number of rows.
 
+    low, high: 95 % interval over seeds; for all rows at once against a reference row, of this pair alone otherwise.
     A difference is `significant` if it holds over test images and over seeds; one seed cannot say the second.
     """
 
@@ -117,25 +118,24 @@ def compare_all(rows: list[RowFigures], reference: str) -> None:
     others = [figures for figures in rows if figures is not base]
     if base is None or not others:
         return
-    p_seeds = statistics.compare_with_control([_values(figures) for figures in others], _values(base))
-    found = _compare([(figures, base) for figures in others], p_seeds)
+    over_seeds = statistics.compare_with_control([_values(figures) for figures in others], _values(base))
+    found = _compare([(figures, base) for figures in others], over_seeds)
     for figures, comparison in zip(others, found, strict=True):
         figures.against[reference] = comparison
 
 
 def compare_pairs(pairs: list[tuple[RowFigures, RowFigures]]) -> list[Comparison]:
-    """One family of comparisons, first minus second of each pair; over seeds by paired t-tests, corrected."""
-    p_values = [statistics.compare_seeds(_values(first), _values(second))["p"] for first, second in pairs]
-    adjusted = iter(statistics.corrected([p for p in p_values if p is not None]))
-    return _compare(pairs, [None if p is None else next(adjusted) for p in p_values])
+    """One family of comparisons, first minus second of each pair; over seeds by paired t-tests, p-values corrected."""
+    over_seeds = [statistics.compare_seeds(_values(first), _values(second)) for first, second in pairs]
+    adjusted = iter(statistics.corrected([test["p"] for test in over_seeds if test["p"] is not None]))
+    return _compare(pairs, [test | {"p": None if test["p"] is None else next(adjusted)} for test in over_seeds])
 
 
-def _compare(pairs: list[tuple[RowFigures, RowFigures]], p_seeds: list[float | None]) -> list[Comparison]:
+def _compare(pairs: list[tuple[RowFigures, RowFigures]], over_seeds: list[dict[str, Any]]) -> list[Comparison]:
     p_images = statistics.corrected([statistics.compare_images(a.correct, b.correct) for a, b in pairs])
-    seeds = [statistics.compare_seeds(_values(first), _values(second)) for first, second in pairs]
     return [
-        Comparison(test["difference"], test["low"], test["high"], by_images, by_seeds)
-        for test, by_images, by_seeds in zip(seeds, p_images, p_seeds, strict=True)
+        Comparison(test["difference"], test["low"], test["high"], by_images, test["p"])
+        for test, by_images in zip(over_seeds, p_images, strict=True)
     ]
 
 

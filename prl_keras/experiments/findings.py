@@ -5,6 +5,8 @@ import numpy as np
 from prl_keras.experiments.analysis import Analysis, Comparison, RowFigures, compare_pairs
 from prl_keras.experiments.table import PAPER, SELF_SUPERVISED, SUPERVISED
 
+_LONG = 6  # rows
+
 
 def findings(analysis: Analysis) -> list[str]:
     """Paragraphs in Markdown, the ones that the rows at hand allow."""
@@ -12,8 +14,8 @@ def findings(analysis: Analysis) -> list[str]:
         _against(analysis, SUPERVISED, "supervised ResNet-18"),
         _against(analysis, SELF_SUPERVISED, "SimCLR (unfrozen, linear)"),
         _against(analysis, "pca", "PCA with logistic regression, the floor"),
-        _between(analysis, "query", "standard"),
-        _between(analysis, "loo", "query"),
+        _between(analysis, "query", "standard", "Query against standard"),
+        _between(analysis, "loo", "query", "Leave-one-out against query"),
         _augmentation(analysis),
         _optimism(analysis),
         _calibration(analysis),
@@ -41,15 +43,24 @@ def _against(analysis: Analysis, reference: str, name: str) -> str | None:
     start = f"**Against {name}** ({100 * base.accuracy['test']['mean']:.1f} %), {_count(len(compared), 'row')}. "
     if len(analysis.replicates) == 1:
         return start + _one_seed(compared)
-    better = [_with_interval(t, c) for t, c in compared if c.significant and c.difference > 0]
-    worse = [_with_interval(t, c) for t, c in compared if c.significant and c.difference < 0]
+    better = [(t, c) for t, c in compared if c.significant and c.difference > 0]
+    worse = [(t, c) for t, c in compared if c.significant and c.difference < 0]
     undecided = len(compared) - len(better) - len(worse)
-    parts = [f"Significantly better: {'; '.join(better)}." if better else "None is significantly better."]
-    parts.append(f"Significantly worse: {'; '.join(worse)}." if worse else "None is significantly worse.")
+    parts = [f"Significantly better: {listed(better)}." if better else "None is significantly better."]
+    parts.append(f"Significantly worse: {listed(worse)}." if worse else "None is significantly worse.")
     if undecided:
         few = f"; {len(analysis.replicates)} seeds see only large ones" if len(analysis.replicates) < 5 else ""
-        parts.append(f"For the other {undecided} these runs show no difference that holds over images and seeds{few}.")
+        rest = _count(undecided, "row") if undecided == len(compared) else f"the other {_count(undecided, 'row')}"
+        parts.append(f"For {rest} these runs show no difference that holds over images and seeds{few}.")
     return start + " ".join(parts)
+
+
+def listed(compared: list[tuple[str, Comparison]]) -> str:
+    """Each with its interval; of a long list the ends."""
+    ordered = sorted(compared, key=lambda item: item[1].difference)
+    if len(ordered) <= _LONG:
+        return "; ".join(_with_interval(t, c) for t, c in compared)
+    return f"{len(ordered)} rows, from {_with_interval(*ordered[0])} to {_with_interval(*ordered[-1])}"
 
 
 def _one_seed(compared: list[tuple[str, Comparison]]) -> str:
@@ -60,7 +71,7 @@ def _one_seed(compared: list[tuple[str, Comparison]]) -> str:
     return text + (f"these are worse: {'; '.join(below)}." if below else "none is worse.")
 
 
-def _between(analysis: Analysis, first: str, second: str) -> str | None:
+def _between(analysis: Analysis, first: str, second: str, title: str) -> str | None:
     """The same fine-tuning on two encoders."""
     pairs = []
     for f in analysis.rows:
@@ -70,7 +81,7 @@ def _between(analysis: Analysis, first: str, second: str) -> str | None:
                 pairs.append((f, other))
     if not pairs:
         return None
-    return _family(analysis, pairs, f"{first} against {second}", "fine-tuning")
+    return _family(analysis, pairs, title, "fine-tuning")
 
 
 def _augmentation(analysis: Analysis) -> str | None:
@@ -89,8 +100,11 @@ def _family(analysis: Analysis, pairs: list[tuple[RowFigures, RowFigures]], titl
     if len(analysis.replicates) == 1:
         verdict = f"{sum(c.over_images for c in compared)} of {len(compared)} hold over test images; one training each"
     else:
-        verdict = f"{sum(c.significant for c in compared)} of {len(compared)} are significant"
-    start = f"**{title[0].upper()}{title[1:]}**, {_count(len(pairs), unit)}: "
+        verdict = (
+            f"{sum(c.significant for c in compared)} of {len(compared)} are significant; the intervals are of each "
+            "pair alone, significance is corrected for all of them and asks for the images too"
+        )
+    start = f"**{title}**, {_count(len(pairs), unit)}: "
     return f"{start}{described}. {verdict}."
 
 

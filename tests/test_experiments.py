@@ -186,7 +186,8 @@ def test_the_findings_name_what_was_planted_and_nothing_else(planted: Analysis) 
 
 
 def test_of_a_long_list_the_findings_give_the_ends() -> None:
-    compared = [(f"row {n}", Comparison(n / 100, (n - 1) / 100, (n + 1) / 100, 0.0, 0.0)) for n in (3, 7, 5, 2, 4, 6, 8)]
+    numbers = (3, 7, 5, 2, 4, 6, 8)
+    compared = [(f"row {n}", Comparison(n / 100, (n - 1) / 100, (n + 1) / 100, 0.0, 0.0)) for n in numbers]
     assert listed(compared[:6]).count(";") == 5
     assert listed(compared) == (
         "7 rows, from row 2 (+2.0 points, +1.0 to +3.0 over seeds) to row 8 (+8.0 points, +7.0 to +9.0 over seeds)"

@@ -31,14 +31,14 @@ def guard() -> dict[str, float]:
 
     from prl_keras.data.batches import Batches
     from prl_keras.models import build_classifier, mlp_encoder, resnet18
-    from prl_keras.models.batch_norm import FusedBatchNormalization
+    from prl_keras.models.layer_types import FAST
     from prl_keras.runs import Run
     from prl_keras.training.callbacks import FiniteGuard
 
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (STEPS * 128, 28, 28, 3), dtype=np.uint8)
     batches = Batches(images, rng.integers(0, 10, len(images)), 128, 0)
-    encoders = {"resnet18": resnet18((28, 28, 3), batch_norm=FusedBatchNormalization), "mlp": mlp_encoder((28, 28, 3))}
+    encoders = {"resnet18": resnet18((28, 28, 3), layer_types=FAST), "mlp": mlp_encoder((28, 28, 3))}
     ratios = {}
     for name, encoder in encoders.items():
         model = build_classifier(encoder, 10)

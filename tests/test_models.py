@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras import layers
 
 from prl_keras.errors import InputError
 from prl_keras.models import (
@@ -17,7 +18,9 @@ from prl_keras.models import (
     resnet18,
 )
 from prl_keras.models.batch_norm import FusedBatchNormalization
+from prl_keras.models.convolution import SmallMapConv2D
 from prl_keras.models.encode import encode
+from prl_keras.models.layer_types import FAST
 from prl_keras.models.storage import copy_as, load_model, save_model, weights_sha256
 
 
@@ -142,6 +145,58 @@ def test_a_frozen_fused_layer_keeps_its_statistics() -> None:
         np.testing.assert_array_equal(old, new)
 
 
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kernel", [1, 3, 7])
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (3, 3), (4, 4), (1, 3), (3, 2), (5, 4)])
+def test_a_convolution_as_a_matrix_equals_the_stock_layer(size: tuple, kernel: int, stride: int, padding: str) -> None:
+    if padding == "valid" and kernel > min(size):
+        pytest.skip("no output")
+    rng = np.random.default_rng(0)
+    images = tf.constant(rng.normal(size=(3, *size, 5)), tf.float32)
+    weights = rng.normal(size=(kernel, kernel, 5, 4))
+    results = []
+    for kind in (layers.Conv2D, SmallMapConv2D):
+        layer = kind(4, kernel, stride, padding=padding, use_bias=False)
+        layer.build(images.shape)
+        layer.kernel.assign(weights)
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            outputs = layer(images)
+            loss = tf.reduce_sum(outputs**3)
+        results.append([outputs, *tape.gradient(loss, [images, layer.kernel.value])])
+    for expected, got in zip(*results, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+
+
+def test_which_convolutions_are_matrices() -> None:
+    encoder = resnet18((28, 28, 3), layer_types=FAST)
+    kinds = {layer.name: layer._taps is not None for layer in encoder.layers if isinstance(layer, SmallMapConv2D)}
+    assert {name for name, matrix in kinds.items() if matrix} == {
+        "stage3_block1_2_conv",
+        "stage3_block2_1_conv",
+        "stage3_block2_2_conv",
+        "stage4_block1_1_conv",
+        "stage4_block1_2_conv",
+        "stage4_block2_1_conv",
+        "stage4_block2_2_conv",
+        "stage4_block1_shortcut_conv",
+    }
+
+
+@pytest.mark.parametrize(
+    "options", [{"use_bias": True}, {"activation": "relu"}, {"groups": 3}, {"dilation_rate": 2, "padding": "same"}]
+)
+def test_other_convolutions_are_left_to_keras(options: dict) -> None:
+    layer = SmallMapConv2D(3, 3, **{"use_bias": False, "padding": "same", **options})
+    stock = layers.Conv2D.from_config(layer.get_config())
+    images = np.random.default_rng(0).normal(size=(2, 2, 2, 3)).astype("float32")
+    layer.build(images.shape)
+    stock.build(images.shape)
+    stock.set_weights(layer.get_weights())
+    np.testing.assert_array_equal(layer(images), stock(images))
+
+
 def test_projection_dim_0_is_the_identity() -> None:
     features = np.random.default_rng(0).normal(size=(3, 512)).astype("float32")
     np.testing.assert_array_equal(projection_head(0).predict_on_batch(features), features)
@@ -185,12 +240,12 @@ def test_freezing_leaves_only_the_head_trainable() -> None:
 
 def test_a_saved_encoder_opens_in_plain_keras_and_gives_the_same_features(tmp_path: Path) -> None:
     keras.utils.set_random_seed(1)
-    trained = resnet18((16, 16, 3), batch_norm=FusedBatchNormalization)
+    trained = resnet18((16, 16, 3), layer_types=FAST)
     images = random_images(4, 16)
     trained(images, training=True)  # moves the statistics
     save_model(copy_as(trained, "float32"), tmp_path / "encoder.keras")
     code_free = keras.saving.load_model(tmp_path / "encoder.keras", custom_objects={}, safe_mode=True)
-    assert not any(isinstance(layer, FusedBatchNormalization) for layer in code_free.layers)
+    assert not any(isinstance(layer, tuple(FAST)) for layer in code_free.layers)
     np.testing.assert_allclose(encode(code_free, images), encode(trained, images), rtol=1e-5, atol=1e-6)
     assert weights_sha256(code_free) == weights_sha256(trained)
     assert [path.name for path in tmp_path.iterdir()] == ["encoder.keras"]
@@ -199,7 +254,7 @@ def test_a_saved_encoder_opens_in_plain_keras_and_gives_the_same_features(tmp_pa
 @pytest.mark.usefixtures("restored_dtype_policy")
 def test_copying_a_classifier_keeps_its_parts_and_its_function() -> None:
     keras.mixed_precision.set_global_policy("mixed_bfloat16")
-    encoder = resnet18((16, 16, 3), batch_norm=FusedBatchNormalization)
+    encoder = resnet18((16, 16, 3), layer_types=FAST)
     classifier = build_classifier(encoder, 4, "mlp", dropout=0.5)
     keras.mixed_precision.set_global_policy("float32")
     copy = copy_as(classifier, "float32")

@@ -11,7 +11,7 @@ import numpy as np
 from prl_keras.config import Finetune, Tune
 from prl_keras.data.batches import Batches
 from prl_keras.models import build_classifier, classification_head
-from prl_keras.models.batch_norm import FusedBatchNormalization
+from prl_keras.models.layer_types import FAST
 from prl_keras.models.storage import copy_as
 from prl_keras.training.callbacks import EpochOrder
 from prl_keras.training.finetune import augmented, compile_classifier
@@ -51,7 +51,7 @@ class FineTuning(kt.HyperModel):
         encoder, classes = self.encoders[settings.encoder], self.data.num_classes
         model = classification_head(settings.head, classes, encoder.output_shape[-1], settings.dropout)
         if not _on_features(settings):
-            copy = copy_as(encoder, self.options.precision, FusedBatchNormalization)
+            copy = copy_as(encoder, self.options.precision, FAST)
             classifier = build_classifier(copy, classes, model, settings.freeze)
             model = augmented(classifier, self.data.image_shape, settings)
         compile_classifier(model, settings, steps=self.options.epochs * len(self.data.train))

@@ -11,7 +11,7 @@ from prl_keras.commands.finetune import check_encoder
 from prl_keras.config import Tune
 from prl_keras.data import Dataset
 from prl_keras.errors import InputError
-from prl_keras.models.batch_norm import FusedBatchNormalization
+from prl_keras.models.layer_types import FAST
 from prl_keras.models.storage import copy_as, load_encoder
 from prl_keras.runs import Run
 from tuning.data import SearchData
@@ -29,7 +29,7 @@ def load_encoders(sources: dict[str, Run], dataset: Dataset, precision: str) -> 
     for name, source in sources.items():
         encoder = load_encoder(source)
         check_encoder(encoder.input_shape[1:], dataset, name)
-        encoders[name] = copy_as(encoder, precision, FusedBatchNormalization)
+        encoders[name] = copy_as(encoder, precision, FAST)
     return encoders
 
 

@@ -41,13 +41,13 @@ def train_and_test(options: Finetune) -> tuple[Run, Path]:
     check_encoder(tuple(source.config["data"]["image_shape"]), dataset, source.name)
 
     start_keras(options.seed, options.precision, options.deterministic)
-    from prl_keras.models.batch_norm import FusedBatchNormalization
+    from prl_keras.models.layer_types import FAST
     from prl_keras.models.storage import copy_as, load_encoder, weights_sha256
     from prl_keras.training.finetune import finetune, with_validation
 
     encoder = load_encoder(source)
     check_encoder(encoder.input_shape[1:], dataset, source.name)
-    encoder = copy_as(encoder, options.precision, FusedBatchNormalization)
+    encoder = copy_as(encoder, options.precision, FAST)
     frozen = "frozen" if options.freeze else "unfrozen"
     if options.encoder == "latest":
         options = replace(options, encoder=source.name)
@@ -83,13 +83,13 @@ def run_baseline(options: Baseline) -> None:
         _run_pca(options, request, dataset)
         return
     from prl_keras.models import build_classifier, mlp_encoder, resnet18
-    from prl_keras.models.batch_norm import FusedBatchNormalization
+    from prl_keras.models.layer_types import FAST
     from prl_keras.training.finetune import train_classifier
 
     if options.model == "mlp":
         encoder = mlp_encoder(dataset.image_shape)
     else:
-        encoder = resnet18(dataset.image_shape, options.stem, batch_norm=FusedBatchNormalization)
+        encoder = resnet18(dataset.image_shape, options.stem, layer_types=FAST)
     classifier = build_classifier(encoder, dataset.num_classes)
     run = start_run("baseline", options, f"{options.model}-{dataset.name}", request, dataset)
     with working_on(run):

@@ -85,15 +85,11 @@ def _seconds_an_image(options: Pretrain | Finetune | Baseline, dataset: Dataset)
         model.compile(keras.optimizers.Adam(options.learning_rate))
     else:
         from prl_keras.models import build_classifier, mlp_encoder, resnet18
-        from prl_keras.models.batch_norm import FusedBatchNormalization
+        from prl_keras.models.layer_types import FAST
         from prl_keras.training.finetune import augmented, compile_classifier
 
         mlp = isinstance(options, Baseline) and options.model == "mlp"
-        encoder = (
-            mlp_encoder(dataset.image_shape)
-            if mlp
-            else resnet18(dataset.image_shape, batch_norm=FusedBatchNormalization)
-        )
+        encoder = mlp_encoder(dataset.image_shape) if mlp else resnet18(dataset.image_shape, layer_types=FAST)
         model = augmented(build_classifier(encoder, dataset.num_classes), dataset.image_shape, options)
         compile_classifier(model, options, 100)
     images, labels = (a[: options.batch_size] for a in (dataset.train.images, dataset.train.labels))

@@ -1,9 +1,10 @@
-"""ResNet-18 as a plain Functional model: raw images in, 512 features out. Imports `errors` only."""
+"""ResNet-18 as a plain Functional model: raw images in, 512 features out. Imports `errors` and `layer_types`."""
 
 import keras
 from keras import KerasTensor, layers
 
 from prl_keras.errors import InputError
+from prl_keras.models.layer_types import STOCK, LayerTypes
 
 FEATURES = 512
 SMALL_BELOW = 64  # pixels: smaller images get the "small" stem by default
@@ -22,7 +23,7 @@ def resnet18(
     input_shape: tuple[int, int, int],
     stem: str | None = None,
     preprocessing: str = "unit",
-    batch_norm: type[layers.BatchNormalization] = layers.BatchNormalization,
+    layer_types: LayerTypes = STOCK,
     name: str = "encoder",
 ) -> keras.Model:
     """ResNet-18 (He et al. 2016) without its classifier; 11,176,512 trainable weights at 3 channels.
@@ -35,7 +36,7 @@ def resnet18(
         stem: "imagenet" (7x7/2 convolution, 3x3/2 max-pool) or "small" (3x3/2 instead of 7x7/2);
             None picks "small" for images under 64 px.
         preprocessing: "unit" (x / 255, the paper) or "centred" (to -1..1, the paper's SimCLR).
-        batch_norm: layer class; training may pass a faster one with the same weights.
+        layer_types: STOCK (Keras's own) or FAST (same weights, for training).
 
     Returns:
         (batch, height, width, channels) -> features (batch, 512) in the policy's compute dtype.
@@ -55,22 +56,22 @@ def resnet18(
     images = keras.Input(input_shape, name="images")
     x = layers.Rescaling(scale, offset, name="preprocessing")(images)
     kernel = 7 if stem == "imagenet" else 3
-    x = _conv_bn(x, 64, kernel, 2, batch_norm, "stem")
+    x = _conv_bn(x, 64, kernel, 2, layer_types, "stem")
     x = layers.ReLU(name="stem_relu")(x)
     x = layers.ZeroPadding2D(1, name="stem_pool_pad")(x)  # after a ReLU, 0 is what -inf would be
     x = layers.MaxPooling2D(3, 2, name="stem_pool")(x)
     for stage, (filters, stride) in enumerate(_STAGES, start=1):
-        x = _basic_block(x, filters, stride, batch_norm, f"stage{stage}_block1")
-        x = _basic_block(x, filters, 1, batch_norm, f"stage{stage}_block2")
+        x = _basic_block(x, filters, stride, layer_types, f"stage{stage}_block1")
+        x = _basic_block(x, filters, 1, layer_types, f"stage{stage}_block2")
     return keras.Model(images, layers.GlobalAveragePooling2D(name="features")(x), name=name)
 
 
-def _conv_bn(x: KerasTensor, filters: int, kernel: int, stride: int, batch_norm: type, name: str) -> KerasTensor:
+def _conv_bn(x: KerasTensor, filters: int, kernel: int, stride: int, types: LayerTypes, name: str) -> KerasTensor:
     padding = "same"
     if stride > 1:  # "same" would pad one side only
         x = layers.ZeroPadding2D(kernel // 2, name=f"{name}_pad")(x) if kernel > 1 else x
         padding = "valid"
-    x = layers.Conv2D(
+    x = types.convolution(
         filters,
         kernel,
         stride,
@@ -79,15 +80,15 @@ def _conv_bn(x: KerasTensor, filters: int, kernel: int, stride: int, batch_norm:
         kernel_initializer=keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal"),
         name=f"{name}_conv",
     )(x)
-    return batch_norm(momentum=0.9, epsilon=1e-5, name=f"{name}_bn")(x)
+    return types.batch_norm(momentum=0.9, epsilon=1e-5, name=f"{name}_bn")(x)
 
 
-def _basic_block(x: KerasTensor, filters: int, stride: int, batch_norm: type, name: str) -> KerasTensor:
+def _basic_block(x: KerasTensor, filters: int, stride: int, types: LayerTypes, name: str) -> KerasTensor:
     shortcut = x
     if stride > 1 or x.shape[-1] != filters:
-        shortcut = _conv_bn(x, filters, 1, stride, batch_norm, f"{name}_shortcut")
-    x = _conv_bn(x, filters, 3, stride, batch_norm, f"{name}_1")
+        shortcut = _conv_bn(x, filters, 1, stride, types, f"{name}_shortcut")
+    x = _conv_bn(x, filters, 3, stride, types, f"{name}_1")
     x = layers.ReLU(name=f"{name}_1_relu")(x)
-    x = _conv_bn(x, filters, 3, 1, batch_norm, f"{name}_2")
+    x = _conv_bn(x, filters, 3, 1, types, f"{name}_2")
     x = layers.Add(name=f"{name}_add")([x, shortcut])
     return layers.ReLU(name=f"{name}_2_relu")(x)

@@ -1,4 +1,4 @@
-"""Save models atomically and plainly, load them safely, hash their weights. Imports `errors` and `runs`."""
+"""Save models atomically and plainly, load them safely, hash their weights. Imports `layer_types` and `runs`."""
 
 import hashlib
 from pathlib import Path
@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from prl_keras.errors import InputError
+from prl_keras.models.layer_types import STOCK, LayerTypes
 from prl_keras.runs import Run, atomic_path, find_run
 
 
@@ -54,24 +55,22 @@ def load_encoder(run: str | Path | Run, runs_dir: str | Path = "saved_models") -
     return load_model(run.classifier_file).get_layer("encoder")
 
 
-def copy_as(
-    model: keras.Model,
-    precision: str,
-    batch_norm: type[keras.layers.BatchNormalization] = keras.layers.BatchNormalization,
-) -> keras.Model:
-    """The same Functional model under another dtype policy and batch-normalisation class; weights copied.
+def copy_as(model: keras.Model, precision: str, layer_types: LayerTypes = STOCK) -> keras.Model:
+    """The same Functional model under another dtype policy and of other layer classes; weights copied.
 
     What a run folder keeps is `copy_as(model, "float32")`: stock layers, open to any Keras.
     """
 
     def convert(layer: keras.layers.Layer) -> keras.layers.Layer:
         if isinstance(layer, keras.Model):
-            return copy_as(layer, precision, batch_norm)
+            return copy_as(layer, precision, layer_types)
         config = layer.get_config()
         if not isinstance(layer, keras.layers.InputLayer) and layer.name != "logits":
             config["dtype"] = precision
-        is_batch_norm = isinstance(layer, keras.layers.BatchNormalization)
-        return (batch_norm if is_batch_norm else type(layer)).from_config(config)
+        kind = next(
+            (own for own, stock in zip(layer_types, STOCK, strict=True) if isinstance(layer, stock)), type(layer)
+        )
+        return kind.from_config(config)
 
     copy = keras.models.clone_model(model, clone_function=convert)
     copy.trainable = model.trainable

@@ -13,7 +13,7 @@ from prl_keras.data.augment import augmentation
 from prl_keras.errors import InputError
 from prl_keras.losses import NTXentLoss, PrototypicalLoss, SupervisedContrastiveLoss
 from prl_keras.models import projection_head, resnet18
-from prl_keras.models.batch_norm import FusedBatchNormalization
+from prl_keras.models.layer_types import FAST
 from prl_keras.training.pretrain import PrototypicalPretrainer, SimCLRPretrainer
 
 
@@ -57,7 +57,7 @@ def build_pretrainer(options: Pretrain, image_shape: tuple[int, int, int], num_c
         raise InputError(f"--variant {options.variant} compares two augmented views: use --augment light or simclr")
     temperature = options.temperature if options.temperature is not None else recipe.temperature
     pretrainer = recipe.pretrainer(
-        resnet18(image_shape, options.stem, recipe.preprocessing, FusedBatchNormalization),
+        resnet18(image_shape, options.stem, recipe.preprocessing, FAST),
         projection_head(options.projection_dim),
         recipe.loss(options, num_classes, temperature),
         augmentation(augment, image_shape[:2], options.seed),

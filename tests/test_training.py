@@ -20,6 +20,7 @@ from prl_keras.models.batch_norm import FusedBatchNormalization
 from prl_keras.models.encode import encode
 from prl_keras.models.storage import copy_as, weights_sha256
 from prl_keras.runs import Run, create_run
+from prl_keras.training.adam import FusedAdam
 from prl_keras.training.average import adam, recalibrate_batch_norm
 from prl_keras.training.checkpoint import restore_checkpoint, save_checkpoint
 from prl_keras.training.finetune import finetune, train_classifier, train_head
@@ -277,6 +278,23 @@ def test_recalibrated_statistics_are_the_mean_over_the_batches(kind: type) -> No
         layer.moving_variance, np.mean([v.var(axis=(0, 1, 2)) for v in values], axis=0), rtol=1e-4
     )
     assert layer.momentum == 0.9
+
+
+@pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1}, {"use_ema": True}, {"amsgrad": True}])
+def test_the_fused_adam_equals_keras_adam(options: dict) -> None:
+    rng = np.random.default_rng(0)
+    start = [rng.normal(size=shape).astype("float32") for shape in ((3, 4), (5,))]
+    gradients = [[rng.normal(size=w.shape).astype("float32") * 10.0**step for w in start] for step in range(-4, 4)]
+    results = []
+    for kind in (keras.optimizers.Adam, FusedAdam):
+        weights = [keras.Variable(value) for value in start]
+        optimizer = kind(0.01, epsilon=1e-7, **options)
+        optimizer.build(weights)
+        for gradient in gradients:
+            optimizer.apply([tf.constant(g) for g in gradient], weights)
+        results.append([*weights, *optimizer.variables])
+    for expected, got in zip(*results, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=2e-5, atol=1e-7)
 
 
 def test_recalibration_leaves_a_frozen_encoder_alone() -> None:

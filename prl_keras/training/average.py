@@ -2,12 +2,13 @@
 
 At a constant learning rate the accuracy of one and the same run moves by about a point from epoch to epoch. The
 report answers with the best epoch on test; averaging (Polyak & Juditsky 1992, Izmailov et al. 2018) needs no test set.
-Imports `data.batches`.
+Imports `data.batches` and `training.adam`.
 """
 
 import keras
 
 from prl_keras.data.batches import Batches
+from prl_keras.training.adam import FusedAdam
 
 _AVERAGED_PART = 0.1  # of all steps, roughly: the length of the exponential window
 _MAX_BATCHES = 50  # enough for batch-normalisation statistics
@@ -20,9 +21,7 @@ def adam(learning_rate: float, steps: int, average: bool, weight_decay: float = 
     decoupled (Loshchilov & Hutter 2019).
     """
     momentum = max(0.0, 1.0 - 1.0 / (_AVERAGED_PART * steps)) if average else 0.0
-    return keras.optimizers.Adam(
-        learning_rate, weight_decay=weight_decay or None, use_ema=average, ema_momentum=momentum
-    )
+    return FusedAdam(learning_rate, weight_decay=weight_decay or None, use_ema=average, ema_momentum=momentum)
 
 
 def recalibrate_batch_norm(encoder: keras.Model, batches: Batches, augmentation: keras.layers.Layer | None) -> None:

@@ -1,5 +1,6 @@
 """Encoders, heads and their storage."""
 
+import zipfile
 from pathlib import Path
 
 import keras
@@ -22,6 +23,7 @@ from prl_keras.models.convolution import SmallMapConv2D
 from prl_keras.models.encode import encode
 from prl_keras.models.layer_types import FAST
 from prl_keras.models.storage import copy_as, load_model, save_model, weights_sha256
+from prl_keras.training.average import adam
 
 
 def trainable_count(model: keras.Model) -> int:
@@ -262,6 +264,20 @@ def test_copying_a_classifier_keeps_its_parts_and_its_function() -> None:
     assert weights_sha256(copy) == weights_sha256(classifier)
     images = random_images(4, 16)
     np.testing.assert_allclose(encode(copy, images), encode(classifier, images), atol=0.1)
+
+
+@pytest.mark.parametrize("part", ["classifier", "head"])
+def test_the_copy_of_a_compiled_model_is_saved_without_its_optimizer(tmp_path: Path, part: str) -> None:
+    head = classification_head("mlp", 4)
+    classifier = build_classifier(resnet18((16, 16, 3)), 4, head)
+    trained = classifier if part == "classifier" else head
+    trained.compile(adam(1e-3, 10, average=True), "mse")
+    trained.optimizer.build(trained.trainable_variables)
+    save_model(copy_as(classifier, "float32"), tmp_path / "classifier.keras")
+    assert trained.compiled
+    with zipfile.ZipFile(tmp_path / "classifier.keras") as archive:
+        assert "prl_keras" not in archive.read("config.json").decode()
+        assert archive.getinfo("model.weights.h5").file_size < 1.05 * 4 * classifier.count_params()
 
 
 def test_load_encoder_finds_the_encoder_inside_a_classifier(tmp_path: Path) -> None:

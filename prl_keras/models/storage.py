@@ -58,7 +58,7 @@ def load_encoder(run: str | Path | Run, runs_dir: str | Path = "saved_models") -
 def copy_as(model: keras.Model, precision: str, layer_types: LayerTypes = STOCK) -> keras.Model:
     """The same Functional model under another dtype policy and of other layer classes; weights copied.
 
-    What a run folder keeps is `copy_as(model, "float32")`: stock layers, open to any Keras.
+    What a run folder keeps is `copy_as(model, "float32")`: stock layers, not compiled, open to any Keras.
     """
 
     def convert(layer: keras.layers.Layer) -> keras.layers.Layer:
@@ -72,7 +72,11 @@ def copy_as(model: keras.Model, precision: str, layer_types: LayerTypes = STOCK)
         )
         return kind.from_config(config)
 
-    copy = keras.models.clone_model(model, clone_function=convert)
+    compiled, model.compiled = model.compiled, False  # else the copy is too, and its file holds the optimizer's slots
+    try:
+        copy = keras.models.clone_model(model, clone_function=convert)
+    finally:
+        model.compiled = compiled
     copy.trainable = model.trainable
     copy.set_weights(model.get_weights())
     return copy

@@ -61,6 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = error.filename or "a file of the run"
         print(f"error: cannot write {where}: {error.strerror}; make room, then repeat the command", file=sys.stderr)
         return 2
+    except MemoryError:
+        print("error: not enough memory; use fewer or smaller images, or a smaller network", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"\ninterrupted; {_how_to_continue(arguments, None)}", file=sys.stderr)
         return 130
@@ -78,7 +81,7 @@ def _how_to_continue(arguments: Sequence[str], run: str | None) -> str:
         words += [] if "--resume" in arguments else ["--resume"]
     elif not arguments or arguments[0] != "reproduce":
         if run is None:
-            return "an unfinished run continues with the same command and --resume"
+            return "nothing was kept: repeat the command"
         words += [] if {"--name", "--resume"} & set(arguments) else ["--name", run]
     return f"to continue: {shlex.join(words)}"
 

@@ -32,13 +32,13 @@ class DataOptions:
     samples_per_class: Count = None
     """Train on this many images a class. None: all."""
     test_per_class: Count = None
-    """Test on this many images a class (the paper: 100). None: all."""
+    """Test on this many images a class (the paper: 100), the same ones for every seed. None: all."""
     image_size: Count = None
     """Resize images to this many pixels a side. None: as they are."""
     fold: Annotated[int | None, arg(metavar="0..9")] = None
     """Train on one of STL-10's ten predefined folds. None: all of train."""
     split_seed: Count = None
-    """Seed of the validation split and of the subsets. None: the same as --seed."""
+    """Seed of the validation split and of the training subset. None: the same as --seed."""
 
 
 @dataclass(frozen=True, kw_only=True)

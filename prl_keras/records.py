@@ -61,6 +61,7 @@ RESULT: Check = {
     "accuracy?": {"train?": FIGURE, "validation?": FIGURE, "test": {**FIGURE, "low": is_number, "high": is_number}},
     "saved_encoder?": {"val_prototype_accuracy?": or_none(is_number)},
     "encoder_run?": is_text,
+    "test_sha256?": is_text,
 }
 METRICS: Check = {"epoch": is_whole, "seconds?": is_number}
 

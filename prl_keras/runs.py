@@ -1,10 +1,12 @@
-"""The run folder: create, open, list, and write into it atomically. Imports `errors` and `records`."""
+"""The run folder: create, open, list, and write into it atomically. Imports `errors`, `interruption`, `records`."""
 
+import errno
 import json
 import os
 import platform
 import re
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -13,14 +15,25 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from prl_keras.errors import InputError
+from prl_keras.interruption import Stopped
 from prl_keras.records import CONFIG, METRICS, RESULT, read_lines, read_record
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _DAY = 86_400.0  # seconds
-_PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "keras-tuner", "tensorflow-datasets", "numpy")
+_PACKAGES = (
+    "tensorflow",
+    "tensorflow-cpu",
+    "keras",
+    "keras-tuner",
+    "tensorflow-datasets",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "pillow",
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +50,15 @@ class Run:
     def config(self) -> dict[str, Any]:
         """Raises InputError if the file is damaged."""
         return read_record(self.path / "config.json", CONFIG)
+
+    def part(self, name: str) -> Any:
+        """A part of the config: command, options, data or versions. Raises InputError if it is missing."""
+        config = self.config
+        if name not in config:
+            raise InputError(
+                f"{self.path / 'config.json'} is damaged: {name} is missing; restore it, or remove the run"
+            )
+        return config[name]
 
     @property
     def result(self) -> dict[str, Any] | None:
@@ -82,9 +104,14 @@ def check_new_name(runs_dir: Path, name: str) -> None:
         )
 
 
+def usable(name: str) -> str:
+    """What a run's name can keep of a text; perhaps nothing."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:80]
+
+
 def free_name(runs_dir: Path, stem: str) -> str:
     """`stem`-1, or the first number that is free."""
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:80]
+    stem = usable(stem)
     number = 1
     while (runs_dir / f"{stem}-{number}").exists():
         number += 1
@@ -136,9 +163,13 @@ def working_on(run: Run) -> Iterator[Run]:
         remove_leftovers(run)
         try:
             yield run
-        except BaseException:
-            if run.result is None and not any((run.path / "checkpoint").glob("*.npz")):
+        except BaseException as error:
+            kept = run.result is not None or any((run.path / "checkpoint").glob("*.npz"))
+            if not kept:
                 shutil.rmtree(run.path, ignore_errors=True)
+            if isinstance(error, KeyboardInterrupt | Stopped) and kept:
+                number = error.signal if isinstance(error, Stopped) else signal.SIGINT
+                raise Stopped(number, run.name, str(error)) from error
             raise
         (run.path / ".lock").unlink(missing_ok=True)  # whoever opened it meanwhile finds the run finished
 
@@ -157,7 +188,7 @@ def locked(run: Run) -> Iterator[None]:
     except ImportError:
         yield
         return
-    with (run.path / ".lock").open("a+") as file:
+    with _lock_file(run.path / ".lock") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -170,6 +201,16 @@ def locked(run: Run) -> Iterator[None]:
         file.write(f"process {os.getpid()} on {platform.node()}")
         file.flush()
         yield
+
+
+def _lock_file(path: Path) -> IO[str]:
+    """A link in its place would have us write elsewhere."""
+    try:
+        return open(path, "a+", opener=lambda file, flags: os.open(file, flags | os.O_NOFOLLOW, 0o644))
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise InputError(f"{path} is a link: remove it") from error
+        raise
 
 
 def remove_leftovers(run: Run) -> None:
@@ -253,8 +294,8 @@ def write_json(target: Path, content: Any) -> None:
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of the packages that decide a result."""
-    versions = {}
+    """Versions of what decides a result to the last bit: Python, packages, and the number of processors."""
+    versions = {"python": platform.python_version(), "processors": str(os.cpu_count())}
     for package in _PACKAGES:
         try:
             versions[package] = metadata.version(package)

@@ -199,6 +199,7 @@ def test_seeds_subsets_and_sizes_touch_only_what_they_should():
     assert np.bincount(small.train.labels).tolist() == [7] * 10
     assert {image.tobytes() for image in small.train.images} <= {image.tobytes() for image in base.train.images}
     few = load_dataset("digits", test_per_class=20)
+    assert few.test.sha256() == load_dataset("digits", seed=5, test_per_class=20).test.sha256() != base.test.sha256()
     assert np.bincount(few.test.labels).tolist() == [20] * 10
     np.testing.assert_array_equal(few.train.images, base.train.images)
     assert load_dataset("digits", image_size=16).image_shape == (16, 16, 3)

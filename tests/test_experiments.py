@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import asdict, replace
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from prl_keras.cli import main, parse
+from prl_keras.commands.reproduce import _command, _default_name
 from prl_keras.config import Baseline, DataOptions, Finetune, Pretrain, Reproduce
 from prl_keras.data import load_dataset
 from prl_keras.errors import InputError
@@ -20,7 +22,7 @@ from prl_keras.experiments import estimate
 from prl_keras.experiments.analysis import Analysis, Comparison, analyse, as_json
 from prl_keras.experiments.findings import findings, listed
 from prl_keras.experiments.labels import nested_subset
-from prl_keras.experiments.table import GROUPS, PAPER, ROWS, Cell, choose_rows, plan, replicates
+from prl_keras.experiments.table import ENCODERS, GROUPS, PAPER, ROWS, Cell, choose_rows, plan, replicates
 from prl_keras.runs import Run, create_run, write_json
 
 ROOT = Path(__file__).parents[1]
@@ -36,6 +38,8 @@ REQUEST = {
 }
 CLASSES = 10
 DATA = {"request": REQUEST, "fingerprint": "f" * 64, "class_names": [*"0123456789"], "image_shape": [32, 32, 3]}
+
+VERSIONS = {"versions": {"keras": "3"}}
 
 
 # The plan
@@ -72,8 +76,26 @@ def test_the_papers_protocol_is_the_papers(tmp_path: Path) -> None:
         if not isinstance(cell.options, Pretrain):
             assert cell.options.test_each_epoch
             assert cell.options.batch_size == 128
-        if not isinstance(cell.options, Finetune):
-            assert cell.options.split_seed == 0, "all seeds share the drawn test images"
+
+
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [
+        ("digits", "table-digits"),
+        ("data/my pics/", "table-my-pics"),
+        ("tfds:mnist", "table-tfds-mnist"),
+        ("./…", "table-data"),
+    ],
+)
+def test_a_table_is_named_after_its_data(name: str, folder: str) -> None:
+    dataset = replace(load_dataset("digits"), name=name)
+    assert _default_name(Reproduce(), dataset) == folder
+    command = _command(Reproduce(rows=("mlp", "pca"), data_dir=Path("my data"), seeds=2), dataset)
+    assert (
+        command
+        == f"python main.py reproduce --dataset {shlex.quote(name)} --data-dir 'my data' --seeds 2 --rows mlp pca"
+    )
+    parse(shlex.split(command)[2:])
 
 
 def test_folds_are_ten_replicates(tmp_path: Path) -> None:
@@ -90,6 +112,7 @@ def test_folds_are_ten_replicates(tmp_path: Path) -> None:
         (["--folds", "--seeds", "2"], "leave out --seeds"),
         (["--batch-size", "5000"], "larger than the 1295 training images"),
         (["--folds"], "only stl10 from binary files has folds"),
+        (["--protocol", "paper"], "give --test-per-class"),
         (["--name", "../x"], "not usable"),
     ],
 )
@@ -129,13 +152,16 @@ def fake_table(folder: Path, options: Reproduce, accuracies: dict[str, float], n
     difficulty = rng.random(n)
     for cell in cells:
         if cell.labels:
-            point = {"labels_per_class": 10, "C": 1.0, "test": accuracy(labels, labels)}
-            write_json(cell.labels_file, {"seed": 0, "points": [point]})
+            sizes = (10, 20, 45) if cell.name == "query-s1" else (10, 20, 50)
+            points = [{"labels_per_class": size, "C": 1.0, "test": accuracy(labels, labels)} for size in sizes]
+            write_json(cell.labels_file, {"seed": 0, "points": points})
             continue
         elsewhere = {"resume", "name", "runs_dir", *DataOptions.__dataclass_fields__}
         chosen = {key: value for key, value in asdict(cell.options).items() if key not in elsewhere}
         command = type(cell.options).__name__.lower()
-        run = create_run(folder, cell.name, {"command": command, "options": chosen, "data": DATA})
+        run = create_run(
+            folder, cell.name, {"command": command, "options": chosen, "data": DATA, "versions": {"keras": "3"}}
+        )
         (run.path / "metrics.jsonl").write_text(
             json.dumps({"epoch": 1, "val_prototype_accuracy": 0.5, "val_accuracy": 0.5, "seconds": 1.0}) + "\n"
         )
@@ -150,6 +176,7 @@ def fake_table(folder: Path, options: Reproduce, accuracies: dict[str, float], n
         logits = 4 * np.eye(CLASSES, dtype="float32")[predicted]
         figure = accuracy(predicted, labels)
         result["accuracy"] = dict.fromkeys(("train", "validation", "test"), figure)
+        result |= {"test_sha256": "1" * 64, "encoder_sha256_before": "0" * 64}
         if options.protocol == "paper":
             result["maximum_over_epochs_on_test"] = {"value": figure["value"] + 0.02, "epoch": 1}
         np.savez(run.predictions_file, test_logits=logits, test_labels=labels)
@@ -204,7 +231,7 @@ def test_nulls_are_seldom_called_findings() -> None:
         control, *rows = rng.random((6, 3, 200)) < 0.6
         images = np.array(corrected([compare_images(row, control) for row in rows])) < 0.05
         tests = compare_with_control([row.mean(axis=1) for row in rows], control.mean(axis=1))
-        seeds = np.array([test["p"] is not None and test["p"] < 0.05 for test in tests])
+        seeds = np.array(corrected([test["p"] for test in tests])) < 0.05
         by_images, by_seeds = by_images + images.any(), by_seeds + seeds.any()
         by_both += (images & seeds).any()
     assert by_images <= 6
@@ -236,7 +263,34 @@ def test_every_figure_can_be_traced_to_a_run(planted: Analysis) -> None:
     for row in content["rows"]:
         for name, value in zip(row["runs"], row["accuracy"]["test"]["values"], strict=True):
             assert Run(planted.folder / name).result["accuracy"]["test"]["value"] == value
+    for name, figures in content["encoders"].items():
+        assert Run(planted.folder / name).result["encoder_sha256"] == figures["encoder_sha256"]
+    assert len(content["encoders"]) == 8 * 3
+    assert set(content["label_efficiency"]) == {*ENCODERS, "resnet18"}
     json.dumps(content, allow_nan=False)
+
+
+def test_questions_are_asked_of_pairs_that_differ_in_one_thing(planted: Analysis) -> None:
+    heads = ("frozen, linear", "frozen, MLP", "unfrozen, linear", "unfrozen, MLP")
+    asked = {title: sorted(name for name, _ in family) for title, family in planted.families.items()}
+    assert asked == {
+        "Query against standard": sorted(f"PRL query, {head}" for head in heads),
+        "Leave-one-out against query": sorted(f"PRL leave-one-out, {head}" for head in heads),
+        "With light augmentation against without": sorted(
+            [f"PRL {name}, light augmentation, frozen, linear" for name in ("query", "standard", "leave-one-out")]
+            + ["Supervised ResNet-18, light augmentation"]
+        ),
+    }
+    difference = dict(planted.families["Query against standard"])["PRL query, frozen, MLP"].difference
+    values = [planted.row(f"{name}-frozen-mlp").accuracy["test"]["mean"] for name in ("query", "standard")]
+    assert difference == pytest.approx(values[0] - values[1])
+
+
+def test_label_curves_keep_the_sizes_that_all_runs_have(planted: Analysis) -> None:
+    sizes = {
+        tuple(p["labels_per_class"] for p in file["points"]) for files in planted.labels.values() for file in files
+    }
+    assert sizes == {(10, 20)}
 
 
 def test_costs_count_views_shared_encoders_and_frozen_features(planted: Analysis) -> None:
@@ -253,6 +307,27 @@ def test_a_run_with_other_options_is_refused(tmp_path: Path) -> None:
     config["options"]["learning_rate"] = 0.1
     write_json(cells[0].run.path / "config.json", config)
     with pytest.raises(InputError, match=r"learning_rate = 0\.1, the table needs 0\.001"):
+        analyse(options, tmp_path, cells)
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("query-frozen-linear-s0/result.json", {"encoder_sha256_before": "2" * 64}, "made from another query-s0"),
+        (
+            "query-frozen-linear-s0/config.json",
+            {"data": DATA | {"fingerprint": "e" * 64}},
+            "made from another query-s0",
+        ),
+        ("mlp-s0/result.json", {"test_sha256": "2" * 64}, "other images"),
+    ],
+)
+def test_runs_that_do_not_belong_together_are_refused(tmp_path: Path, file: str, change: dict, message: str) -> None:
+    options = Reproduce(seeds=1, rows=("mlp", "query-frozen-linear"))
+    cells = fake_table(tmp_path, options, {}, n=100)
+    analyse(options, tmp_path, cells)
+    write_json(tmp_path / file, json.loads((tmp_path / file).read_text()) | change)
+    with pytest.raises(InputError, match=message):
         analyse(options, tmp_path, cells)
 
 
@@ -375,8 +450,10 @@ def test_an_interrupted_table_is_continued_without_repeating_a_run(
     assert len(made) == len(set(made)) == 5, "a finished run was repeated"
     for name in ("report.md", "report.html", "figures/intervals.svg", "figures/tsne_train.png"):
         assert (tmp_path / "table-digits" / name).stat().st_size > 1000
-    assert main([*command, "--epochs", "2"]) == 2
-    assert "epochs = 1, not 2" in capsys.readouterr().err
+    for more, message in (["--epochs", "2"], "epochs = 1, not 2"), (["--image-size", "8"], "image_size = 16, not 8"):
+        for flags in [], ["--dry-run"]:
+            assert main([*command, *more, *flags]) == 2
+            assert message in capsys.readouterr().err
     assert main(["runs", "--runs-dir", str(tmp_path)]) == 0
     assert "table-digits" in capsys.readouterr().out
 
@@ -410,7 +487,7 @@ def test_a_table_killed_anywhere_ends_as_one_that_was_not(tmp_path: Path) -> Non
 
 
 def test_the_papers_protocol_tests_every_epoch(tmp_path: Path) -> None:
-    words = [*TINY, "--epochs", "2", "--protocol", "paper", "--rows", "mlp", "--test-per-class", "20"]
+    words = [*TINY, "--epochs", "2", "--protocol", "paper", "--rows", "mlp", "pca", "--test-per-class", "20"]
     assert main(["reproduce", *words, "--runs-dir", str(tmp_path)]) == 0
     folder = tmp_path / "table-digits-paper"
     run = Run(folder / "mlp-s0")

@@ -1,6 +1,8 @@
 """Image folders and the loader of a single image file."""
 
 import io
+import os
+import shutil
 import struct
 import unicodedata
 import zlib
@@ -243,6 +245,22 @@ def test_names_may_be_non_ascii_in_either_unicode_form(tmp_path):
     dataset = load_dataset(str(root))
     assert dataset.class_names == (composed, "жук")
     assert len(dataset.test) == 4
+
+
+def test_a_class_in_two_spellings_or_none_is_refused(tmp_path):
+    root = write_image_folder(tmp_path / "data", ("caf\u00e9", "dog"))
+    shutil.copytree(root / "train" / "caf\u00e9", root / "train" / "cafe\u0301")
+    fails(lambda: read_folder(root), "written differently")
+    shutil.rmtree(root / "train" / "cafe\u0301")
+    os.rename(os.fsencode(root / "train" / "dog"), os.fsencode(root / "train") + b"/d\xf6g")
+    fails(lambda: read_folder(root), "not UTF-8")
+
+
+def test_only_known_formats_are_decoded_whatever_the_name_says(tmp_path):
+    """An EPS file would start Ghostscript."""
+    Image.new("RGB", (9, 9)).save(tmp_path / "x.eps")
+    (tmp_path / "x.eps").rename(tmp_path / "x.png")
+    fails(lambda: load_image(tmp_path / "x.png"), "not a readable image")
 
 
 def test_hidden_files_and_companions_are_ignored(tmp_path):

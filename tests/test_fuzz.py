@@ -1,40 +1,34 @@
 """Random damage to checkpoints, random command lines, random run names: one clear line each, never other weights."""
 
+import json
+import shutil
 import warnings
 from pathlib import Path
 
 import keras
 import numpy as np
+import pytest
+from archives import fake_stl10, write_stl10_archive
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prl_keras.cli import COMMANDS, parse
+from prl_keras.data.stl10 import read_binary
 from prl_keras.errors import InputError
-from prl_keras.runs import check_usable_name, create_run
+from prl_keras.runs import Run, check_usable_name, create_run
 from prl_keras.training.checkpoint import restore_checkpoint, save_checkpoint
 
 
 def test_a_damaged_checkpoint_never_passes_for_another(tmp_path: Path) -> None:
     """200 random damages: bits flipped, cut, bytes put in."""
-    run = create_run(tmp_path, "run", {})
-    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
-    model.compile("adam")
+    run, model = small_model(tmp_path)
     saved = save_checkpoint(model, run, 7)
     content = saved.read_bytes()
     values = [np.array(variable) for variable in model.variables]
     rng = np.random.default_rng(0)
     refused = 0
     for _ in range(200):
-        damaged = bytearray(content)
-        place = int(rng.integers(len(damaged)))
-        kind = rng.integers(3)
-        if kind == 0:
-            damaged[place] ^= 1 << int(rng.integers(8))
-        elif kind == 1:
-            del damaged[place:]
-        else:
-            damaged[place:place] = rng.bytes(3)
-        saved.write_bytes(damaged)
+        saved.write_bytes(damaged(content, rng))
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -46,6 +40,96 @@ def test_a_damaged_checkpoint_never_passes_for_another(tmp_path: Path) -> None:
         for variable, value in zip(model.variables, values, strict=True):
             np.testing.assert_array_equal(variable, value)
     assert refused > 120
+
+
+@pytest.mark.parametrize("change", [{"epoch": 9}, {"epoch": -1}, {"epoch": "x"}, {"step": 1}, {"sha256": "0"}])
+def test_a_checkpoint_with_another_header_is_refused(tmp_path: Path, change: dict) -> None:
+    run, model = small_model(tmp_path)
+    saved = save_checkpoint(model, run, 7)
+    with np.load(saved) as content:
+        arrays = dict(content)
+    header = json.loads(str(arrays.pop("header"))) | change
+    np.savez(saved, header=np.array(json.dumps(header)), **arrays)
+    with pytest.warns(UserWarning, match="is damaged"), pytest.raises(InputError, match="all checkpoints"):
+        restore_checkpoint(model, run)
+    assert [path.suffix for path in saved.parent.iterdir()] == [".damaged"]
+
+
+def test_a_compressed_checkpoint_is_refused_unread(tmp_path: Path) -> None:
+    run, model = small_model(tmp_path)
+    saved = save_checkpoint(model, run, 7)
+    with np.load(saved) as content:
+        arrays = dict(content)
+    np.savez_compressed(saved, **arrays, v99999=np.zeros(10**7))
+    with pytest.warns(UserWarning, match="compressed"), pytest.raises(InputError, match="all checkpoints"):
+        restore_checkpoint(model, run)
+
+
+def test_a_damaged_checkpoint_does_not_count_among_the_two_that_are_kept(tmp_path: Path) -> None:
+    run, model = small_model(tmp_path)
+    for epoch in (1, 2):
+        save_checkpoint(model, run, epoch)
+    newest = run.path / "checkpoint" / "epoch-00002.npz"
+    newest.write_bytes(newest.read_bytes()[:-100])
+    with pytest.warns(UserWarning, match="using the one before"):
+        assert restore_checkpoint(model, run).epoch == 1
+    save_checkpoint(model, run, 1, step=1)
+    names = sorted(path.name for path in newest.parent.glob("*.npz"))
+    assert names == ["epoch-00001.npz", "epoch-00001.step-0000001.npz"]
+
+
+def test_a_damaged_stl10_archive_is_refused_or_gives_the_same_images(tmp_path: Path) -> None:
+    """60 random damages to the archive, then 60 to its unpacked files: one line each, nothing half-unpacked."""
+    fake = fake_stl10(train_per_class=3, test_per_class=1, unlabelled=1)
+    archive = write_stl10_archive(tmp_path / "whole", fake.files())
+    expected = read_binary(tmp_path / "whole", None)
+    rng = np.random.default_rng(0)
+    complaints = []
+    for number in range(120):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        if number < 60:
+            (folder / archive.name).write_bytes(damaged(archive.read_bytes(), rng))
+        else:
+            shutil.copytree(tmp_path / "whole" / "stl10_binary", folder / "stl10_binary")
+            file = sorted((folder / "stl10_binary").iterdir())[number % 7]
+            file.write_bytes(damaged(file.read_bytes(), rng))
+        try:
+            found = read_binary(folder, number % 10 if number % 2 else None)
+        except InputError as error:
+            complaints.append(str(error))
+            assert number >= 60 or [path.name for path in folder.iterdir()] == [archive.name]
+            continue
+        assert found.train.images.shape[1:] == (96, 96, 3)
+        if number < 60 and not number % 2:
+            np.testing.assert_array_equal(found.train.images, expected.train.images)
+        shutil.rmtree(folder)
+    assert len(complaints) > 60
+    assert not any("\n" in complaint for complaint in complaints)
+
+
+def damaged(content: bytes, rng: np.random.Generator) -> bytes:
+    """A bit flipped, cut off, bytes put in, or a piece moved."""
+    result = bytearray(content)
+    place = int(rng.integers(len(result)))
+    kind = rng.integers(4)
+    if kind == 0:
+        result[place] ^= 1 << int(rng.integers(8))
+    elif kind == 1:
+        del result[place:]
+    elif kind == 2:
+        result[place:place] = rng.bytes(3)
+    else:
+        piece = bytes(result[place : place + 100])
+        del result[place : place + 100]
+        result += piece
+    return bytes(result)
+
+
+def small_model(tmp_path: Path) -> tuple[Run, keras.Model]:
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
+    model.compile("adam")
+    return create_run(tmp_path, "run", {}), model
 
 
 WORDS = st.one_of(

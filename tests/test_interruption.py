@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from prl_keras.cli import main
 from prl_keras.data.augment import augmentation
 from prl_keras.data.batches import Batches
 from prl_keras.errors import InputError
+from prl_keras.interruption import Stopped
 from prl_keras.models import build_classifier, classification_head
 from prl_keras.runs import Run, create_run, locked, working_on, write_json
 from prl_keras.training import callbacks
@@ -163,6 +165,9 @@ def test_other_versions_are_named_and_other_options_refused(
     capsys.readouterr()
     assert main([*arguments, "--learning-rate", "0.01"]) == 2
     assert "learning_rate = 0.001, not 0.01" in capsys.readouterr().err
+    changed = [word if word != "12" else "13" for word in arguments]
+    assert main(changed) == 2
+    assert "samples_per_class = 12, not 13" in capsys.readouterr().err
     assert main([*arguments, "--checkpoint-steps", "2"]) == 0, "changes no result"
     output = capsys.readouterr().out
     assert f"started with keras 3.0.0, this is {keras.__version__}" in output
@@ -191,6 +196,80 @@ def test_latest_stays_the_encoder_that_it_was(tmp_path: Path, monkeypatch: pytes
     write_json(tmp_path / "encoder1" / "config.json", later)
     assert main(["finetune", "--epochs", "2", "--name", "tuned", *where]) == 0
     assert Run(tmp_path / "tuned").result["encoder_run"] == "encoder0"
+
+
+def test_another_encoder_under_the_same_name_is_noticed(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = ["--runs-dir", str(tmp_path)]
+    assert main(["pretrain", *TINY, "--epochs", "1", *where, "--name", "encoder"]) == 0
+    command = ["finetune", "--encoder", "encoder", "--epochs", "2", "--name", "tuned", *where]
+    stop_after_first_epoch(monkeypatch)
+    assert main(command) == 130
+    monkeypatch.undo()
+    (tmp_path / "encoder").rename(tmp_path / "old")
+    assert main(["pretrain", *TINY, "--epochs", "1", *where, "--name", "encoder", "--learning-rate", "0.01"]) == 0
+    capsys.readouterr()
+    assert main(command) == 2
+    assert "was started with encoder_sha256 = " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("flags", [[], ["--resume"]])
+@pytest.mark.parametrize("command", ["pretrain", "baseline", "finetune", "tune"])
+def test_a_name_never_leaves_the_runs_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture, command: str, flags: list[str]
+) -> None:
+    outside = create_run(tmp_path, "outside", {"command": command, "options": {}, "data": {}, "versions": {}})
+    before = (outside.path / "config.json").read_bytes()
+    for name in ("../outside", str(outside.path)):
+        assert main([command, "--name", name, "--runs-dir", str(tmp_path / "runs"), *flags]) == 2
+        assert "not usable" in capsys.readouterr().err
+    assert (outside.path / "config.json").read_bytes() == before
+
+
+def test_a_lock_that_is_a_link_is_refused(tmp_path: Path) -> None:
+    run = create_run(tmp_path, "run", {})
+    (tmp_path / "mine.txt").write_text("mine")
+    (run.path / ".lock").symlink_to(tmp_path / "mine.txt")
+    with pytest.raises(InputError, match="is a link"), locked(run):
+        pass
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
+def test_a_search_has_one_process(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """The second leaves the first's folder alone, also when it is stopped."""
+    where = ["--runs-dir", str(tmp_path)]
+    assert main(["pretrain", *TINY, "--epochs", "1", *where, "--name", "encoder"]) == 0
+    search = ["tune", "--encoder", "encoder", "--max-trials", "1", "--epochs", "1", "--name", "search", *where]
+    assert main(search) == 0
+    (tmp_path / "search" / "result.json").unlink()
+    capsys.readouterr()
+    with locked(Run(tmp_path / "search")):
+        assert main([*search, "--resume"]) == 2
+    assert "is being written by process" in capsys.readouterr().err
+    assert (tmp_path / "search" / "config.json").exists()
+
+
+@pytest.mark.parametrize(("stop", "code"), [(KeyboardInterrupt, 130), (Stopped(signal.SIGTERM), 143)])
+def test_a_stop_outside_training_says_what_was_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, stop: BaseException, code: int
+) -> None:
+    from prl_keras.commands import finetune
+
+    def stopped(*_: object, **__: object) -> None:
+        raise stop
+
+    arguments = ["baseline", "--model", "mlp", *TINY, "--runs-dir", str(tmp_path)]
+    monkeypatch.setattr(finetune, "open_data", stopped)
+    assert main(arguments) == code
+    assert capsys.readouterr().err.strip().endswith("nothing was kept: repeat the command")
+    monkeypatch.undo()
+    monkeypatch.setattr(finetune, "_accuracies", stopped)
+    assert main(arguments) == code
+    error = capsys.readouterr().err.strip()
+    assert error.endswith("--name mlp-digits-1")
+    monkeypatch.undo()
+    assert main(shlex.split(error.split("main.py ")[1])) == 0
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_at_its_step(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

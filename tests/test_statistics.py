@@ -38,9 +38,11 @@ def test_the_bootstrap_over_images_is_near_the_normal_interval_when_n_is_large()
     assert figures["high"] == pytest.approx(shares.mean() + half, abs=1.5e-3)
 
 
-def test_all_right_has_an_interval_of_no_width_by_bootstrap_but_not_by_wilson() -> None:
-    assert statistics.interval_over_images(np.ones((2, 50))) == {"low": 1.0, "high": 1.0}
-    assert statistics.interval_over_images(np.ones((1, 50)))["low"] < 0.95
+def test_all_right_or_all_wrong_is_no_certainty() -> None:
+    for right in (np.ones, np.zeros):
+        expected = statistics.interval_over_images(right((1, 50)))
+        assert statistics.interval_over_images(right((2, 50))) == expected
+        assert expected["high"] - expected["low"] > 0.05
 
 
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 40))
@@ -89,41 +91,57 @@ def test_seeds_without_spread_give_no_p_value() -> None:
     }
 
 
-def test_dunnett_finds_a_planted_difference_that_three_seeds_of_one_pair_cannot() -> None:
-    rng = np.random.default_rng(0)
-    groups = [0.60 + 0.01 * rng.normal(size=3) for _ in range(20)]
-    control = 0.60 + 0.01 * rng.normal(size=3)
+def accuracies(rows: int, seeds: int, sd: float = 0.01, seed: int = 0) -> np.ndarray:
+    """(rows, seeds) around 60 %, with an effect of the seed that all rows share."""
+    rng = np.random.default_rng(seed)
+    return 0.60 + sd * rng.normal(size=(rows, seeds)) + 0.05 * rng.normal(size=seeds)
+
+
+def test_many_rows_find_a_planted_difference_that_three_seeds_of_one_pair_cannot() -> None:
+    control, *groups = accuracies(21, 3, seed=2)
     groups[4] += 0.06
     tests = statistics.compare_with_control(groups, control)
-    assert [place for place, test in enumerate(tests) if test["p"] < 0.05] == [4]
+    corrected = statistics.corrected([test["p"] for test in tests])
+    assert [place for place, p in enumerate(corrected) if p < 0.05] == [4]
+    assert statistics.compare_seeds(groups[4], control)["p"] > 0.05 / 20
     for test in tests:  # interval and p say the same
         assert (test["low"] <= 0 <= test["high"]) == (test["p"] >= 0.05)
         assert test["low"] < test["difference"] < test["high"]
 
 
-def test_dunnett_agrees_with_a_published_example() -> None:
-    """Blood counts of three groups of animals (Dunnett 1955): no drug differs from the control at 5 %.
+@pytest.mark.parametrize(("rows", "seeds"), [(2, 2), (2, 4), (3, 3), (9, 2), (22, 5)])
+def test_the_pooled_test_is_statsmodels_analysis_of_variance(rows: int, seeds: int) -> None:
+    import statsmodels.api as sm
 
-    With two groups the test is the pooled two-sample t-test.
-    """
-    from scipy.stats import ttest_ind
-
-    control, a = [7.40, 8.50, 7.20, 8.24, 9.84, 8.32], [9.76, 8.80, 7.68, 9.36]
-    b = [12.80, 9.68, 12.16, 9.20, 10.55]
-    found_a, found_b = statistics.compare_with_control([np.array(a), np.array(b)], np.array(control))
-    assert found_a["p"] == pytest.approx(0.6202, abs=2e-3)  # R, DescTools::DunnettTest
-    assert found_b["p"] == pytest.approx(0.0058, abs=1e-3)
-    (alone,) = statistics.compare_with_control([np.array(a)], np.array(control))
-    expected = ttest_ind(a, control)
-    assert alone["difference"] == pytest.approx(np.mean(a) - np.mean(control))
-    assert alone["p"] == pytest.approx(expected.pvalue, abs=1e-3)
-    assert (alone["low"], alone["high"]) == pytest.approx(tuple(expected.confidence_interval(0.95)), abs=2e-2)
+    values = accuracies(rows, seeds, seed=rows)
+    row, seed = (place.ravel() for place in np.indices(values.shape))
+    design = np.column_stack([row[:, None] == np.arange(1, rows), seed[:, None] == np.arange(seeds)]).astype(float)
+    expected = sm.OLS(values.ravel(), design).fit()
+    for place, test in enumerate(statistics.compare_with_control(list(values[1:]), values[0])):
+        assert test["difference"] == pytest.approx(expected.params[place])
+        assert test["p"] == pytest.approx(expected.pvalues[place], rel=1e-6)
+        assert (test["low"], test["high"]) == pytest.approx(tuple(expected.conf_int()[place]))
 
 
-def test_dunnett_without_spread_says_nothing() -> None:
+def test_of_one_pair_the_pooled_test_is_the_paired_t_test() -> None:
+    first, second = accuracies(2, 3)
+    (found,) = statistics.compare_with_control([first], second)
+    assert found == pytest.approx(statistics.compare_seeds(first, second))
+
+
+def test_with_enough_seeds_each_pair_is_judged_by_its_own_spread() -> None:
+    values = accuracies(4, 8)
+    values[3] += np.linspace(-1, 1, 8)
+    found = statistics.compare_with_control(list(values[1:]), values[0])
+    assert found == [statistics.compare_seeds(group, values[0]) for group in values[1:]]
+
+
+def test_without_spread_over_seeds_nothing_is_said() -> None:
     for group, control in (np.full(3, 0.7), np.full(3, 0.6)), (np.array([0.7]), np.array([0.6])):
         (test,) = statistics.compare_with_control([group], control)
         assert test == {"difference": pytest.approx(0.1), "low": None, "high": None, "p": None}
+    figures = statistics.mean_over_seeds([0.7, 0.7, 0.7])
+    assert figures == {"mean": pytest.approx(0.7), "sd": 0.0, "low": None, "high": None, "n": 3}
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))

@@ -5,6 +5,8 @@ import os
 import re
 import shutil
 import tarfile
+import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -293,6 +295,32 @@ def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path, fake, monkeypa
     monkeypatch.setattr(archive, "SIZE_LIMIT", 1_000_000)
     fails(lambda: read_binary(tmp_path), "unpacks to more than")
     assert tree(tmp_path) == {"stl10_binary.tar.gz"}
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_header_that_would_fill_the_memory_is_refused(tmp_path, fake, kind):
+    bomb = tarfile.TarInfo("x")
+    bomb.type, bomb.size = kind, 50 * 2**20
+    write_stl10_archive(tmp_path, fake.files(), extra=[(bomb, bytes(bomb.size))])
+    tracemalloc.start()
+    fails(lambda: load_dataset("stl10", tmp_path), "truncated or damaged")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 30 * 2**20
+    assert [path.name for path in tmp_path.iterdir()] == ["stl10_binary.tar.gz"]
+
+
+def test_what_a_killed_process_left_unpacked_is_removed_but_not_what_one_is_writing(tmp_path, fake):
+    write_stl10_archive(tmp_path, fake.files())
+    old, young = tmp_path / "stl10_binary.partial.old", tmp_path / "stl10_binary.partial.young"
+    for folder in (old, young):
+        folder.mkdir()
+        (folder / "train_X.bin").write_bytes(b"x")
+    for path in (old / "train_X.bin", old):
+        os.utime(path, (time.time() - 1000,) * 2)
+    load_dataset("stl10", tmp_path)
+    assert not old.exists()
+    assert young.exists()
 
 
 def test_an_interrupted_extraction_is_not_taken_for_a_complete_one(tmp_path, fake, monkeypatch):

@@ -22,7 +22,7 @@ from prl_keras.config import Tune
 from prl_keras.data import Dataset
 from prl_keras.errors import InputError
 from prl_keras.records import read_json
-from prl_keras.runs import Run, check_new_name, find_run, free_name, has_encoder, is_finished
+from prl_keras.runs import Run, check_new_name, find_run, free_name, has_encoder, is_finished, locked
 from prl_keras.startup import start_keras
 from tuning.data import search_data
 from tuning.parallel import Role, process_name, process_role, wait_until
@@ -38,7 +38,7 @@ def run(options: Tune) -> None:
     dataset = open_data(request, next(iter(sources.values())))
     check_training(finetune_options({}, options), len(dataset.train), whole_batches=False)
     for source in sources.values():
-        check_encoder(tuple(source.config["data"]["image_shape"]), dataset, source.name)
+        check_encoder(tuple(source.part("data")["image_shape"]), dataset, source.name)
 
     start_keras(options.seed, options.precision)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # many models in one process: no advice on retracing
@@ -49,11 +49,13 @@ def run(options: Tune) -> None:
     run = _start(options, role, request, dataset)
     data = search_data(dataset)
     del dataset  # until the winner is trained, nothing here holds the test split
-    with _removed_if_useless(run, role):
-        rows = search(run, data, encoders, options, role)
-    if role == "worker":
+    if role == "worker":  # of a search that its chief has locked
+        search(run, data, encoders, options, role)
         console.print(f"worker {process_name()}: no trials left; the chief trains the winner")
-    else:
+        return
+    with locked(run):
+        with _removed_if_useless(run, role):
+            rows = search(run, data, encoders, options, role)
         finish(run, rows, options)
 
 

@@ -2,6 +2,7 @@
 
 import math
 import shlex
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from prl_keras.errors import InputError
 from prl_keras.runs import (
     Run,
     check_new_name,
+    check_usable_name,
     create_run,
     find_run,
     free_name,
@@ -47,7 +49,7 @@ def data_request(options: DataOptions, seed: int) -> dict[str, Any]:
 
 def data_request_of_run(run: Run, options: RunDataOptions) -> dict[str, Any]:
     """The run's own data, changed where the options say so; its validation images stay validation images."""
-    request = dict(run.config["data"]["request"])
+    request = dict(run.part("data")["request"])
     if options.dataset is not None and options.dataset != request["name"]:
         request |= {"name": options.dataset, "data_dir": None, "fold": None}
         request |= {"samples_per_class": None, "test_per_class": None, "image_size": None}
@@ -73,8 +75,8 @@ def open_data(request: dict[str, Any], run: Run | None = None) -> Dataset:
         f"Data: {dataset.name}, {dataset.num_classes} classes, {height}x{width} px, "
         f"{len(dataset.train):,} train / {len(dataset.validation):,} validation / {len(dataset.test):,} test"
     )
-    if run and request == run.config["data"]["request"]:
-        recorded = run.config["data"]["fingerprint"]
+    if run and request == run.part("data")["request"]:
+        recorded = run.part("data")["fingerprint"]
         if recorded != dataset.fingerprint:
             raise InputError(
                 f"the images of {dataset.name} are not those that run {run.name!r} was trained on "
@@ -105,8 +107,19 @@ def check_training(options: Any, images: int, whole_batches: bool) -> None:
         )
 
 
-def start_run(command: str, options: RunOptions, stem: str, request: dict[str, Any], dataset: Dataset) -> Run:
-    """Create the run's folder, or with --resume find the unfinished one and check that it is the same run."""
+def start_run(
+    command: str,
+    options: RunOptions,
+    stem: str,
+    request: dict[str, Any],
+    dataset: Dataset,
+    inputs: dict[str, str] | None = None,
+) -> Run:
+    """Create the run's folder, or with --resume find the unfinished one and check that it is the same run.
+
+    Args:
+        inputs: hashes of what else is trained on or from, such as the encoder of a fine-tuning.
+    """
     elsewhere = {"resume", "name", "runs_dir", "checkpoint_steps"} | {field.name for field in fields(DataOptions)}
     chosen = {key: value for key, value in asdict(options).items() if key not in elsewhere}
     config = {
@@ -117,6 +130,7 @@ def start_run(command: str, options: RunOptions, stem: str, request: dict[str, A
             "fingerprint": dataset.fingerprint,
             "class_names": list(dataset.class_names),
             "image_shape": list(dataset.image_shape),
+            **(inputs or {}),
         },
         "versions": package_versions(),
     }
@@ -125,13 +139,16 @@ def start_run(command: str, options: RunOptions, stem: str, request: dict[str, A
         name = options.name or free_name(options.runs_dir, stem)
         return create_run(options.runs_dir, name, config)
     check_same(run, config)
-    _warn_of_versions(run, config["versions"])
+    warn_of_versions(run, config["versions"])
     return run
 
 
 def check_name(command: str, options: RunOptions) -> None:
     """Refuse a taken or unusable name before any work is done."""
-    if options.name and to_continue(command, options) is None:
+    if options.name is None:
+        return
+    check_usable_name(options.name)
+    if to_continue(command, options) is None:
         check_new_name(options.runs_dir, options.name)
 
 
@@ -142,13 +159,13 @@ def to_continue(command: str, options: RunOptions) -> Run | None:
     if not options.name or command == "tune":  # a search may be at work in several processes: only --resume
         return None
     run = Run(options.runs_dir / options.name)
-    if not (run.path / "config.json").is_file() or is_finished(run) or run.config["command"] != command:
+    if not (run.path / "config.json").is_file() or is_finished(run) or run.config.get("command") != command:
         return None
     return run
 
 
-def _warn_of_versions(run: Run, versions: dict[str, str]) -> None:
-    old = run.config["versions"]
+def warn_of_versions(run: Run, versions: dict[str, str]) -> None:
+    old = run.part("versions")
     for package in sorted({*old, *versions}):
         if old.get(package) != versions.get(package):
             console.print(
@@ -158,10 +175,12 @@ def _warn_of_versions(run: Run, versions: dict[str, str]) -> None:
 
 
 def unfinished_run(command: str, options: RunOptions) -> Run:
+    if options.name is not None:
+        check_usable_name(options.name)
     run = find_run(
-        options.name or "latest",
+        "latest" if options.name is None else str((options.runs_dir / options.name).absolute()),
         options.runs_dir,
-        lambda run: run.config["command"] == command and (options.name is not None or not is_finished(run)),
+        lambda run: run.config.get("command") == command and (options.name is not None or not is_finished(run)),
         f"unfinished {command} run",
     )
     if is_finished(run):
@@ -169,16 +188,24 @@ def unfinished_run(command: str, options: RunOptions) -> Run:
     return run
 
 
-def check_same(run: Run, config: dict[str, Any]) -> None:
+def check_same(run: Run, config: dict[str, Any], may_differ: Sequence[str] = ()) -> None:
     """A resumed run with other options would be neither the old run nor the new one.
 
     An option that did not exist when the run began had its default.
+
+    Raises:
+        InputError: an option or something about the data differs; names it and both values.
     """
-    for part in ("options", "data"):
-        old, new = run.config[part], config[part]
-        defaults = _defaults(config["command"]) if part == "options" else {}
+    defaults = {"options": _defaults(config["command"]), "request": {}, "data": {}}
+    for part, default in defaults.items():
+        if part == "request":
+            old, new = run.part("data")[part], config["data"][part]
+        else:
+            old, new = run.part(part), config[part]
         for key in {**old, **new}:
-            was = old.get(key, defaults.get(key))
+            if key in may_differ or key == "request":  # the request is a part of its own
+                continue
+            was = old.get(key, default.get(key))
             if was != _as_json(new.get(key)):
                 raise InputError(
                     f"run {run.name!r} was started with {key} = {was}, not {new.get(key)}: "

@@ -23,8 +23,8 @@ from prl_keras.startup import start_keras
 def run(options: Evaluate) -> None:
     run = find_run(options.run, options.runs_dir, lambda run: has_encoder(run) or has_classifier(run), "finished run")
     dataset = open_data(data_request_of_run(run, options), run)
-    check_encoder(tuple(run.config["data"]["image_shape"]), dataset, run.name)
-    classes = run.config["data"]["class_names"]
+    check_encoder(tuple(run.part("data")["image_shape"]), dataset, run.name)
+    classes = run.part("data")["class_names"]
     if has_classifier(run) and len(classes) != dataset.num_classes:
         raise InputError(
             f"run {run.name!r} classifies {len(classes)} classes, but {dataset.name} has {dataset.num_classes}: "
@@ -76,7 +76,7 @@ def _report(
     figures = {name: accuracy(predicted, labels) for name, predicted in predictions.items()}
     method = next(iter(predictions))  # the run's own classifier, else the linear probe
     matrix = confusion_matrix(predictions[method], labels, dataset.num_classes)
-    stem = "" if dataset.name == run.config["data"]["request"]["name"] else f"-{dataset.name.replace(':', '-')}"
+    stem = "" if dataset.name == run.part("data")["request"]["name"] else f"-{dataset.name.replace(':', '-')}"
     picture = plot_confusion(
         matrix,
         dataset.class_names,

@@ -38,7 +38,7 @@ def train_and_test(options: Finetune) -> tuple[Run, Path]:
     dataset = open_data(request, source)
     check_training(options, len(dataset.train), whole_batches=False)
     check_weight_decay(options)
-    check_encoder(tuple(source.config["data"]["image_shape"]), dataset, source.name)
+    check_encoder(tuple(source.part("data")["image_shape"]), dataset, source.name)
 
     start_keras(options.seed, options.precision, options.deterministic)
     from prl_keras.models.layer_types import FAST
@@ -51,8 +51,9 @@ def train_and_test(options: Finetune) -> tuple[Run, Path]:
     frozen = "frozen" if options.freeze else "unfrozen"
     if options.encoder == "latest":
         options = replace(options, encoder=source.name)
-    run = start_run("finetune", options, f"{source.name}-{options.head}-{frozen}", request, dataset)
     before = weights_sha256(encoder)
+    inputs = {"encoder_sha256": before}
+    run = start_run("finetune", options, f"{source.name}-{options.head}-{frozen}", request, dataset, inputs)
     with working_on(run):
         console.print(f"Fine-tuning {run.name}: {options.head} head on {source.name}, {frozen}")
         if options.include_validation:
@@ -68,7 +69,7 @@ def train_and_test(options: Finetune) -> tuple[Run, Path]:
 def _encoder_reference(options: Finetune) -> str:
     """For a run that is continued, "latest" is what it was when the run began."""
     run = to_continue("finetune", options) if options.encoder == "latest" else None
-    return options.encoder if run is None else run.config["options"]["encoder"]
+    return options.encoder if run is None else run.part("options")["encoder"]
 
 
 def run_baseline(options: Baseline) -> None:
@@ -142,14 +143,15 @@ def _finish(
         "chosen_epoch": "last",
         "seconds": round(sum(line["seconds"] for line in lines), 1),
         "accuracy": figures,
+        "test_sha256": dataset.test.sha256(),
         **facts,
     }
-    if options.test_each_epoch:
+    if options.test_each_epoch and lines:  # a PCA has no epochs
         best = max(lines, key=lambda line: line["test_accuracy"])  # the first of equals
         result["maximum_over_epochs_on_test"] = {"value": best["test_accuracy"], "epoch": best["epoch"]}
     figure = plot_training(run) if lines else None
     if "validation" in figures:
-        log_hparams(run, run.config["options"], figures["validation"]["value"])
+        log_hparams(run, run.part("options"), figures["validation"]["value"])
     write_json(run.path / "result.json", result)
     forget_checkpoints(run)
     console.print()

@@ -22,8 +22,8 @@ def run(options: Predict) -> None:
         has_classifier,
         "fine-tuned or baseline run (make one with `python main.py finetune`)",
     )
-    height, width, _ = run.config["data"]["image_shape"]
-    class_names = run.config["data"]["class_names"]
+    height, width, _ = run.part("data")["image_shape"]
+    class_names = run.part("data")["class_names"]
     images = np.stack([load_image(path, (height, width)) for path in options.images])
 
     start_keras()
@@ -32,7 +32,10 @@ def run(options: Predict) -> None:
     from prl_keras.models.encode import encode
     from prl_keras.models.storage import load_model
 
-    probabilities = softmax(encode(load_model(run.classifier_file), images), axis=-1)
+    classifier = load_model(run.classifier_file)
+    if classifier.input_shape[1:3] != (height, width) or classifier.output_shape[-1] != len(class_names):
+        raise InputError(f"{run.path / 'config.json'} and {run.classifier_file.name} do not fit; restore one of them")
+    probabilities = softmax(encode(classifier, images), axis=-1)
     table = Table("image", *(f"{rank}." for rank in range(1, min(options.top, len(class_names)) + 1)))
     for path, row in zip(options.images, probabilities, strict=True):
         best = np.argsort(row)[::-1][: options.top]

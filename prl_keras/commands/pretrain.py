@@ -14,6 +14,7 @@ from prl_keras.commands.common import (
 )
 from prl_keras.config import Pretrain
 from prl_keras.data import Dataset
+from prl_keras.data.stl10 import unlabelled_sha256
 from prl_keras.errors import InputError
 from prl_keras.runs import Run, working_on, write_json
 from prl_keras.startup import start_keras
@@ -30,7 +31,8 @@ def run(options: Pretrain) -> None:
     from prl_keras.training.recipes import build_pretrainer
 
     pretrainer = build_pretrainer(options, dataset.image_shape, dataset.num_classes)
-    run = start_run("pretrain", options, f"{options.variant}-{dataset.name}", request, dataset)
+    inputs = {"unlabelled_sha256": unlabelled_sha256(request["data_dir"])} if options.unlabelled else None
+    run = start_run("pretrain", options, f"{options.variant}-{dataset.name}", request, dataset, inputs)
     with working_on(run):
         validation = _train(pretrainer, images, labels, dataset, options, run)
         _finish(pretrainer, validation, run, options)

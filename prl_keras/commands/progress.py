@@ -40,7 +40,8 @@ class Progress:
             yield
 
     def begin(self, cell: Cell) -> None:
-        self.current, self.started = cell, time.monotonic()
+        self.started = time.monotonic()
+        self.current = cell
 
     def end(self, cell: Cell) -> None:
         seconds = time.monotonic() - self.started
@@ -64,7 +65,8 @@ class Progress:
         return Group(grid, Text(f"{self._under_way()}\n{self._done()} of {len(self.cells)} runs; {self._rest()}"))
 
     def _state(self, run: Run) -> str:
-        if self.current is not None and self.current.run.path == run.path and not self.current.labels:
+        cell = self.current
+        if cell is not None and cell.run.path == run.path and not cell.labels:
             return "now"
         if run.path not in self.accuracies:
             if not (run.path / "result.json").exists():
@@ -73,11 +75,12 @@ class Progress:
         return f"{100 * self.accuracies[run.path]:.1f}"
 
     def _under_way(self) -> str:
-        if self.current is None:
+        cell = self.current  # once: the other thread may end the run meanwhile
+        if cell is None:
             return ""
-        lines = self.current.run.metrics
-        epoch = f", epoch {lines[-1]['epoch']} of {self.current.options.epochs}" if lines else ""
-        return f"now {self.current.description}{epoch}, {duration(time.monotonic() - self.started)}"
+        lines = cell.run.metrics
+        epoch = f", epoch {lines[-1]['epoch']} of {cell.options.epochs}" if lines else ""
+        return f"now {cell.description}{epoch}, {duration(time.monotonic() - self.started)}"
 
     def _done(self) -> int:
         return sum(cell.done for cell in self.cells)

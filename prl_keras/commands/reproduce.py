@@ -7,34 +7,55 @@ from typing import Any
 
 from rich.table import Table
 
-from prl_keras.commands.common import check_same, check_training, console, data_request, open_data, print_end
+from prl_keras.commands.common import (
+    check_same,
+    check_training,
+    console,
+    data_request,
+    open_data,
+    print_end,
+    warn_of_versions,
+)
 from prl_keras.commands.progress import Progress, duration
 from prl_keras.config import Baseline, DataOptions, Finetune, Pretrain, Reproduce
 from prl_keras.data import Dataset
 from prl_keras.errors import InputError
 from prl_keras.experiments import estimate
 from prl_keras.experiments.table import Cell, choose_rows, plan
-from prl_keras.runs import Run, check_usable_name, create_run, locked, package_versions, write_json
+from prl_keras.runs import (
+    Run,
+    check_usable_name,
+    create_run,
+    locked,
+    package_versions,
+    remove_leftovers,
+    usable,
+    write_json,
+)
 from prl_keras.startup import forget_models, start_keras
 
 _PAPER_TEST = 100  # images a class
 _PAPER_VALIDATION = 0.002  # one image a class: the report trains on all, we keep one to have a curve
-# What may differ when the command is repeated: it changes which runs there are, not what a run is.
-_MAY_GROW = ("seeds", "rows", "dry_run", "name", "runs_dir")
+# When the command is repeated: what changes which runs there are, not what a run is.
+_MAY_DIFFER = ("seeds", "rows", "dry_run", "name", "runs_dir", "dataset", "data_dir")  # the data's request is compared
 
 
 def run(options: Reproduce) -> None:
     _check(options)
     request = data_request(_data_options(options), seed=0)
-    dataset = open_data(request)
+    dataset = _open_data(request, options)
     check_training(replace(Pretrain(), epochs=options.epochs, batch_size=options.batch_size), len(dataset.train), True)
     folder = options.runs_dir / (options.name or _default_name(options, dataset))
     cells = plan(options, request, folder)
+    config = _config(options, request, dataset)
+    if folder.exists():
+        _check_table(Run(folder), config)
     if options.dry_run:
         _dry_run(cells, dataset, folder)
         return
-    table = _open_table(folder, options, request, dataset)
+    table = Run(folder) if folder.exists() else create_run(folder.parent, folder.name, config)
     with locked(table):
+        remove_leftovers(table)
         _train(table, cells, options, dataset)
         _report(table, options, dataset, cells)
 
@@ -47,6 +68,15 @@ def _check(options: Reproduce) -> None:
         raise InputError(f"--seeds is {options.seeds}; expected at least 1")
     if options.folds and options.seeds is not None:
         raise InputError("--folds repeats the table ten times, once a fold: leave out --seeds")
+
+
+def _open_data(request: dict[str, Any], options: Reproduce) -> Dataset:
+    try:
+        return open_data(request)
+    except InputError as error:
+        if options.protocol == "paper" and options.test_per_class is None and "test_per_class" in str(error):
+            raise InputError(f"{error}: give --test-per-class (the paper's {_PAPER_TEST} are too many here)") from error
+        raise
 
 
 def _data_options(options: Reproduce) -> DataOptions:
@@ -63,15 +93,14 @@ def _data_options(options: Reproduce) -> DataOptions:
 
 
 def _default_name(options: Reproduce, dataset: Dataset) -> str:
-    name = dataset.name.rstrip("/").replace(":", "-").rsplit("/", 1)[-1]
+    name = usable(dataset.name.rstrip("/").rsplit("/", 1)[-1]) or "data"
     return f"table-{name}{'-paper' if options.protocol == 'paper' else ''}{'-folds' if options.folds else ''}"
 
 
-def _open_table(folder: Path, options: Reproduce, request: dict[str, Any], dataset: Dataset) -> Run:
-    """The table's folder, new or as it is."""
-    config = {
+def _config(options: Reproduce, request: dict[str, Any], dataset: Dataset) -> dict[str, Any]:
+    return {
         "command": "reproduce",
-        "options": {key: value for key, value in asdict(options).items() if key not in _MAY_GROW},
+        "options": {key: value for key, value in asdict(options).items() if key not in _MAY_DIFFER},
         "data": {
             "request": request,
             "fingerprint": dataset.fingerprint,
@@ -80,13 +109,14 @@ def _open_table(folder: Path, options: Reproduce, request: dict[str, Any], datas
         },
         "versions": package_versions(),
     }
-    if not folder.exists():
-        return create_run(folder.parent, folder.name, config)
-    table = Run(folder)
-    if table.config["command"] != "reproduce":
-        raise InputError(f"{folder} is a {table.config['command']} run, not a table: choose another --name")
-    check_same(table, config)
-    return table
+
+
+def _check_table(table: Run, config: dict[str, Any]) -> None:
+    """Raise InputError unless the command makes the table that is there."""
+    if table.part("command") != "reproduce":
+        raise InputError(f"{table.path} is a {table.config['command']} run, not a table: choose another --name")
+    check_same(table, config, _MAY_DIFFER)
+    warn_of_versions(table, config["versions"])
 
 
 def _dry_run(cells: list[Cell], dataset: Dataset, folder: Path) -> None:
@@ -141,7 +171,7 @@ def _label_efficiency(cell: Cell) -> None:
     from prl_keras.models.storage import load_encoder
 
     start_keras(cell.options.seed)
-    dataset = open_data(cell.run.config["data"]["request"], cell.run)
+    dataset = open_data(cell.run.part("data")["request"], cell.run)
     label_efficiency(load_encoder(cell.run), dataset, cell.options.seed, cell.labels_file)
 
 
@@ -158,34 +188,35 @@ def _report(table: Run, options: Reproduce, dataset: Dataset, cells: list[Cell])
     folder = table.path / "figures"
     with console.status("Pictures"):
         pictures = draw_all(analysis, dataset, folder) | draw_maps(analysis, dataset, folder)
-        written = write_report(table, analysis, dataset, pictures, _command(options))
+        written = write_report(table, analysis, dataset, pictures, _command(options, dataset))
     write_json(table.path / "result.json", {"epochs": options.epochs, **as_json(analysis)})
     console.print(_short_table(analysis))
     runs = f"python main.py runs --runs-dir {shlex.quote(str(table.path))}"
     print_end([*written, table.path / "result.json"], [runs, f"python -m webbrowser {shlex.quote(str(written[-1]))}"])
 
 
-def _command(options: Reproduce) -> str:
+def _command(options: Reproduce, dataset: Dataset) -> str:
     """The command line that makes this table."""
     words = ["python main.py reproduce"]
     for field in fields(Reproduce):
         value = getattr(options, field.name)
-        if value == field.default or field.name in ("dry_run", "runs_dir", "data_dir", "name"):
+        value = dataset.name if field.name == "dataset" else value
+        if value == field.default or field.name in ("dry_run", "runs_dir", "name"):
             continue
-        flag = f"--{field.name.replace('_', '-')}"
-        words.append(flag if value is True else f"{flag} {' '.join(value) if isinstance(value, tuple) else value}")
+        words.append(f"--{field.name.replace('_', '-')}")
+        if value is not True:
+            words.append(shlex.join(map(str, value if isinstance(value, tuple) else (value,))))
     return " ".join(words)
 
 
 def _short_table(analysis: Any) -> Table:
+    from prl_keras.experiments.report import interval
+
     table = Table(title=f"Test accuracy, n = {analysis.n:,}, {len(analysis.replicates)} trained", title_justify="left")
     table.add_column("row", overflow="fold")
     for column in ("mean", "95 % over seeds", "95 % over images"):
         table.add_column(column, justify="right", no_wrap=True)
     for f in analysis.rows:
         test, images = f.accuracy["test"], f.over_images
-        seeds = "" if test["low"] is None else f"{100 * test['low']:.1f} - {100 * test['high']:.1f}"
-        table.add_row(
-            f.row.short, f"{100 * test['mean']:.1f} %", seeds, f"{100 * images['low']:.1f} - {100 * images['high']:.1f}"
-        )
+        table.add_row(f.row.short, f"{100 * test['mean']:.1f} %", interval(test), interval(images))
     return table

@@ -49,9 +49,9 @@ def run(options: Visualize) -> None:
         raise InputError(f"run {run.name!r} left its encoder as it was: use `visualize {source} --before`")
     request = data_request_of_run(run, RunDataOptions(dataset=options.dataset, data_dir=options.data_dir))
     dataset = open_data(request, run)
-    check_encoder(tuple(run.config["data"]["image_shape"]), dataset, run.name)
+    check_encoder(tuple(run.part("data")["image_shape"]), dataset, run.name)
     sample = draw_sample(dataset, options)
-    start_keras(run.config["options"]["seed"])
+    start_keras(run.part("options")["seed"])
     stages = [_after(run, dataset, sample)]
     if options.before:
         stages.insert(0, _before(run, dataset, sample, options.runs_dir))
@@ -76,7 +76,7 @@ def _after(run: Run, dataset: Dataset, sample: Sample) -> Stage:
     from prl_keras.models.storage import load_encoder, load_model
 
     stage = _stage("after", load_encoder(run), dataset, sample)
-    if not has_classifier(run) or run.config["data"]["class_names"] != list(dataset.class_names):
+    if not has_classifier(run) or run.part("data")["class_names"] != list(dataset.class_names):
         return stage
     logits = encode(load_model(run.classifier_file), sample.images)
     return Stage(stage.name, stage.features, stage.prototypes, *_answers(logits))
@@ -86,7 +86,7 @@ def _before(run: Run, dataset: Dataset, sample: Sample, runs_dir: Path) -> Stage
     """The encoder that a fine-tuned run started from; for other runs the same network with its first weights."""
     from prl_keras.models.storage import load_encoder
 
-    command = run.config["command"]
+    command = run.part("command")
     if command == "finetune":
         encoder = load_encoder(find_run(run.result["encoder_run"], runs_dir, has_encoder, "pre-trained encoder"))
     else:
@@ -99,11 +99,11 @@ def _untrained(run: Run, dataset: Dataset) -> Any:
     from prl_keras.models import mlp_encoder, resnet18
     from prl_keras.training.recipes import build_pretrainer
 
-    start_keras(run.config["options"]["seed"])
-    if run.config["command"] == "pretrain":
-        options = Pretrain(**run.config["options"])
-        return build_pretrainer(options, dataset.image_shape, len(run.config["data"]["class_names"])).encoder
-    options = Baseline(**run.config["options"])
+    start_keras(run.part("options")["seed"])
+    if run.part("command") == "pretrain":
+        options = Pretrain(**run.part("options"))
+        return build_pretrainer(options, dataset.image_shape, len(run.part("data")["class_names"])).encoder
+    options = Baseline(**run.part("options"))
     if options.model == "pca":
         raise InputError(f"run {run.name!r} is a PCA, which has no state before training: leave out --before")
     return mlp_encoder(dataset.image_shape) if options.model == "mlp" else resnet18(dataset.image_shape, options.stem)
@@ -131,7 +131,7 @@ def _write(run: Run, stages: list[Stage], dataset: Dataset, sample: Sample, opti
     from prl_keras.visualization.embeddings import map_quality, tsne_map
     from prl_keras.visualization.figures import MapPanel, plot_maps
 
-    stem = "" if dataset.name == run.config["data"]["request"]["name"] else f"-{dataset.name.replace(':', '-')}"
+    stem = "" if dataset.name == run.part("data")["request"]["name"] else f"-{dataset.name.replace(':', '-')}"
     suffix = f"{stem}-{options.split}"
     written, rows = [], []
     for stage in stages:

@@ -7,7 +7,9 @@ import os
 import shutil
 import tarfile
 import tempfile
+import time
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 from prl_keras.errors import InputError
@@ -20,6 +22,15 @@ REQUIRED = ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin")
 OPTIONAL = ("unlabeled_X.bin", "class_names.txt", "fold_indices.txt")
 
 _CHUNK = 4 * 2**20
+_HEADERS = (
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+)
+_LARGEST_HEADER = 2**20
+_STALE = 600  # seconds
 _SHOW_PROGRESS = 50 * 2**20
 _SPACE_FACTOR = 1.25  # the true archive holds 1.18 times its own size
 
@@ -27,6 +38,7 @@ _SPACE_FACTOR = 1.25  # the true archive holds 1.18 times its own size
 def extract(archive: Path) -> Path:
     """Unpack beside the archive and return the folder. It appears under its name only once it is complete."""
     target = archive.parent / FOLDER
+    _remove_stale(archive.parent)
     free, needed = shutil.disk_usage(archive.parent).free, int(archive.stat().st_size * _SPACE_FACTOR)
     if free < needed:
         raise InputError(f"{archive.parent}: {free / 1e9:.1f} GB free, {needed / 1e9:.1f} GB needed; free some space")
@@ -67,7 +79,7 @@ def _unpack(archive: Path, folder: Path) -> None:
     try:
         with progress.open(archive, "rb", description=f"Unpacking {archive.name}", **shown) as packed:
             unzipped = gzip.GzipFile(fileobj=packed)
-            with tarfile.open(fileobj=unzipped, mode="r|") as tar:
+            with tarfile.open(fileobj=unzipped, mode="r|", tarinfo=_Member) as tar:
                 _copy_members(tar, folder, archive)
             while unzipped.read(_CHUNK):  # only reading to the end verifies gzip's checksum
                 pass
@@ -83,6 +95,26 @@ def _unpack(archive: Path, folder: Path) -> None:
     missing = [name for name in REQUIRED if not (folder / name).is_file()]
     if missing:
         raise InputError(f"{archive}: holds no {FOLDER}/{missing[0]}; fetch the right archive from {URL}")
+
+
+class _Member(tarfile.TarInfo):
+    """Refuses extended headers (long names, PAX) that tarfile would read into memory whole."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> _Member:
+        member = super().frombuf(buf, encoding, errors)
+        if member.type in _HEADERS and member.size > _LARGEST_HEADER:
+            raise tarfile.ReadError(f"a header of {member.size:,} bytes")
+        return member
+
+
+def _remove_stale(folder: Path) -> None:
+    """What a killed process left half-unpacked, up to 3 GB; one that is at work has just written."""
+    for partial in folder.glob(f"{FOLDER}.partial.*"):
+        with suppress(OSError):
+            newest = max(path.stat().st_mtime for path in (partial, *partial.iterdir()))
+            if time.time() - newest > _STALE:
+                shutil.rmtree(partial, ignore_errors=True)
 
 
 def _copy_members(tar: tarfile.TarFile, folder: Path, archive: Path) -> None:

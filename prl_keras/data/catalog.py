@@ -21,6 +21,7 @@ from prl_keras.data.splits import (
 from prl_keras.errors import InputError
 
 TFDS_PREFIX = "tfds:"
+_TEST_SEED = 0  # whatever the run's seed: runs are compared on the same test images
 _STL10_MANUAL = f"fetch it by hand and pass --data-dir PATH of the folder that holds {archive.FOLDER}.tar.gz"
 
 
@@ -48,8 +49,8 @@ def load_dataset(
     """Load a data set: a catalog name, `tfds:NAME`, or a folder with train/<class>/* and test/<class>/*.
 
     `seed` decides which training images become validation images and which ones a subset keeps.
-    `samples_per_class` shrinks train only (validation stays), `test_per_class` shrinks test; `fold` (0..9)
-    takes one of STL-10's predefined parts of train.
+    `samples_per_class` shrinks train only (validation stays), `test_per_class` shrinks test (to the same images for
+    every seed); `fold` (0..9) takes one of STL-10's predefined parts of train.
     """
     if image_size is not None:
         check_size(image_size)
@@ -60,7 +61,7 @@ def load_dataset(
     train, validation = split_validation(raw.train, validation_fraction, seed, names)
     if samples_per_class is not None:
         train = balanced_train(train, samples_per_class, seed, names)
-    test = raw.test if test_per_class is None else balanced_test(raw.test, test_per_class, seed, names)
+    test = raw.test if test_per_class is None else balanced_test(raw.test, test_per_class, _TEST_SEED, names)
     # Last, so that only the images that are kept are converted.
     train, validation, test = (_finish(split, image_size) for split in (train, validation, test))
     splits = {"train": train, "validation": validation, "test": test}

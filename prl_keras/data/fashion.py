@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import math
 import os
 import sys
 import zlib
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from prl_keras.data.network import require_reachable
-from prl_keras.data.splits import RawData, Split, balanced_test, balanced_train
+from prl_keras.data.splits import RawData, Split, balanced_test, balanced_train, check_split
 from prl_keras.errors import InputError
 
 CLASS_NAMES = (
@@ -24,6 +25,7 @@ _FILES = {
     "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
     "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
 }
+_LARGEST = 64 * 2**20  # bytes; the training images take 47 million
 _IMAGES_MAGIC, _LABELS_MAGIC = 0x803, 0x801
 # Never to be changed: everyone's fashion_500 holds the same images.
 _FASHION_500_SEED, _TRAIN_PER_CLASS, _TEST_PER_CLASS = 20200, 500, 800
@@ -47,6 +49,8 @@ def read_fashion(data_dir: Path | None) -> RawData:
 def read_fashion_500(data_dir: Path | None) -> RawData:
     """500 train and 800 test images a class, the same for everyone: STL-10's numbers."""
     raw = read_fashion(data_dir)
+    for split, where in ((raw.train, "fashion_mnist, train"), (raw.test, "fashion_mnist, test")):
+        check_split(split, CLASS_NAMES, where)
     return RawData(
         balanced_train(raw.train, _TRAIN_PER_CLASS, _FASHION_500_SEED, CLASS_NAMES),
         balanced_test(raw.test, _TEST_PER_CLASS, _FASHION_500_SEED, CLASS_NAMES),
@@ -90,7 +94,8 @@ def _read_split(folder: Path, split: str) -> Split:
 def _read_idx(path: Path, magic: int) -> np.ndarray:
     """IDX: magic number, the sizes as big-endian 32-bit numbers, then the bytes."""
     try:
-        data = gzip.decompress(path.read_bytes())
+        with gzip.open(path) as file:
+            data = file.read(_LARGEST + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: cannot be unpacked ({str(error).splitlines()[0]}); replace the file") from error
     dims = magic & 0xFF
@@ -98,8 +103,8 @@ def _read_idx(path: Path, magic: int) -> np.ndarray:
         raise InputError(f"{path}: not an IDX file that begins with {magic:#010x}; replace the file")
     shape = tuple(int.from_bytes(data[4 * i : 4 * i + 4], "big") for i in range(1, dims + 1))
     values = np.frombuffer(data, dtype=np.uint8, offset=4 + 4 * dims)
-    if len(values) != np.prod(shape):
+    if len(values) != math.prod(shape) or len(data) > _LARGEST:
         raise InputError(
-            f"{path}: {len(values)} bytes of data, expected {np.prod(shape)} for {shape}; replace the file"
+            f"{path}: {len(values)} bytes of data, expected {math.prod(shape)} for {shape}; replace the file"
         )
     return values.reshape(shape)

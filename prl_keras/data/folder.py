@@ -50,6 +50,12 @@ def _class_folders(split: Path) -> dict[str, Path]:
         for path in sorted(split.iterdir())
         if path.is_dir() and not path.name.startswith(".")
     }
+    for name, path in folders.items():
+        if any("\ud800" <= letter <= "\udfff" for letter in name):
+            raise InputError(f"{split}: the folder name {path.name!a} is not UTF-8; rename it")
+    twins = [path for path in split.iterdir() if path.is_dir() and path not in folders.values() and path.name[0] != "."]
+    if twins:
+        raise InputError(f"{split}: two folders have the name {twins[0].name!r}, written differently; merge them")
     if not folders:
         raise InputError(f"{split}: no class folders; put every image into {split}/<class>/")
     return folders

@@ -31,6 +31,10 @@ class Split:
     def take(self, rows: np.ndarray) -> Split:
         return Split(self.images[rows], self.labels[rows])
 
+    def sha256(self) -> str:
+        """Of the images and labels, in their order."""
+        return hashlib.sha256(self.images.tobytes() + self.labels.astype("<i8").tobytes()).hexdigest()
+
 
 @dataclass(frozen=True, eq=False)
 class RawData:

@@ -5,6 +5,7 @@ Format: `*_X.bin` is uint8 (n, 3, 96, 96), column by column; `*_y.bin` a uint8 l
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,12 @@ def load_unlabelled(data_dir: Path) -> np.ndarray:
     return _images(find_binary(Path(data_dir)) / "unlabeled_X.bin")
 
 
+def unlabelled_sha256(data_dir: Path) -> str:
+    """Hash of the unlabelled images' file; half a minute for the complete one."""
+    with (find_binary(Path(data_dir)) / "unlabeled_X.bin").open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def fold_indices(data_dir: Path) -> list[np.ndarray]:
     """The ten predefined folds, each the rows of the training images it contains."""
     folder = find_binary(Path(data_dir))
@@ -87,11 +94,11 @@ def _packed(data_dir: Path) -> Path | None:
 def _read_split(folder: Path, split: str) -> Split:
     images, path = _images(folder / f"{split}_X.bin"), folder / f"{split}_y.bin"
     _check_exists(path)
-    labels = np.fromfile(path, dtype=np.uint8)
-    if len(labels) != len(images):
+    if path.stat().st_size != len(images):
         raise InputError(
-            f"{path}: {len(labels)} labels, expected {len(images)}, the images of {split}_X.bin; {_DELETE}"
+            f"{path}: {path.stat().st_size} labels, expected {len(images)}, the images of {split}_X.bin; {_DELETE}"
         )
+    labels = np.fromfile(path, dtype=np.uint8)
     wrong = np.flatnonzero((labels < 1) | (labels > len(CLASS_NAMES)))
     if len(wrong):
         raise InputError(
@@ -122,7 +129,7 @@ def _class_names(folder: Path) -> tuple[str, ...]:
 def _parse_fold(line: str, count: int, where: str) -> np.ndarray:
     try:
         rows = np.array([int(word) for word in line.split()], dtype=np.int64)
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise InputError(f"{where}: not a list of whole numbers ({error}); {_DELETE}") from error
     if rows.min() < 0 or rows.max() >= count:
         raise InputError(f"{where}: rows {rows.min()}..{rows.max()}, expected 0..{count - 1}; {_DELETE}")

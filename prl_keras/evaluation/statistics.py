@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 RESAMPLES = 1_999
+OWN_SPREAD_FROM = 6  # seeds: enough for a paired t-test of one pair of methods
 
 
 def accuracy(predicted: np.ndarray, labels: np.ndarray) -> dict[str, float | int]:
@@ -48,13 +49,16 @@ def confusion_matrix(predicted: np.ndarray, labels: np.ndarray, num_classes: int
 
 
 def mean_over_seeds(values: np.ndarray) -> dict[str, Any]:
-    """(seeds,) figures -> mean, sd (n - 1), and the 95 % t-interval of the mean over trainings; None for one seed."""
+    """(seeds,) figures -> mean, sd (n - 1), and the 95 % t-interval of the mean over trainings.
+
+    sd and interval are None for one seed; the interval also where all seeds agree, which is no certainty.
+    """
     from scipy.stats import ttest_1samp
 
     values = np.asarray(values, "float64")
     figures = {"mean": float(values.mean()), "sd": None, "low": None, "high": None, "n": len(values)}
     if len(values) > 1 and np.ptp(values) < 1e-12:
-        figures |= {"sd": 0.0, "low": figures["mean"], "high": figures["mean"]}
+        figures["sd"] = 0.0
     elif len(values) > 1:
         interval = ttest_1samp(values, 0.0).confidence_interval(0.95)
         figures |= {"sd": float(values.std(ddof=1)), "low": float(interval.low), "high": float(interval.high)}
@@ -64,17 +68,15 @@ def mean_over_seeds(values: np.ndarray) -> dict[str, Any]:
 def interval_over_images(correct: np.ndarray, seed: int = 0) -> dict[str, float]:
     """(seeds, n) right or wrong -> 95 % interval of the accuracy over test images, the trained models as they are.
 
-    One seed: Wilson. Several: bootstrap of the images (percentile, Efron 1979).
+    One seed, or all images answered alike: Wilson. Several: bootstrap of the images (percentile, Efron 1979).
     """
     from scipy.stats import bootstrap
 
     correct = np.asarray(correct, bool)
-    if len(correct) == 1:
-        figure = proportion(int(correct.sum()), correct.shape[1])
-        return {"low": figure["low"], "high": figure["high"]}
     shares = correct.mean(axis=0)
-    if np.ptp(shares) == 0:
-        return {"low": float(shares[0]), "high": float(shares[0])}
+    if len(correct) == 1 or np.ptp(shares) == 0:
+        figure = proportion(int(correct[0].sum()), correct.shape[1])
+        return {"low": figure["low"], "high": figure["high"]}
     rng = np.random.default_rng(seed)
     result = bootstrap((shares,), np.mean, n_resamples=RESAMPLES, batch=100, method="percentile", rng=rng)
     return {"low": float(result.confidence_interval.low), "high": float(result.confidence_interval.high)}
@@ -118,26 +120,32 @@ def compare_seeds(first: np.ndarray, second: np.ndarray) -> dict[str, float | No
 
 
 def compare_with_control(groups: list[np.ndarray], control: np.ndarray) -> list[dict[str, float | None]]:
-    """Dunnett's test (1955) of several methods' (seeds,) accuracies against one.
+    """Several methods' accuracies against one method's, over the same (seeds,): t-tests, p-values not yet corrected.
 
-    The spread over seeds is pooled over all groups: three seeds of one method say little about it, three seeds of
-    twenty methods do.
+    From 6 seeds on each difference is judged by its own spread (`compare_seeds`). Fewer say too little of one pair, so
+    the spread is pooled over all methods: the residuals of method + seed (two-way analysis of variance without
+    interaction), which assumes that all methods vary alike.
 
     Returns:
-        for each group the difference of the means, its 95 % interval and p; interval and p hold for all groups at once,
-        and are None if there is one seed, or no spread at all.
+        for each group the difference of the means, its 95 % interval (of this pair alone) and p; interval and p are
+        None if there is one seed, or no spread at all.
     """
-    from scipy.stats import dunnett
+    from scipy.stats import t
 
-    groups, control = [np.asarray(group, "float64") for group in groups], np.asarray(control, "float64")
-    differences = [float(group.mean() - control.mean()) for group in groups]
-    if len(control) < 2 or max(np.ptp(group) for group in (*groups, control)) < 1e-12:
-        return [{"difference": difference, "low": None, "high": None, "p": None} for difference in differences]
-    test = dunnett(*groups, control=control, rng=np.random.default_rng(0))
-    interval = test.confidence_interval(0.95)
+    values = np.stack([np.asarray(group, "float64") for group in (control, *groups)])
+    methods, seeds = values.shape
+    if seeds >= OWN_SPREAD_FROM:
+        return [compare_seeds(group, values[0]) for group in values[1:]]
+    differences = values[1:].mean(axis=1) - values[0].mean()
+    residuals = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0) + values.mean()
+    if seeds < 2 or np.ptp(residuals) < 1e-12:
+        return [{"difference": float(difference), "low": None, "high": None, "p": None} for difference in differences]
+    freedom = (methods - 1) * (seeds - 1)
+    error = float(np.sqrt(2 * np.square(residuals).sum() / freedom / seeds))
+    half = error * float(t.ppf(0.975, freedom))
     return [
-        {"difference": difference, "low": float(low), "high": float(high), "p": float(p)}
-        for difference, low, high, p in zip(differences, interval.low, interval.high, test.pvalue, strict=True)
+        {"difference": d, "low": d - half, "high": d + half, "p": float(2 * t.sf(abs(d) / error, freedom))}
+        for d in differences.tolist()
     ]
 
 

@@ -1,6 +1,6 @@
 """From finished runs to figures: what the report says is computed here, and nothing else is.
 
-Imports `evaluation.statistics`, `runs` and `table`.
+Imports `evaluation.statistics`, `runs`, `checks` and `table`.
 """
 
 from dataclasses import asdict, dataclass, field
@@ -12,6 +12,7 @@ import numpy as np
 from prl_keras.config import Reproduce
 from prl_keras.errors import InputError
 from prl_keras.evaluation import statistics
+from prl_keras.experiments.checks import check_encoder, check_options, check_same_images, read_predictions
 from prl_keras.experiments.table import (
     ENCODERS,
     SELF_SUPERVISED,
@@ -29,14 +30,20 @@ from prl_keras.runs import Run
 
 REFERENCES = (SUPERVISED, SELF_SUPERVISED, "pca")
 LEVEL = 0.05
+# question, and what in a row's name is replaced by what to get the row that it is compared with
+FAMILIES = (
+    ("Query against standard", "query-", "standard-"),
+    ("Leave-one-out against query", "loo-", "query-"),
+    ("With light augmentation against without", "-light", ""),
+)
 
 
 @dataclass(frozen=True)
 class Comparison:
     """A row minus another on the same images and seeds. The p-values are corrected for the number of rows.
 
-    low, high: 95 % interval over seeds; for all rows at once against a reference row, of this pair alone otherwise.
-    A difference is `significant` if it holds over test images and over seeds; one seed cannot say the second.
+    low, high: 95 % interval over seeds, of this pair alone. A difference is `significant` if it holds over test images
+    and over seeds; one seed cannot say the second.
     """
 
     difference: float
@@ -84,6 +91,7 @@ class Analysis:
     replicates: list[Replicate]
     n: int
     labels: dict[str, list[dict[str, Any]]]  # encoder or resnet18 -> a label-efficiency file a replicate
+    families: dict[str, list[tuple[str, Comparison]]]  # question -> (row minus row, comparison)
 
     def row(self, key: str) -> RowFigures | None:
         return next((figures for figures in self.rows if figures.row.key == key), None)
@@ -93,27 +101,52 @@ def analyse(options: Reproduce, folder: Path, cells: list[Cell]) -> Analysis:
     """Read every run of the table.
 
     Raises:
-        InputError: a run was made with other options than the table's, or the rows saw different test images.
+        InputError: a run was made with other options than the table's, from another encoder than the one that is
+            there, or on other images than the rest.
     """
     for cell in cells:
-        _check_options(cell)
+        check_options(cell)
+        check_encoder(cell)
     repeated = replicates(options)
     rows = [_row(row, folder, repeated) for row in choose_rows(options.rows)]
-    first = _labels(rows[0].runs[0])
-    for run in (run for figures in rows for run in figures.runs):
-        if not np.array_equal(_labels(run), first):
-            raise InputError(f"run {run.name!r} was tested on other images than {rows[0].runs[0].name!r}: remove one")
+    check_same_images([run for figures in rows for run in figures.runs])
     for reference in REFERENCES:
         compare_all(rows, reference)
+    return Analysis(folder, rows, repeated, rows[0].correct.shape[1], _label_curves(cells), _families(rows))
+
+
+def _label_curves(cells: list[Cell]) -> dict[str, list[dict[str, Any]]]:
+    """A file a replicate, with the sizes that all files have: in a small fold the rarest class has fewer images."""
     curves: dict[str, list[dict[str, Any]]] = {}
     for cell in cells:
         if cell.labels:
             curves.setdefault(cell.name.rsplit("-", 1)[0], []).append(read_json(cell.labels_file))
-    return Analysis(folder, rows, repeated, len(first), curves)
+    files = [file for group in curves.values() for file in group]
+    sizes = [{point["labels_per_class"] for point in file["points"]} for file in files]
+    common = set.intersection(*sizes) if sizes else set()
+    for file in files:
+        file["points"] = [point for point in file["points"] if point["labels_per_class"] in common]
+    return curves if common else {}
+
+
+def _families(rows: list[RowFigures]) -> dict[str, list[tuple[str, Comparison]]]:
+    """Pairs of rows that differ in one thing, a family of tests for each question."""
+    by_key = {figures.row.key: figures for figures in rows}
+    families = {}
+    for title, source, other in FAMILIES:
+        pairs = [
+            (figures, by_key[key.replace(source, other, 1)])
+            for key, figures in by_key.items()
+            if source in key and ("-light" in source or "-light" not in key) and key.replace(source, other, 1) in by_key
+        ]
+        if pairs:
+            titles = [figures.row.title for figures, _ in pairs]
+            families[title] = list(zip(titles, compare_pairs(pairs), strict=True))
+    return families
 
 
 def compare_all(rows: list[RowFigures], reference: str) -> None:
-    """Compare every row with the reference row, if it is there; over seeds by Dunnett's test."""
+    """Compare every row with the reference row, if it is there; p-values corrected for the number of rows."""
     base = next((figures for figures in rows if figures.row.key == reference), None)
     others = [figures for figures in rows if figures is not base]
     if base is None or not others:
@@ -125,13 +158,14 @@ def compare_all(rows: list[RowFigures], reference: str) -> None:
 
 
 def compare_pairs(pairs: list[tuple[RowFigures, RowFigures]]) -> list[Comparison]:
-    """One family of comparisons, first minus second of each pair; over seeds by paired t-tests, p-values corrected."""
-    over_seeds = [statistics.compare_seeds(_values(first), _values(second)) for first, second in pairs]
-    adjusted = iter(statistics.corrected([test["p"] for test in over_seeds if test["p"] is not None]))
-    return _compare(pairs, [test | {"p": None if test["p"] is None else next(adjusted)} for test in over_seeds])
+    """One family of comparisons, first minus second of each pair; over seeds by paired t-tests."""
+    return _compare(pairs, [statistics.compare_seeds(_values(first), _values(second)) for first, second in pairs])
 
 
 def _compare(pairs: list[tuple[RowFigures, RowFigures]], over_seeds: list[dict[str, Any]]) -> list[Comparison]:
+    """With p-values corrected for the number of pairs."""
+    adjusted = iter(statistics.corrected([test["p"] for test in over_seeds if test["p"] is not None]))
+    over_seeds = [test | {"p": None if test["p"] is None else next(adjusted)} for test in over_seeds]
     p_images = statistics.corrected([statistics.compare_images(a.correct, b.correct) for a, b in pairs])
     return [
         Comparison(test["difference"], test["low"], test["high"], by_images, test["p"])
@@ -146,7 +180,7 @@ def _values(figures: RowFigures) -> np.ndarray:
 def _row(row: Row, folder: Path, repeated: list[Replicate]) -> RowFigures:
     runs = [row_run(folder, row, replicate) for replicate in repeated]
     results = [run.result for run in runs]
-    answers = [_predictions(run) for run in runs]
+    answers = [read_predictions(run) for run in runs]
     labels = answers[0]["test_labels"]
     if any(len(answer["test_labels"]) != len(labels) for answer in answers):
         raise InputError(f"the runs of {row.key!r} in {folder} were tested on different numbers of images")
@@ -191,7 +225,7 @@ def _cost(row: Row, run: Run, folder: Path, replicate: Replicate) -> dict[str, f
     cost = {"images": n * max(epochs, 1), "passes": n if once else n * epochs, "seconds": run.result["seconds"]}
     if row.source in ENCODERS:
         source = encoder_run(folder, row.source, replicate)
-        options, result = source.config["options"], source.result
+        options, result = source.part("options"), source.result
         drawn = result["epochs"] * (n // options["batch_size"]) * options["batch_size"]
         views = 2 if options["variant"] in ("simclr", "supcon") else 1
         cost["images"] += drawn
@@ -202,32 +236,6 @@ def _cost(row: Row, run: Run, folder: Path, replicate: Replicate) -> dict[str, f
 
 def _mean(costs: list[dict[str, float]]) -> dict[str, float]:
     return {key: float(np.mean([cost[key] for cost in costs])) for key in costs[0]}
-
-
-def _predictions(run: Run) -> dict[str, np.ndarray]:
-    try:
-        with np.load(run.predictions_file, allow_pickle=False) as file:
-            return {name: file[name] for name in ("test_logits", "test_labels")}
-    except Exception as error:  # whatever a damaged file makes zipfile or NumPy raise
-        raise InputError(
-            f"cannot read {run.predictions_file}: {error}; remove the run and repeat the command"
-        ) from error
-
-
-def _labels(run: Run) -> np.ndarray:
-    return _predictions(run)["test_labels"]
-
-
-def _check_options(cell: Cell) -> None:
-    recorded = cell.run.config["options"]
-    for key, value in asdict(cell.options).items():
-        if key in recorded and recorded[key] != (list(value) if isinstance(value, tuple) else value):
-            if key in ("data_dir", "runs_dir", "name", "resume"):
-                continue
-            raise InputError(
-                f"run {cell.run.path} was made with {key} = {recorded[key]}, the table needs {value}: "
-                "remove the run and repeat the command"
-            )
 
 
 def as_json(analysis: Analysis) -> dict[str, Any]:
@@ -244,11 +252,31 @@ def as_json(analysis: Analysis) -> dict[str, Any]:
                 "accuracy": f.accuracy,
                 "test_over_images": f.over_images,
                 "maximum_over_epochs_on_test": f.maximum,
-                "ece": float(np.mean(f.calibration["eces"])),
+                "calibration": f.calibration,
                 "per_class": f.per_class.tolist(),
                 "confusion_rows_true_columns_predicted": f.confusion.tolist(),
                 "cost": f.cost,
                 "against": {k: {**asdict(c), "significant": c.significant} for k, c in f.against.items()},
             }
         )
-    return {"test_images": analysis.n, "replicates": [r.suffix for r in analysis.replicates], "rows": rows}
+    return {
+        "test_images": analysis.n,
+        "replicates": [r.suffix for r in analysis.replicates],
+        "rows": rows,
+        "pairs": {
+            title: [{"row": name, **asdict(c), "significant": c.significant} for name, c in family]
+            for title, family in analysis.families.items()
+        },
+        "encoders": {run.name: _encoder(run) for run in encoder_runs(analysis)},
+        "label_efficiency": analysis.labels,
+    }
+
+
+def encoder_runs(analysis: Analysis) -> list[Run]:
+    """Every encoder of the table, a replicate each."""
+    names = dict.fromkeys(figures.row.source for figures in analysis.rows if figures.row.head)
+    return [encoder_run(analysis.folder, name, replicate) for name in names for replicate in analysis.replicates]
+
+
+def _encoder(run: Run) -> dict[str, Any]:
+    return {key: run.result[key] for key in ("saved_encoder", "seconds", "encoder_sha256")}

@@ -20,7 +20,7 @@ RELATIVE = {
     "two views": 2.3,
     "classifier": 1.0,
     "classifier, augmented": 1.1,
-    "mlp": 0.1,
+    "mlp": 0.25,
     "encode": 0.25,
     "regression": 0.5,
 }

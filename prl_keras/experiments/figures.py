@@ -82,8 +82,9 @@ def _curves(analysis: Analysis, file: Path) -> Path | None:
     for source, colour in zip(sources, _colours(len(sources)), strict=True):
         runs = [encoder_run(analysis.folder, source, replicate) for replicate in analysis.replicates]
         _band(left, [run.metrics for run in runs], "val_prototype_accuracy", TITLES[source], colour)
-    for f, colour in zip(ends, _colours(len(ends)), strict=True):
-        _band(right, [run.metrics for run in f.runs], "val_accuracy", f.row.short, colour)
+    for place, (f, colour) in enumerate(zip(ends, _colours(len(ends)), strict=True)):
+        style = "-" if place < 10 else "--" if place < 20 else ":"  # ten colours
+        _band(right, [run.metrics for run in f.runs], "val_accuracy", f.row.short, colour, style)
     left.set(title="Pre-training: nearest prototype", xlabel="epoch", ylabel="validation accuracy, %")
     right.set(title="Trained end to end: the classifier", xlabel="epoch", ylabel="validation accuracy, %")
     for axes in (left, right):
@@ -93,12 +94,18 @@ def _curves(analysis: Analysis, file: Path) -> Path | None:
     return save_figure(figure, file) if sources or ends else None
 
 
-def _band(axes: Any, metrics: list[list[dict]], key: str, label: str, colour: Any) -> None:
+def _band(axes: Any, metrics: list[list[dict]], key: str, label: str, colour: Any, style: str = "-") -> None:
     """Mean over the runs, and their range."""
     values = 100 * np.array([[line[key] for line in lines] for lines in metrics])
     epochs = [line["epoch"] for line in metrics[0]]
     axes.plot(
-        epochs, values.mean(axis=0), color=colour, linewidth=1.4, label=label, marker="." if len(epochs) < 3 else ""
+        epochs,
+        values.mean(axis=0),
+        style,
+        color=colour,
+        linewidth=1.4,
+        label=label,
+        marker="." if len(epochs) < 3 else "",
     )
     if len(values) > 1:
         axes.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.15, linewidth=0)
@@ -184,7 +191,7 @@ def _labels(analysis: Analysis, file: Path) -> Path | None:
     axes.set_xticks(sizes, sizes)
     axes.minorticks_off()
     axes.set(xlabel="labels a class for the linear probe", ylabel="test accuracy, %")
-    axes.set_title("Linear probe on frozen features (mean and range over seeds)", fontsize=10)
+    axes.set_title("Linear probe on frozen features (mean and range of the runs)", fontsize=10)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7)
     return save_figure(figure, file)

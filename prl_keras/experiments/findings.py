@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from prl_keras.experiments.analysis import Analysis, Comparison, RowFigures, compare_pairs
+from prl_keras.experiments.analysis import Analysis, Comparison
 from prl_keras.experiments.table import PAPER, SELF_SUPERVISED, SUPERVISED
 
 _LONG = 6  # rows
@@ -14,9 +14,9 @@ def findings(analysis: Analysis) -> list[str]:
         _against(analysis, SUPERVISED, "supervised ResNet-18"),
         _against(analysis, SELF_SUPERVISED, "SimCLR (unfrozen, linear)"),
         _against(analysis, "pca", "PCA with logistic regression, the floor"),
-        _between(analysis, "query", "standard", "Query against standard"),
-        _between(analysis, "loo", "query", "Leave-one-out against query"),
-        _augmentation(analysis),
+        _family(analysis, "Query against standard", "fine-tuning"),
+        _family(analysis, "Leave-one-out against query", "fine-tuning"),
+        _family(analysis, "With light augmentation against without", "row"),
         _optimism(analysis),
         _calibration(analysis),
         _labels(analysis),
@@ -71,41 +71,22 @@ def _one_seed(compared: list[tuple[str, Comparison]]) -> str:
     return text + (f"these are worse: {'; '.join(below)}." if below else "none is worse.")
 
 
-def _between(analysis: Analysis, first: str, second: str, title: str) -> str | None:
-    """The same fine-tuning on two encoders."""
-    pairs = []
-    for f in analysis.rows:
-        if f.row.source == first and f.row.head:
-            other = analysis.row(f.row.key.replace(first, second, 1))
-            if other is not None:
-                pairs.append((f, other))
-    if not pairs:
+def _family(analysis: Analysis, title: str, unit: str) -> str | None:
+    """One question, asked of several pairs of rows."""
+    family = analysis.families.get(title)
+    if not family:
         return None
-    return _family(analysis, pairs, title, "fine-tuning")
-
-
-def _augmentation(analysis: Analysis) -> str | None:
-    pairs = []
-    for f in analysis.rows:
-        if "-light" in f.row.source:
-            plain = analysis.row(f.row.key.replace("-light", ""))
-            if plain is not None:
-                pairs.append((f, plain))
-    return _family(analysis, pairs, "With light augmentation against without", "row") if pairs else None
-
-
-def _family(analysis: Analysis, pairs: list[tuple[RowFigures, RowFigures]], title: str, unit: str) -> str:
-    compared = compare_pairs(pairs)
-    described = "; ".join(_with_interval(f.row.title, c) for (f, _), c in zip(pairs, compared, strict=True))
+    compared = [comparison for _, comparison in family]
+    described = "; ".join(_with_interval(name, comparison) for name, comparison in family)
+    start = f"**{title}**, {_count(len(family), unit)}: {described}. "
     if len(analysis.replicates) == 1:
-        verdict = f"{sum(c.over_images for c in compared)} of {len(compared)} hold over test images; one training each"
-    else:
-        verdict = (
-            f"{sum(c.significant for c in compared)} of {len(compared)} are significant; the intervals are of each "
-            "pair alone, significance is corrected for all of them and asks for the images too"
-        )
-    start = f"**{title}**, {_count(len(pairs), unit)}: "
-    return f"{start}{described}. {verdict}."
+        hold = sum(c.over_images for c in compared)
+        return f"{start}{hold} of {len(compared)} hold over test images; one training each."
+    few = f" {len(analysis.replicates)} seeds of a pair see only large ones." if len(analysis.replicates) < 5 else ""
+    return (
+        f"{start}{sum(c.significant for c in compared)} of {len(compared)} are significant.{few} The intervals are of "
+        "each pair alone; significance is corrected for all of them and asks for the images too."
+    )
 
 
 def _optimism(analysis: Analysis) -> str | None:
@@ -117,7 +98,7 @@ def _optimism(analysis: Analysis) -> str | None:
     text = (
         f"**Optimism.** Choosing the best epoch on the test images, as the report did, adds {_points(min(gains))} to "
         f"{_points(max(gains))} points to the last epoch ({_points(float(np.mean(gains)))} on average over "
-        f"{_count(len(gains), 'row')}). None of it is accuracy on new images."
+        f"{_count(len(gains), 'row')}). What part of it new images would show cannot be said: they chose it."
     )
     base = analysis.row(SUPERVISED)
     if base is None or not prl or base.maximum is None:
@@ -150,9 +131,10 @@ def _labels(analysis: Analysis) -> str | None:
         means = [np.mean([file["points"][at]["test"]["value"] for file in files]) for at in (0, -1)]
         parts.append(f"{name} {100 * means[0]:.1f} and {100 * means[1]:.1f} %")
     sizes = f"{few['labels_per_class']} and {many['labels_per_class']} labels a class"
+    simclr = ", so only SimCLR's curve is of features that never saw labels" if "simclr" in analysis.labels else ""
     return (
         f"**Label efficiency**, a linear probe with {sizes}: {', '.join(parts)}. Read it with care: every encoder but "
-        "SimCLR's was pre-trained with all labels, so only SimCLR's curve says what few labels are worth."
+        f"SimCLR's was pre-trained with all labels{simclr}; and the probe's C is chosen on all validation labels."
     )
 
 

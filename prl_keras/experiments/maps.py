@@ -17,6 +17,7 @@ from prl_keras.visualization.embeddings import map_quality, tsne_map
 from prl_keras.visualization.figures import MapPanel, plot_maps
 
 PER_CLASS = 100  # of train and of test, as the paper
+MOST = 2_000  # of train and of test: with many classes fewer of each
 COLUMNS = 3
 
 
@@ -30,7 +31,7 @@ def draw_maps(analysis: Analysis, dataset: Dataset, folder: Path) -> dict[str, P
     runs = [encoder_run(analysis.folder, name, analysis.replicates[0]) for name in ENCODERS if name in used]
     if not runs:
         return {}
-    before = next((run for run in runs if run.config["options"]["variant"] != "simclr"), runs[0])
+    before = next((run for run in runs if run.part("options")["variant"] != "simclr"), runs[0])
     maps = {"untrained": _positions(before, dataset, analysis.folder / "figures" / "untrained.npz", trained=False)}
     for run in runs:
         maps[run.name.rsplit("-", 1)[0]] = _positions(run, dataset, run.path / "tsne.npz", trained=True)
@@ -67,16 +68,15 @@ def _positions(run: Run, dataset: Dataset, file: Path, trained: bool) -> dict[st
 
 
 def _some(split: Split, num_classes: int) -> Split:
-    return split.take(
-        np.sort(np.concatenate([np.flatnonzero(split.labels == k)[:PER_CLASS] for k in range(num_classes)]))
-    )
+    count = max(min(PER_CLASS, MOST // num_classes), 1)
+    return split.take(np.sort(np.concatenate([np.flatnonzero(split.labels == k)[:count] for k in range(num_classes)])))
 
 
 def _untrained(run: Run, dataset: Dataset) -> keras.Model:
     from prl_keras.training.recipes import build_pretrainer
 
-    keras.utils.set_random_seed(run.config["options"]["seed"])
-    return build_pretrainer(Pretrain(**run.config["options"]), dataset.image_shape, dataset.num_classes).encoder
+    keras.utils.set_random_seed(run.part("options")["seed"])
+    return build_pretrainer(Pretrain(**run.part("options")), dataset.image_shape, dataset.num_classes).encoder
 
 
 def _panel(name: str, content: dict[str, np.ndarray], split: str) -> MapPanel:

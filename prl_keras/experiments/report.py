@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from prl_keras.data import Dataset
-from prl_keras.experiments.analysis import Analysis, Comparison, RowFigures
+from prl_keras.evaluation.statistics import OWN_SPREAD_FROM
+from prl_keras.experiments.analysis import Analysis, Comparison, RowFigures, encoder_runs
 from prl_keras.experiments.findings import findings
 from prl_keras.experiments.page import to_html
-from prl_keras.experiments.table import SELF_SUPERVISED, SUPERVISED, encoder_run
+from prl_keras.experiments.table import SELF_SUPERVISED, SUPERVISED
 from prl_keras.runs import Run, atomic_path
 
 _CAPTIONS = {
@@ -62,7 +63,9 @@ def _markdown(table: Run, analysis: Analysis, dataset: Dataset, pictures: dict[s
     text = "\n\n".join(block for block in blocks if block) + "\n"
     if analysis.replicates[0].fold is None:
         return text
-    return text.replace("over seeds", "over folds").replace("All seeds", "All folds").replace("the seeds", "the folds")
+    for seeds in ("over seeds", "All seeds", "the seeds", "images and seeds", "First seed", "each seed"):
+        text = text.replace(seeds, seeds.replace("seed", "fold"))
+    return f"{text}\n{_FOLDS}\n"
 
 
 _COST_NOTE = (
@@ -70,7 +73,11 @@ _COST_NOTE = (
     "view pair; once an image where a frozen encoder's features are kept). Seconds: training epochs, as they took on "
     "this machine, mean over the runs. A shared encoder counts in full in each of its rows."
 )
-_SPREAD = "± is the standard deviation over seeds. Over seeds: t-interval of the mean. "
+_FOLDS = (
+    "STL-10's folds are drawn from the same 5,000 training images and overlap, so the trainings are not independent: "
+    "intervals over folds are somewhat too narrow."
+)
+_SPREAD = "± is the standard deviation over seeds. Over seeds: t-interval of the mean (empty where all seeds agree). "
 _ENCODERS_NOTE = "The encoders, each trained once and shared by its rows:"
 
 
@@ -86,8 +93,8 @@ def _summary(table: Run, analysis: Analysis, dataset: Dataset) -> str:
         "last tenth of the steps; validation is 10 % of each training class, drawn anew for each seed."
         if options["protocol"] == "honest"
         else "The report's protocol: a small test set, the last step's weights, and beside the last epoch the best "
-        "epoch *on test*, which is not an estimate of accuracy (see Optimism). One training image a class is kept for "
-        "the learning curves."
+        "epoch *on test*, which is not an estimate of accuracy (see Optimism). 0.2 % of each training class, at least "
+        "one image, is kept for the learning curves and for what is chosen on validation."
     )
     return (
         f"{len(analysis.rows)} rows, {repeated}, epochs: {options['epochs']}, pre-training with batches of "
@@ -111,8 +118,8 @@ def _main_table(analysis: Analysis) -> str:
         test = f.accuracy["test"]
         spread = f" ± {100 * test['sd']:.1f}" if several else ""
         cells = [str(f.row.paper[0]) if f.row.paper else "", f.row.title, f"**{100 * test['mean']:.1f}**{spread}"]
-        cells += [_interval(test)] if several else []
-        cells += [_interval(f.over_images)]
+        cells += [interval(test)] if several else []
+        cells += [interval(f.over_images)]
         if optimism:
             gain = f.maximum["mean"] - test["mean"] if f.maximum else None
             cells += [
@@ -126,7 +133,9 @@ def _main_table(analysis: Analysis) -> str:
     return _table(head, lines, left=(1,))
 
 
-def _interval(figure: dict[str, Any]) -> str:
+def interval(figure: dict[str, Any]) -> str:
+    if figure["low"] is None:
+        return ""
     return f"{100 * max(figure['low'], 0):.1f} - {100 * min(figure['high'], 1):.1f}"
 
 
@@ -148,16 +157,27 @@ def _notes(table: Run, analysis: Analysis, dataset: Dataset) -> str:
     several = len(analysis.replicates) > 1
     star = (
         "\\*: holds over test images (sign-flip permutation of the images, or McNemar's exact test for one seed). "
-        "\\*\\*: holds over seeds too (Dunnett's test, the spread over seeds pooled over all rows)."
+        f"\\*\\*: holds over seeds too ({_over_seeds(analysis)})."
         if several
         else "\\*: these two models differ on images like these (McNemar's exact test); it says nothing about another "
         "training."
     )
+    correction = "corrected for the number of rows by Benjamini-Hochberg"
     paper = "" if dataset.name == "stl10" else " The paper's numbers are of STL-10, not of this data set."
     return (
         f"{_SPREAD if several else ''}Over images: {'bootstrap' if several else 'Wilson'}. Differences are in points. "
-        f"{star} At 5 %, corrected for the number of rows (images: Benjamini-Hochberg). The paper's column is the best "
+        f"{star} At 5 %, {correction}. The paper's column is the best "
         f"of 25 epochs on 1,000 test images with one seed, about ± 3 points.{paper}"
+    )
+
+
+def _over_seeds(analysis: Analysis) -> str:
+    if len(analysis.replicates) >= OWN_SPREAD_FROM:
+        return "paired t-test"
+    spreads = sorted((f.accuracy["test"]["sd"], f.row.title) for f in analysis.rows)
+    return (
+        "t-test on the same seeds, the spread pooled over all rows, as if all varied alike; standard deviations "
+        f"go from {100 * spreads[0][0]:.2f} ({spreads[0][1]}) to {100 * spreads[-1][0]:.2f} ({spreads[-1][1]}) points"
     )
 
 
@@ -192,30 +212,30 @@ def _run_table(analysis: Analysis) -> str:
 
 
 def _encoder_table(analysis: Analysis) -> str:
-    names = dict.fromkeys(f.row.source for f in analysis.rows if f.row.head)
     lines = []
-    for name in names:
-        for replicate in analysis.replicates:
-            run = encoder_run(analysis.folder, name, replicate)
-            figures, result = run.result["saved_encoder"], run.result
-            cells = [f"[{run.name}]({run.name}/)", f"{100 * figures['val_prototype_accuracy']:.1f}"]
-            cells += [f"{100 * figures['val_knn_accuracy']:.1f}", f"{figures['val_effective_rank']:.1f}"]
-            lines.append([*cells, f"{result['seconds']:.0f}", f"`{result['encoder_sha256'][:12]}`"])
+    for run in encoder_runs(analysis):
+        figures, result = run.result["saved_encoder"], run.result
+        cells = [f"[{run.name}]({run.name}/)", f"{100 * figures['val_prototype_accuracy']:.1f}"]
+        cells += [f"{100 * figures['val_knn_accuracy']:.1f}", f"{figures['val_effective_rank']:.1f}"]
+        lines.append([*cells, f"{result['seconds']:.0f}", f"`{result['encoder_sha256'][:12]}`"])
     head = ["run", "valid. %, nearest prototype", "valid. %, 10-NN", "effective rank", "seconds", "weights"]
     return _table(head, lines, left=(0,)) if lines else ""
 
 
 def _made(table: Run, analysis: Analysis, command: str) -> str:
     config = table.config
-    versions = ", ".join(f"{name} {version}" for name, version in config["versions"].items())
+    runs = [*encoder_runs(analysis), *(run for f in analysis.rows for run in f.runs)]
+    packages = sorted({(name, version) for run in runs for name, version in run.part("versions").items()})
+    versions = ", ".join(f"{name} {version}" for name, version in packages)
     options = ", ".join(f"{key} {value}" for key, value in config["options"].items() if value is not None)
     return (
         f"    {command}\n\n"
         f"Options: {_plain(options)}.\n\nData fingerprint (first replicate): `{config['data']['fingerprint']}`.\n\n"
         f"Packages: {versions}; {os.cpu_count()} CPU cores. Made on {config['created'][:10]}.\n\n"
         "Each run's folder has its config.json (options, data, versions), metrics.jsonl (each epoch), result.json and, "
-        "for classifiers, predictions.npz (logits of every validation and test image). All figures of this page are in "
-        "result.json beside it."
+        "for classifiers, predictions.npz (logits of every validation and test image), for encoders tsne.npz (the map) "
+        "and label_efficiency.json. The figures of this page, and the p-values that it rests on, are in result.json "
+        "beside it."
     )
 
 

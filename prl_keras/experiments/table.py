@@ -212,7 +212,7 @@ def _cells_of_row(options: Reproduce, request: dict, folder: Path, row: Row, rep
     keys = ("validation_fraction", "samples_per_class", "test_per_class", "image_size")
     data = {key: request[key] for key in keys}
     data["data_dir"] = request["data_dir"] and Path(request["data_dir"])
-    data |= {"dataset": request["name"], "fold": replicate.fold, "split_seed": request["seed"] if paper else None}
+    data |= {"dataset": request["name"], "fold": replicate.fold}
     tuned = {"batch_size": max(options.batch_size // 2, 2), "test_each_epoch": paper}
     name = row_run(folder, row, replicate).name
     if row.source in BASELINES:

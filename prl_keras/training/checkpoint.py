@@ -7,6 +7,7 @@ would differ; this file has every variable. Imports `errors` and `runs`.
 import hashlib
 import json
 import warnings
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,10 +44,9 @@ def save_checkpoint(model: keras.Model, run: Run, epoch: int, step: int = 0) -> 
             f"no checkpoint was written; {advice(run)}"
         )
     metrics = [keras.ops.convert_to_numpy(variable) for variable in model.metrics_variables] if step else []
-    header = {"epoch": epoch, "step": step, "sha256": _sha256([*values, *metrics])}
     arrays = {f"v{i:05d}": v for i, v in enumerate(values)} | {f"metric{i:05d}": v for i, v in enumerate(metrics)}
-    # Names sort by time: within an epoch comes after the epoch before.
-    target = folder / (f"epoch-{epoch:05d}.step-{step:07d}.npz" if step else f"epoch-{epoch:05d}.npz")
+    header = {"epoch": epoch, "step": step, "sha256": _sha256(epoch, step, arrays)}
+    target = folder / _name(epoch, step)
     with atomic_path(target) as temporary:
         np.savez(temporary, header=np.array(json.dumps(header)), **arrays)
     for old in _files(run)[:-KEEP]:
@@ -69,6 +69,7 @@ def restore_checkpoint(model: keras.Model, run: Run) -> Position:
             position, values = _read(file)
         except Exception as error:  # whatever a damaged file makes zipfile, NumPy or JSON raise
             warnings.warn(f"checkpoint {file} is damaged ({error}); using the one before", stacklevel=2)
+            file.rename(file.with_suffix(".damaged"))  # else it would count as one of those that are kept
             continue
         variables = _variables(model)
         if [v.shape for v in values] != [tuple(v.shape) for v in variables]:
@@ -95,6 +96,11 @@ def advice(run: Run) -> str:
     return f"{last_position(run)}; start a new run with a lower --learning-rate, or with --precision float32"
 
 
+def _name(epoch: int, step: int) -> str:
+    """Names sort by time: within an epoch comes after the epoch before."""
+    return f"epoch-{epoch:05d}.step-{step:07d}.npz" if step else f"epoch-{epoch:05d}.npz"
+
+
 def _files(run: Run) -> list[Path]:
     return sorted((run.path / "checkpoint").glob("epoch-*.npz"))
 
@@ -106,18 +112,26 @@ def _variables(model: keras.Model) -> list[keras.Variable]:
 
 
 def _read(file: Path) -> tuple[Position, list[np.ndarray]]:
+    with zipfile.ZipFile(file) as archive:  # as written: not compressed, so no larger in memory than on the disk
+        if any(member.file_size != member.compress_size for member in archive.infolist()):
+            raise ValueError("it is compressed")
     with np.load(file, allow_pickle=False) as content:
         header = json.loads(str(content["header"]))
-        names = sorted(content.files)
-        values = [content[name] for name in names if name.startswith("v")]
-        metrics = [content[name] for name in names if name.startswith("metric")]
-    if _sha256([*values, *metrics]) != header["sha256"]:
+        arrays = {name: content[name] for name in sorted(content.files) if name != "header"}
+    epoch, step = header["epoch"], header["step"]
+    if header["sha256"] != _sha256(epoch, step, arrays) or file.name != _name(epoch, step):
         raise ValueError("checksum differs")
-    return Position(header["epoch"], header.get("step", 0), tuple(metrics)), values
+    values, metrics = (
+        [value for name, value in arrays.items() if name.startswith(prefix)] for prefix in ("v", "metric")
+    )
+    return Position(epoch, step, tuple(metrics)), values
 
 
-def _sha256(values: list[np.ndarray]) -> str:
-    digest = hashlib.sha256()
-    for value in values:
-        digest.update(np.ascontiguousarray(value))
+def _sha256(epoch: int, step: int, arrays: dict[str, np.ndarray]) -> str:
+    """Of everything in the file; of the arrays also names, types and shapes."""
+    digest = hashlib.sha256(repr((epoch, step)).encode())
+    for name in sorted(arrays):
+        value = np.ascontiguousarray(arrays[name])
+        digest.update(repr((name, value.dtype.str, arrays[name].shape)).encode())
+        digest.update(value)
     return digest.hexdigest()

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from prl_keras.data.batches import Batches
+from prl_keras.errors import InputError
 from prl_keras.interruption import noted
 from prl_keras.runs import Run
 from prl_keras.training.callbacks import Checkpoint, EpochOrder, FiniteGuard, MetricsLog
@@ -43,6 +44,8 @@ def fit(
     if any((run.path / "checkpoint").glob("*.step-*")):
         model.test_on_batch(*batches[0])  # creates the metrics' variables; what else it changes is overwritten
     start = restore_checkpoint(model, run)
+    if start.epoch > epochs or start.step >= len(batches):
+        raise InputError(f"the checkpoint of run {run.name!r} is of a longer training; start a new run")
     if start.epoch or start.step:
         within = f", step {start.step} of {len(batches)} of the next" if start.step else ""
         print(f"Continuing {run.name} after epoch {start.epoch} of {epochs}{within}.")

@@ -97,8 +97,11 @@ def class_spread(features: np.ndarray, labels: np.ndarray) -> float:
 def effective_rank(embeddings: np.ndarray) -> float:
     """Exponential of the entropy of the singular values of (n, dim) embeddings (Roy & Vetterli 2007): 1..min(n, dim).
 
-    Not centred, as in RankMe (Garrido et al. 2023): embeddings that are all alike have rank 1. All zero: 0.
+    Not centred, as in RankMe (Garrido et al. 2023): embeddings that are all alike have rank 1. All zero: 0; not finite:
+    NaN.
     """
+    if not np.isfinite(embeddings).all():
+        return float("nan")
     values = np.linalg.svd(np.asarray(embeddings, "float64"), compute_uv=False)
     if not values.sum() > 0:
         return 0.0

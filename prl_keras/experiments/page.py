@@ -7,14 +7,14 @@ from pathlib import Path
 _MEDIA = {".svg": "image/svg+xml", ".png": "image/png"}
 _STYLE = """
 :root { color-scheme: light dark; --line: #8884; --soft: #8881; }
-body { font: 16px/1.55 system-ui, sans-serif; max-width: 1180px; margin: 0 auto; padding: 1.5rem 2rem 4rem; }
+body { font: 16px/1.55 system-ui, sans-serif; max-width: 1200px; margin: 0 auto; padding: 1.5rem 1.5rem 4rem; }
 h1 { font-size: 1.7rem; } h2 { margin-top: 2.6rem; border-bottom: 1px solid var(--line); padding-bottom: .2rem; }
 nav { font-size: .9rem; } nav a { margin-right: 1rem; }
 p { max-width: 52rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .86rem; font-variant-numeric: tabular-nums; margin: 1rem 0; }
 th, td { padding: .22rem .6rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
-thead th { position: sticky; top: 0; background: Canvas; }
+thead th { position: sticky; top: 0; background: Canvas; white-space: normal; vertical-align: bottom; }
 tbody tr:hover { background: var(--soft); }
 p:has(img) { max-width: none; }
 img { max-width: 100%; background: white; border-radius: 4px; }

@@ -442,6 +442,7 @@ def test_bad_input_is_one_line(
     for name, seed in (("pre", 0), ("elsewhere", 5)):
         config = {"command": "pretrain", "data": {"request": REQUEST | {"seed": seed}}}
         config["data"] |= {"fingerprint": data.fingerprint, "image_shape": [16, 16, 3]}
+        config["data"]["class_names"] = [*data.class_names]
         create_run(tmp_path, name, config).encoder_file.touch()
     arguments = arguments if "--encoder" in arguments else ["--encoder", "pre", *arguments]
     assert main(["tune", *arguments, "--runs-dir", str(tmp_path)]) == 2

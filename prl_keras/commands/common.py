@@ -166,10 +166,10 @@ def to_continue(command: str, options: RunOptions) -> Run | None:
 
 def warn_of_versions(run: Run, versions: dict[str, str]) -> None:
     old = run.part("versions")
-    for package in sorted({*old, *versions}):
-        if old.get(package) != versions.get(package):
+    for package in sorted(old):
+        if old[package] != versions.get(package):
             console.print(
-                f"warning: run {run.name} was started with {package} {old.get(package, '(none)')}, this is "
+                f"warning: run {run.name} was started with {package} {old[package]}, this is "
                 f"{versions.get(package, '(none)')}: the result may differ from that of an uninterrupted run"
             )
 

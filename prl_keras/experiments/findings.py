@@ -64,11 +64,11 @@ def listed(compared: list[tuple[str, Comparison]]) -> str:
 
 
 def _one_seed(compared: list[tuple[str, Comparison]]) -> str:
-    above = [_with_interval(t, c) for t, c in compared if c.over_images and c.difference > 0]
-    below = [_with_interval(t, c) for t, c in compared if c.over_images and c.difference < 0]
+    above = [(t, c) for t, c in compared if c.over_images and c.difference > 0]
+    below = [(t, c) for t, c in compared if c.over_images and c.difference < 0]
     text = "With one training of each row nothing can be said about the methods. On images like these test images, "
-    text += f"these models are better: {'; '.join(above)}; " if above else "none of these models is better; "
-    return text + (f"these are worse: {'; '.join(below)}." if below else "none is worse.")
+    text += f"these models are better: {listed(above)}; " if above else "none of these models is better; "
+    return text + (f"these are worse: {listed(below)}." if below else "none is worse.")
 
 
 def _family(analysis: Analysis, title: str, unit: str) -> str | None:

@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-ROUNDS = 3
-STEPS = 3
+ROUNDS = 2
+STEPS = 2
 
 
 def seconds_a_step() -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -107,6 +107,23 @@ def check_training(options: Any, images: int, whole_batches: bool) -> None:
         )
 
 
+def run_config(
+    command: str, options: Any, left_out: Collection[str], request: dict[str, Any], dataset: Dataset
+) -> dict[str, Any]:
+    """What config.json says: the command, its options but for those left out, the data, versions."""
+    return {
+        "command": command,
+        "options": {key: value for key, value in asdict(options).items() if key not in left_out},
+        "data": {
+            "request": request,
+            "fingerprint": dataset.fingerprint,
+            "class_names": list(dataset.class_names),
+            "image_shape": list(dataset.image_shape),
+        },
+        "versions": package_versions(),
+    }
+
+
 def start_run(
     command: str,
     options: RunOptions,
@@ -121,19 +138,8 @@ def start_run(
         inputs: hashes of what else is trained on or from, such as the encoder of a fine-tuning.
     """
     elsewhere = {"resume", "name", "runs_dir", "checkpoint_steps"} | {field.name for field in fields(DataOptions)}
-    chosen = {key: value for key, value in asdict(options).items() if key not in elsewhere}
-    config = {
-        "command": command,
-        "options": chosen,
-        "data": {
-            "request": request,
-            "fingerprint": dataset.fingerprint,
-            "class_names": list(dataset.class_names),
-            "image_shape": list(dataset.image_shape),
-            **(inputs or {}),
-        },
-        "versions": package_versions(),
-    }
+    config = run_config(command, options, elsewhere, request, dataset)
+    config["data"] |= inputs or {}
     run = to_continue(command, options)
     if run is None:
         name = options.name or free_name(options.runs_dir, stem)
@@ -145,15 +151,14 @@ def start_run(
 
 def check_name(command: str, options: RunOptions) -> None:
     """Refuse a taken or unusable name before any work is done."""
-    if options.name is None:
-        return
-    check_usable_name(options.name)
-    if to_continue(command, options) is None:
+    if options.name is not None and to_continue(command, options) is None:
         check_new_name(options.runs_dir, options.name)
 
 
 def to_continue(command: str, options: RunOptions) -> Run | None:
     """The unfinished run that --resume, or the same command with the same --name, continues; None: a new one."""
+    if options.name is not None:
+        check_usable_name(options.name)
     if options.resume:
         return unfinished_run(command, options)
     if not options.name or command == "tune":  # a search may be at work in several processes: only --resume
@@ -175,8 +180,6 @@ def warn_of_versions(run: Run, versions: dict[str, str]) -> None:
 
 
 def unfinished_run(command: str, options: RunOptions) -> Run:
-    if options.name is not None:
-        check_usable_name(options.name)
     run = find_run(
         "latest" if options.name is None else str((options.runs_dir / options.name).absolute()),
         options.runs_dir,

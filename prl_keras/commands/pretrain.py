@@ -14,7 +14,7 @@ from prl_keras.commands.common import (
 )
 from prl_keras.config import Pretrain
 from prl_keras.data import Dataset
-from prl_keras.data.stl10 import unlabelled_sha256
+from prl_keras.data.stl10 import load_unlabelled, unlabelled_sha256
 from prl_keras.errors import InputError
 from prl_keras.runs import Run, working_on, write_json
 from prl_keras.startup import start_keras
@@ -42,8 +42,6 @@ def _training_images(options: Pretrain, dataset: Dataset, request: dict[str, Any
     if not options.unlabelled:
         return dataset.train.images, dataset.train.labels
     import numpy as np
-
-    from prl_keras.data.stl10 import load_unlabelled
 
     if options.variant != "simclr":
         raise InputError(f"--unlabelled needs --variant simclr: {options.variant} learns from labels")

@@ -1,7 +1,7 @@
 """`python main.py reproduce`: train every row of the table, then write its report."""
 
 import shlex
-from dataclasses import asdict, fields, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from prl_keras.commands.common import (
     data_request,
     open_data,
     print_end,
+    run_config,
     warn_of_versions,
 )
 from prl_keras.commands.progress import Progress, duration
@@ -27,7 +28,6 @@ from prl_keras.runs import (
     check_usable_name,
     create_run,
     locked,
-    package_versions,
     remove_leftovers,
     usable,
     write_json,
@@ -47,13 +47,14 @@ def run(options: Reproduce) -> None:
     check_training(replace(Pretrain(), epochs=options.epochs, batch_size=options.batch_size), len(dataset.train), True)
     folder = options.runs_dir / (options.name or _default_name(options, dataset))
     cells = plan(options, request, folder)
-    config = _config(options, request, dataset)
-    if folder.exists():
-        _check_table(Run(folder), config)
+    config = run_config("reproduce", options, _MAY_DIFFER, request, dataset)
+    table = Run(folder) if folder.exists() else None
+    if table is not None:
+        _check_table(table, config)
     if options.dry_run:
         _dry_run(cells, dataset, folder)
         return
-    table = Run(folder) if folder.exists() else create_run(folder.parent, folder.name, config)
+    table = table or create_run(folder.parent, folder.name, config)
     with locked(table):
         remove_leftovers(table)
         _train(table, cells, options, dataset)
@@ -95,20 +96,6 @@ def _data_options(options: Reproduce) -> DataOptions:
 def _default_name(options: Reproduce, dataset: Dataset) -> str:
     name = usable(dataset.name.rstrip("/").rsplit("/", 1)[-1]) or "data"
     return f"table-{name}{'-paper' if options.protocol == 'paper' else ''}{'-folds' if options.folds else ''}"
-
-
-def _config(options: Reproduce, request: dict[str, Any], dataset: Dataset) -> dict[str, Any]:
-    return {
-        "command": "reproduce",
-        "options": {key: value for key, value in asdict(options).items() if key not in _MAY_DIFFER},
-        "data": {
-            "request": request,
-            "fingerprint": dataset.fingerprint,
-            "class_names": list(dataset.class_names),
-            "image_shape": list(dataset.image_shape),
-        },
-        "versions": package_versions(),
-    }
 
 
 def _check_table(table: Run, config: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from prl_keras.data.images import IMAGE_EXTENSIONS, check_size, image_shape, load_image
 from prl_keras.data.splits import RawData, Split
 from prl_keras.errors import InputError
+from prl_keras.records import is_text
 
 DEFAULT_SIZE = 96
 # What cameras, systems and annotation tools leave beside the pictures.
@@ -45,17 +46,16 @@ def _class_folders(split: Path) -> dict[str, Path]:
     if not split.is_dir():
         raise InputError(f"{split}: no such folder; put images into train/<class>/ and test/<class>/ of {split.parent}")
     # One system stores an accent as its own character, another does not: compare the composed form.
-    folders = {
-        unicodedata.normalize("NFC", path.name): path
-        for path in sorted(split.iterdir())
-        if path.is_dir() and not path.name.startswith(".")
-    }
-    for name, path in folders.items():
-        if any("\ud800" <= letter <= "\udfff" for letter in name):
+    folders: dict[str, Path] = {}
+    for path in sorted(split.iterdir()):
+        if not path.is_dir() or path.name.startswith("."):
+            continue
+        name = unicodedata.normalize("NFC", path.name)
+        if not is_text(name):
             raise InputError(f"{split}: the folder name {path.name!a} is not UTF-8; rename it")
-    twins = [path for path in split.iterdir() if path.is_dir() and path not in folders.values() and path.name[0] != "."]
-    if twins:
-        raise InputError(f"{split}: two folders have the name {twins[0].name!r}, written differently; merge them")
+        if name in folders:
+            raise InputError(f"{split}: two folders have the name {name!r}, written differently; merge them")
+        folders[name] = path
     if not folders:
         raise InputError(f"{split}: no class folders; put every image into {split}/<class>/")
     return folders

@@ -17,7 +17,8 @@ from prl_keras.cli import main
 from prl_keras.commands.common import check_same, check_training
 from prl_keras.config import Finetune
 from prl_keras.errors import InputError
-from prl_keras.runs import Run, create_run, list_runs, locked, write_json
+from prl_keras.locks import locked
+from prl_keras.runs import Run, create_run, list_runs, write_json
 
 FIGURE = {"value": 0.5, "low": 0.4, "high": 0.6, "correct": 5, "n": 10}
 CONFIG = {

@@ -17,6 +17,7 @@ LAYERS = {
     "records": 0,
     "prototypes": 1,
     "runs": 1,
+    "locks": 1,
     "config": 1,
     "data": 2,
     "models": 3,

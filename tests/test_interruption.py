@@ -21,8 +21,9 @@ from prl_keras.data.augment import augmentation
 from prl_keras.data.batches import Batches
 from prl_keras.errors import InputError
 from prl_keras.interruption import Stopped
+from prl_keras.locks import locked, working_on
 from prl_keras.models import build_classifier, classification_head
-from prl_keras.runs import Run, create_run, locked, working_on, write_json
+from prl_keras.runs import Run, create_run, write_json
 from prl_keras.training import callbacks
 from prl_keras.training.average import adam
 from prl_keras.training.fit import fit
@@ -122,7 +123,8 @@ def test_a_run_has_one_process(tmp_path: Path, capsys: pytest.CaptureFixture) ->
 def test_a_killed_process_holds_no_lock(tmp_path: Path) -> None:
     run = create_run(tmp_path, "run", {})
     code = (
-        "import sys, time; from pathlib import Path; from prl_keras.runs import Run, locked\n"
+        "import sys, time; from pathlib import Path\n"
+        "from prl_keras.locks import locked; from prl_keras.runs import Run\n"
         "with locked(Run(Path(sys.argv[1]))): print('locked', flush=True); time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(run.path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)

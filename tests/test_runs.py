@@ -6,17 +6,8 @@ from pathlib import Path
 import pytest
 
 from prl_keras.errors import InputError
-from prl_keras.runs import (
-    Run,
-    atomic_path,
-    check_new_name,
-    create_run,
-    find_run,
-    free_name,
-    list_runs,
-    working_on,
-    write_json,
-)
+from prl_keras.locks import working_on
+from prl_keras.runs import Run, atomic_path, check_new_name, create_run, find_run, free_name, list_runs, write_json
 
 
 def test_a_created_run_is_found_by_name_folder_and_latest(tmp_path: Path) -> None:

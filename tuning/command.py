@@ -21,8 +21,9 @@ from prl_keras.commands.finetune import check_encoder
 from prl_keras.config import Tune
 from prl_keras.data import Dataset
 from prl_keras.errors import InputError
+from prl_keras.locks import locked
 from prl_keras.records import read_json
-from prl_keras.runs import Run, check_new_name, find_run, free_name, has_encoder, is_finished, locked
+from prl_keras.runs import Run, check_new_name, find_run, free_name, has_encoder, is_finished
 from prl_keras.startup import start_keras
 from tuning.data import search_data
 from tuning.parallel import Role, process_name, process_role, wait_until

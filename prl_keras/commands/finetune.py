@@ -21,7 +21,8 @@ from prl_keras.commands.common import (
 from prl_keras.config import Baseline, Finetune, TrainingOptions
 from prl_keras.data import Dataset
 from prl_keras.errors import InputError
-from prl_keras.runs import Run, atomic_path, find_run, has_encoder, working_on, write_json
+from prl_keras.locks import working_on
+from prl_keras.runs import Run, atomic_path, find_run, has_encoder, write_json
 from prl_keras.startup import start_keras
 
 

@@ -16,7 +16,8 @@ from prl_keras.config import Pretrain
 from prl_keras.data import Dataset
 from prl_keras.data.stl10 import load_unlabelled, unlabelled_sha256
 from prl_keras.errors import InputError
-from prl_keras.runs import Run, working_on, write_json
+from prl_keras.locks import working_on
+from prl_keras.runs import Run, write_json
 from prl_keras.startup import start_keras
 
 

@@ -23,15 +23,8 @@ from prl_keras.data import Dataset
 from prl_keras.errors import InputError
 from prl_keras.experiments import estimate
 from prl_keras.experiments.table import Cell, choose_rows, plan
-from prl_keras.runs import (
-    Run,
-    check_usable_name,
-    create_run,
-    locked,
-    remove_leftovers,
-    usable,
-    write_json,
-)
+from prl_keras.locks import locked, remove_leftovers
+from prl_keras.runs import Run, check_usable_name, create_run, usable, write_json
 from prl_keras.startup import forget_models, start_keras
 
 _PAPER_TEST = 100  # images a class

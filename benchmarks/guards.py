@@ -33,6 +33,7 @@ def guard() -> dict[str, float]:
     from prl_keras.models import build_classifier, mlp_encoder, resnet18
     from prl_keras.models.layer_types import FAST
     from prl_keras.runs import Run
+    from prl_keras.training.average import adam
     from prl_keras.training.callbacks import FiniteGuard
 
     rng = np.random.default_rng(0)
@@ -42,7 +43,8 @@ def guard() -> dict[str, float]:
     ratios = {}
     for name, encoder in encoders.items():
         model = build_classifier(encoder, 10)
-        model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        optimizer = adam(1e-3, 100 * STEPS, average=True)
+        model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
         read_loss = keras.callbacks.LambdaCallback(  # TensorBoardLog does so at every step, guard or not
             on_train_batch_end=lambda batch, logs, model=model: float(model.metrics[0].total)
         )

@@ -25,6 +25,7 @@ from prl_keras.losses import PrototypicalLoss
 from prl_keras.models import projection_head, resnet18
 from prl_keras.models.batch_norm import FusedBatchNormalization
 from prl_keras.models.layer_types import FAST, STOCK, LayerTypes
+from prl_keras.training.average import adam
 from prl_keras.training.pretrain import PrototypicalPretrainer
 
 FUSED = LayerTypes(keras.layers.Conv2D, FusedBatchNormalization)
@@ -51,7 +52,7 @@ def build(size: int, batch: int, stem: str, layer_types: LayerTypes, precision: 
     keras.mixed_precision.set_global_policy(precision)
     encoder = resnet18((size, size, 3), stem, layer_types=layer_types)
     model = PrototypicalPretrainer(encoder, projection_head(), PrototypicalLoss(10))
-    model.compile(keras.optimizers.Adam(1e-3))
+    model.compile(adam(1e-3, 1000, average=True))
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
     return model, images, rng.integers(0, 10, batch)

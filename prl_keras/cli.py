@@ -6,6 +6,7 @@ Each command is imported when it is called, so that `--help` never waits for Ten
 import contextlib
 import errno
 import io
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -40,15 +41,18 @@ Then: python main.py finetune --encoder latest --head linear --freeze"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return the exit code: 0, 2 for bad input, 130 for Ctrl-C."""
+    """Run one command; return the exit code: 0, 2 for bad input, 130 for Ctrl-C, 128 + its number for a signal."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         options = parse(arguments or ["--help"])
-        if options is None:
-            return 0
-        _, module, function = next(row for row in COMMANDS.values() if row[0] is type(options))
-        with terminating():
-            getattr(import_module(module), function)(options)
+        if options is not None:
+            _, module, function = next(row for row in COMMANDS.values() if row[0] is type(options))
+            with terminating():
+                getattr(import_module(module), function)(options)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python still flushes at exit
+        return 141  # as a shell reports SIGPIPE
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

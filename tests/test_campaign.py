@@ -44,7 +44,10 @@ FINETUNE = ["finetune", "--encoder", "source", "--head", "mlp", "--dropout", "0.
 KINDS = {
     "query": ["pretrain", *TINY, "--variant", "query", "--augment", "light", "--epochs", "10"],
     "loo": ["pretrain", *TINY, "--variant", "loo", "--epochs", "10"],
+    "standard": ["pretrain", *TINY, "--variant", "standard", "--epochs", "10"],
     "simclr": ["pretrain", *TINY, "--variant", "simclr", "--epochs", "10"],
+    "supcon": ["pretrain", *TINY, "--variant", "supcon", "--epochs", "10"],
+    "baseline": ["baseline", "--model", "resnet18", *TINY, "--epochs", "10"],
     "frozen": [*FINETUNE, "--epochs", "60"],
     "unfrozen": [*FINETUNE, "--epochs", "10", "--no-freeze"],
 }

@@ -371,3 +371,13 @@ def test_help_names_every_option_with_its_default(command: str, capsys: pytest.C
     for field in fields(COMMANDS[command][0]):
         assert field.name.replace("_", "-") in shown or field.name in ("run", "images", "action")
     assert shown.count("(default") + shown.count("(required)") >= len(fields(COMMANDS[command][0])) - 1
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["pretrain", "--help"]])
+def test_a_reader_that_goes_away_sees_no_traceback(arguments: list[str]) -> None:
+    """`| head`: the first is shorter than the buffer, the second longer."""
+    words = [sys.executable, "main.py", *arguments]
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141

@@ -1,6 +1,7 @@
 """Training that is interrupted, locked, or goes wrong: what is kept, what is said, and that the bits are the same."""
 
 import json
+import math
 import os
 import re
 import shlex
@@ -14,6 +15,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from test_training import MAKERS, Interrupt, pictures, small_encoder
 
 from prl_keras.cli import main
@@ -296,6 +298,18 @@ def test_a_gradient_that_is_not_finite_stops_the_run_though_the_loss_is(tmp_path
     with pytest.raises(InputError, match=r"a gradient is not finite in epoch 1, step 1 \(images a class"):
         fit(model, Batches(*pictures(64), 32, seed=0), 2, run)
     assert not list(run.path.glob("checkpoint/*"))
+
+
+@pytest.mark.usefixtures("restored_dtype_policy")
+def test_float16_may_skip_some_steps_but_not_all_of_them(tmp_path: Path) -> None:
+    """Keras skips a step whose gradient is not finite and halves the loss scale, 2**15 at first, for ever."""
+    keras.config.set_dtype_policy("mixed_float16")
+    model = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(3, kernel_initializer="zeros")])
+    broken = tf.custom_gradient(lambda x: (x, lambda upstream: upstream * math.nan))
+    model.compile("adam", loss=lambda labels, x: broken(keras.ops.sum(keras.ops.cast(x, "float32"), axis=-1)))
+    model.build((None, 8, 8, 3))
+    with pytest.raises(InputError, match=r"a gradient is not finite in epoch 8, step 2 \(images a class"):
+        fit(model, Batches(*pictures(64), 32, seed=0), 20, create_run(tmp_path, "run", {}))
 
 
 def test_weights_that_are_not_finite_are_never_kept(tmp_path: Path) -> None:

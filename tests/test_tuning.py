@@ -26,7 +26,7 @@ from prl_keras.errors import InputError
 from prl_keras.models.storage import save_model, weights_sha256
 from prl_keras.runs import Run, create_run, list_runs
 from prl_keras.training import callbacks
-from tuning import command, features
+from tuning import command, features, hypermodel
 from tuning.data import SearchData, search_data
 from tuning.features import FeatureCache
 from tuning.figures import plot_importance
@@ -262,6 +262,24 @@ def test_the_shared_encoder_never_changes_and_hyperband_continues_its_trials(tmp
     assert {row.epochs for row in rows} == {1, 3}
     assert {path.name for path in run.path.glob("trials/trial_*/*")} == {"trial.json"}
     assert not (run.path / "features").exists()
+
+
+def test_a_trial_whose_loss_is_not_finite_fails_at_its_step(
+    tmp_path: Path, data: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compile_broken(model: keras.Model, *args: Any, original: Any = hypermodel.compile_classifier, **kwargs: Any):
+        original(model, *args, **kwargs)
+        bias = model.trainable_variables[-1]
+        bias.assign(keras.ops.full_like(bias, np.nan))
+
+    monkeypatch.setattr(hypermodel, "compile_classifier", compile_broken)
+    with pytest.raises(InputError, match=r"three trials in a row failed: .*at batch 0\. Loss value: nan"):
+        search(
+            create_run(tmp_path, "nan", {}),
+            search_data(data),
+            {"a": small_encoder(1)},
+            Tune(max_trials=4, epochs=2, encoder=("a",)),
+        )
 
 
 # The command ---------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from prl_keras.models.layer_types import FAST
 from prl_keras.models.storage import copy_as
 from prl_keras.training.callbacks import EpochOrder
 from prl_keras.training.finetune import augmented, compile_classifier
+from prl_keras.training.fit import create_variables
 from tuning.data import SearchData
 from tuning.features import FeatureCache
 from tuning.space import declare_space, finetune_options
@@ -74,6 +75,8 @@ class FineTuning(kt.HyperModel):
         train, validation = self._inputs(self.settings(hp))
         batches = Batches(train, self.data.train.labels, self.options.batch_size, self.options.seed)
         stop = keras.callbacks.EarlyStopping(OBJECTIVE, mode="max", patience=self.options.patience)
+        guard = keras.callbacks.TerminateOnNaN(raise_error=True)  # the trial failed; the search goes on
+        create_variables(model, batches)
         history = model.fit(
             batches,
             validation_data=(validation, self.data.validation.labels),
@@ -81,7 +84,7 @@ class FineTuning(kt.HyperModel):
             initial_epoch=initial_epoch,
             shuffle=False,
             verbose=0,
-            callbacks=[EpochOrder(batches), *callbacks, stop],
+            callbacks=[EpochOrder(batches), guard, *callbacks, stop],
         )
         return _summary(history) | {"seconds": time.monotonic() - started}
 

@@ -60,7 +60,9 @@ class FiniteGuard(keras.callbacks.Callback):
     """Stop at the step whose loss or gradient is not finite.
 
     Every gradient that reaches a kernel has passed a bias or a batch normalisation, so after the step these small
-    weights show it, and to read them costs 1.5 % of a ResNet-18's step (docs/results/guards.json).
+    weights show it, and to read them costs 1.5 % of a ResNet-18's step (docs/results/guards.json). float16 is another
+    matter: there Keras skips such a step and halves the loss scale, which is how it finds the right one. Below 1 there
+    is none.
     """
 
     def __init__(self, run: Run, batches: Batches):
@@ -74,7 +76,7 @@ class FiniteGuard(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         tracker = next(metric for metric in self.model.metrics if metric.name == "loss")
         loss_is_finite = math.isfinite(float(tracker.total))
-        if loss_is_finite and math.isfinite(float(self.sum())):
+        if loss_is_finite and math.isfinite(float(self.sum())) and self._loss_scale() >= 1:
             return
         _, labels = self.batches[batch]
         classes, sizes = np.unique(labels, return_counts=True)
@@ -84,6 +86,9 @@ class FiniteGuard(keras.callbacks.Callback):
             f"{self.batches.epoch + 1}, step {batch + 1} (images a class in its batch: "
             f"{counts}); {advice(self.run)}"
         )
+
+    def _loss_scale(self) -> float:
+        return float(getattr(self.model.optimizer, "dynamic_scale", 1.0))
 
 
 class TestAccuracy(keras.callbacks.Callback):

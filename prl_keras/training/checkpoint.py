@@ -106,8 +106,6 @@ def _files(run: Run) -> list[Path]:
 
 
 def _variables(model: keras.Model) -> list[keras.Variable]:
-    if not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)
     return [*model.variables, *model.optimizer.variables]
 
 

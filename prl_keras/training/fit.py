@@ -41,8 +41,7 @@ def fit(
         Stopped: Ctrl-C or SIGTERM came; the state is saved.
         InputError: the loss or a gradient is not finite.
     """
-    if any((run.path / "checkpoint").glob("*.step-*")):
-        model.test_on_batch(*batches[0])  # creates the metrics' variables; what else it changes is overwritten
+    create_variables(model, batches)
     start = restore_checkpoint(model, run)
     if start.epoch > epochs or start.step >= len(batches):
         raise InputError(f"the checkpoint of run {run.name!r} is of a longer training; start a new run")
@@ -71,6 +70,15 @@ def fit(
                 Checkpoint(order, run, request, checkpoint_steps),
             ],
         )
+
+
+def create_variables(model: keras.Model, batches: Batches) -> None:
+    """Of the optimizer and the metrics: to be restored, and as else the first step would be traced twice."""
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+    images, labels = batches[0]
+    model.compute_metrics(images, labels, keras.ops.zeros(model.compute_output_shape(images.shape)))
+    model.reset_metrics()
 
 
 def forget_checkpoints(run: Run) -> None:

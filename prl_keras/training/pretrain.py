@@ -33,6 +33,9 @@ class _Pretrainer(keras.Model):
     def build(self, input_shape: tuple) -> None:
         self.built = True  # encoder and head come in built
 
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        return self.projection_head.compute_output_shape(self.encoder.compute_output_shape(input_shape))
+
     def call(self, images: KerasTensor, training: bool = False) -> KerasTensor:
         """Raw images (batch, height, width, channels) -> embeddings (batch, projection_dim)."""
         return self.projection_head(self.encoder(images, training=training), training=training)

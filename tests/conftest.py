@@ -1,4 +1,4 @@
-"""Settings shared by all tests: a quiet TensorFlow, repeatable property tests, and the dtype policy put back."""
+"""Shared by all tests: a quiet TensorFlow, repeatable property tests, the dtype policy put back, a small network."""
 
 import os
 
@@ -25,3 +25,11 @@ def restored_dtype_policy() -> Iterator[None]:
     policy = keras.config.dtype_policy()
     yield
     keras.config.set_dtype_policy(policy)
+
+
+@pytest.fixture
+def shallow() -> Iterator[None]:
+    """ResNet-18 with its last stage only: a third of the seconds, for tests of what stands around the network."""
+    with pytest.MonkeyPatch.context() as patch:  # its own: tests undo theirs
+        patch.setattr("prl_keras.models.resnet._STAGES", ((512, 2),))
+        yield

@@ -87,6 +87,7 @@ def test_the_recorded_test_accuracy_is_that_of_the_saved_classifier(runs_dir: Pa
         assert figures[name]["low"] <= figures[name]["value"] <= figures[name]["high"]
 
 
+@pytest.mark.usefixtures("shallow")
 def test_the_last_line_of_pretrain_is_the_command_that_comes_next(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -159,6 +160,7 @@ def test_finetuning_the_whole_encoder_changes_it(runs_dir: Path, tmp_path: Path)
     assert result["encoder_sha256_before"] != result["encoder_sha256_after"]
 
 
+@pytest.mark.usefixtures("shallow")
 def test_an_stl10_archive_runs_through_data_pretrain_and_finetune(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -426,6 +426,7 @@ def figures_of(folder: Path) -> dict:
     return content
 
 
+@pytest.mark.usefixtures("shallow")
 def test_an_interrupted_table_is_continued_without_repeating_a_run(
     tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -188,6 +188,7 @@ def stop_after_first_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(callbacks, "save_checkpoint", save_then_stop)
 
 
+@pytest.mark.usefixtures("shallow")
 def test_latest_stays_the_encoder_that_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another pre-training between the start and the end of a fine-tuning must not slip in."""
     where = ["--runs-dir", str(tmp_path)]
@@ -202,6 +203,7 @@ def test_latest_stays_the_encoder_that_it_was(tmp_path: Path, monkeypatch: pytes
     assert Run(tmp_path / "tuned").result["encoder_run"] == "encoder0"
 
 
+@pytest.mark.usefixtures("shallow")
 def test_another_encoder_under_the_same_name_is_noticed(
     tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,6 +242,7 @@ def test_a_lock_that_is_a_link_is_refused(tmp_path: Path) -> None:
     assert (tmp_path / "mine.txt").read_text() == "mine"
 
 
+@pytest.mark.usefixtures("shallow")
 def test_a_search_has_one_process(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """The second leaves the first's folder alone, also when it is stopped."""
     where = ["--runs-dir", str(tmp_path)]

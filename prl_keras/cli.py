@@ -44,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code: 0, 2 for bad input, 130 for Ctrl-C, 128 + its number for a signal."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        _check_text(arguments)
         options = parse(arguments or ["--help"])
         if options is not None:
             _, module, function = next(row for row in COMMANDS.values() if row[0] is type(options))
@@ -63,7 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.errno not in _STORAGE:
             raise
         where = error.filename or "a file of the run"
-        print(f"error: cannot write {where}: {error.strerror}; make room, then repeat the command", file=sys.stderr)
+        cure = "give permission" if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else "make room"
+        print(f"error: {where}: {error.strerror}; {cure}, then repeat the command", file=sys.stderr)
         return 2
     except MemoryError:
         print("error: not enough memory; use fewer or smaller images, or a smaller network", file=sys.stderr)
@@ -78,15 +80,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _check_text(arguments: Sequence[str]) -> None:
+    """Raises InputError for what is no UTF-8: no record could hold it and no terminal show it."""
+    for word in arguments:
+        if any("\ud800" <= letter <= "\udfff" for letter in word):
+            raise InputError(f"{word!a} is not UTF-8; rename the file or folder")
+
+
 def _how_to_continue(arguments: Sequence[str], run: str | None) -> str:
-    """The command that continues; a table and a search continue by their own names, not by that of the run."""
+    """The command that continues; a table continues by its own name, not by that of the run."""
     words = ["python", "main.py", *arguments]
-    if arguments and arguments[0] == "tune":
-        words += [] if "--resume" in arguments else ["--resume"]
-    elif not arguments or arguments[0] != "reproduce":
+    if arguments[:1] != ["reproduce"]:
         if run is None:
             return "nothing was kept: repeat the command"
-        words += [] if {"--name", "--resume"} & set(arguments) else ["--name", run]
+        given = {word.partition("=")[0] for word in arguments}
+        words += [] if {"--name", "--resume"} & given else ["--name", run]
+        words += ["--resume"] if arguments[0] == "tune" and "--resume" not in given else []
     return f"to continue: {shlex.join(words)}"
 
 

@@ -64,8 +64,7 @@ class RunOptions:
     runs_dir: Annotated[Path, arg(metavar="PATH")] = Path("saved_models")
     """Folder that holds the runs."""
     resume: bool = False
-    """Continue the latest unfinished run of this command. With --name it is not needed: the same command continues
-    an unfinished run of that name."""
+    """Continue the latest unfinished run of this command. Where the same command is repeated it is not needed."""
     seed: int = 0
     """Seed of everything random: weights, order of images, augmentation, dropout."""
 

@@ -16,6 +16,11 @@ class Stopped(BaseException):
         self.signal, self.run, self.where = number, run, where
 
 
+def stopped(error: KeyboardInterrupt | Stopped, run: str) -> Stopped:
+    """The same stop, of this run."""
+    return Stopped(error.signal if isinstance(error, Stopped) else signal.SIGINT, run, str(error))
+
+
 @dataclass
 class StopRequest:
     """`signal` is the number of the signal that came, or None."""

@@ -4,14 +4,13 @@ import errno
 import os
 import platform
 import shutil
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 from prl_keras.errors import InputError
-from prl_keras.interruption import Stopped
+from prl_keras.interruption import Stopped, stopped
 from prl_keras.runs import Run
 
 
@@ -29,12 +28,11 @@ def working_on(run: Run) -> Iterator[Run]:
         try:
             yield run
         except BaseException as error:
-            kept = run.result is not None or any((run.path / "checkpoint").glob("*.npz"))
+            kept = run.result is not None or any((run.path / "checkpoint").glob("*"))
             if not kept:
                 shutil.rmtree(run.path, ignore_errors=True)
             if isinstance(error, KeyboardInterrupt | Stopped) and kept:
-                number = error.signal if isinstance(error, Stopped) else signal.SIGINT
-                raise Stopped(number, run.name, str(error)) from error
+                raise stopped(error, run.name) from error
             raise
         (run.path / ".lock").unlink(missing_ok=True)  # whoever opened it meanwhile finds the run finished
 

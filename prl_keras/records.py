@@ -11,6 +11,8 @@ from typing import Any
 
 from prl_keras.errors import InputError
 
+_LARGEST = 64 * 2**20  # bytes; ten thousand epochs have 5 MB
+
 Check = Callable[[Any], bool] | dict[str, "Check"]
 
 
@@ -20,7 +22,12 @@ def is_text(value: Any) -> bool:
 
 
 def is_whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    """64 bits: Python reads longer ones, which no figure can be made of."""
+    return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
+
+
+def is_seed(value: Any) -> bool:
+    return is_whole(value) and 0 <= value < 2**32
 
 
 def is_number(value: Any) -> bool:
@@ -35,17 +42,23 @@ def is_list(check: Callable[[Any], bool], length: int | None = None) -> Callable
     return lambda value: isinstance(value, list) and length in (None, len(value)) and all(map(check, value))
 
 
-REQUEST: Check = {
-    "name": is_text,
-    "data_dir?": or_none(is_text),
-    "seed?": is_whole,
-    "validation_fraction?": is_number,
-    **dict.fromkeys(("samples_per_class?", "test_per_class?", "image_size?", "fold?"), or_none(is_whole)),
-}
+class Only(dict):
+    """Checks of all the keys that there may be."""
+
+
+REQUEST: Check = Only(
+    {
+        "name": is_text,
+        "data_dir?": or_none(is_text),
+        "seed?": is_seed,
+        "validation_fraction?": is_number,
+        **dict.fromkeys(("samples_per_class?", "test_per_class?", "image_size?", "fold?"), or_none(is_whole)),
+    }
+)
 CONFIG: Check = {
     "created": is_text,
     "command?": is_text,
-    "options?": {"epochs?": is_whole, "seed?": is_whole},
+    "options?": {"epochs?": is_whole, "seed?": is_seed},
     "data?": {
         "request": REQUEST,
         "fingerprint": is_text,
@@ -83,6 +96,8 @@ def read_lines(file: Path, check: Check) -> list[dict[str, Any]]:
 
 def _content(file: Path) -> bytes:
     try:
+        if file.stat().st_size > _LARGEST:
+            raise InputError(f"cannot read {file}: it has more than {_LARGEST:,} bytes")
         return file.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read {file}: {error}") from error
@@ -107,6 +122,9 @@ def damage(content: Any, check: Check, name: str = "") -> str | None:
         return None
     if callable(check) or not isinstance(content, dict):
         return f"{name or 'its content'} is {content!a:.40}"
+    known_keys = {key.removesuffix("?") for key in check}
+    if isinstance(check, Only) and (unknown := sorted(set(content) - known_keys)):
+        return f"{name}.{unknown[0]!a:.40} is unknown"
     for key, inner in check.items():
         known = key.removesuffix("?")
         where = f"{name}.{known}" if name else known

@@ -8,9 +8,9 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -48,14 +48,15 @@ class Run:
         """Raises InputError if the file is damaged."""
         return read_record(self.path / "config.json", CONFIG)
 
-    def part(self, name: str) -> Any:
-        """A part of the config: command, options, data or versions. Raises InputError if it is missing."""
-        config = self.config
-        if name not in config:
-            raise InputError(
-                f"{self.path / 'config.json'} is damaged: {name} is missing; restore it, or remove the run"
-            )
-        return config[name]
+    def part(self, *names: str) -> Any:
+        """A part of the config, such as "data", "request". Raises InputError if it is missing."""
+        part: Any = self.config
+        for name in names:
+            if name not in part:
+                file, missing = self.path / "config.json", ".".join(names)
+                raise InputError(f"{file} is damaged: {missing} is missing; restore it, or remove the run")
+            part = part[name]
+        return part
 
     @property
     def result(self) -> dict[str, Any] | None:
@@ -122,10 +123,10 @@ def create_run(runs_dir: Path, name: str, config: dict[str, Any]) -> Run:
         InputError: the name is taken or not usable, or the folder cannot be written.
     """
     check_new_name(runs_dir, name)
-    config = {"created": datetime.now(UTC).isoformat(timespec="microseconds"), **config}
+    config = {"created": _created(runs_dir), **config}
     try:
         runs_dir.mkdir(parents=True, exist_ok=True)
-        _remove_old_drafts(runs_dir)
+        _remove_leftovers(runs_dir)
         draft = Path(tempfile.mkdtemp(prefix=".new-", dir=runs_dir))
         try:
             draft.chmod(0o755)
@@ -139,19 +140,42 @@ def create_run(runs_dir: Path, name: str, config: dict[str, Any]) -> Run:
     return Run(runs_dir / name)
 
 
-def _remove_old_drafts(runs_dir: Path) -> None:
-    """Of processes that were killed while they created a run; a young one may be at work, and gone a moment later."""
+def _created(runs_dir: Path) -> str:
+    """Now, or right after the newest run if the clock was set back: "latest" is what came last."""
+    now = datetime.now(UTC)
+    with suppress(IndexError, ValueError, TypeError, OverflowError):  # no run, or no time
+        newest = datetime.fromisoformat(list_runs(runs_dir, skip_damaged=True)[-1].config["created"])
+        now = max(now, newest + timedelta(microseconds=1))
+    return now.isoformat(timespec="microseconds")
+
+
+def _remove_leftovers(runs_dir: Path) -> None:
+    """Of processes that were killed while they created a run, or between its result and its checkpoints' removal.
+
+    A young draft may be at work, and gone a moment later.
+    """
+    for state in runs_dir.glob("*/checkpoint"):
+        if (state.parent / "result.json").exists():
+            shutil.rmtree(state, ignore_errors=True)
     for draft in runs_dir.glob(".new-*"):
         with suppress(FileNotFoundError):
             if time.time() - draft.stat().st_mtime > _DAY:
                 shutil.rmtree(draft, ignore_errors=True)
 
 
-def list_runs(runs_dir: Path) -> list[Run]:
-    """All readable runs, oldest first."""
+def list_runs(runs_dir: Path, skip_damaged: bool = False) -> list[Run]:
+    """All runs, oldest first.
+
+    Raises:
+        InputError: one's config.json is damaged, and those are not to be skipped.
+    """
     files = runs_dir.glob("*/config.json") if runs_dir.is_dir() else ()
-    runs = [Run(file.parent) for file in files if not file.parent.name.startswith(".")]
-    return sorted(runs, key=lambda run: (run.config["created"], run.name))
+    created = {}
+    for file in files:
+        if not file.parent.name.startswith("."):
+            with suppress(InputError) if skip_damaged else nullcontext():
+                created[file.parent] = Run(file.parent).config["created"]
+    return [Run(path) for path in sorted(created, key=lambda path: (created[path], path.name))]
 
 
 def find_run(
@@ -222,8 +246,10 @@ def write_json(target: Path, content: Any) -> None:
 
 
 def package_versions() -> dict[str, str]:
-    """Versions of what decides a result to the last bit: Python, packages, and the number of processors."""
-    versions = {"python": platform.python_version(), "processors": str(os.cpu_count())}
+    """Versions of what decides a result to the last bit: Python, packages, processors, and TensorFlow's kernels."""
+    mine = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    versions = {"python": platform.python_version(), "processors": str(len(mine))}
+    versions["oneDNN"] = "off" if os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0" else "on"
     for package in _PACKAGES:
         try:
             versions[package] = metadata.version(package)

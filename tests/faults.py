@@ -65,13 +65,17 @@ def checkpoints(run: Path) -> set[str]:
     return {path.name for path in (run / "checkpoint").glob("epoch-*.npz")}
 
 
+def half_written(run: Path) -> bool:
+    return any((run / "checkpoint").glob(".tmp-*"))
+
+
 def moments(run: Path, epochs: int) -> dict[str, tuple[Callable[[], bool], float]]:
     """Phase of a run's life -> (has it begun, how many seconds after that to kill at the latest)."""
     lines = run / "metrics.jsonl"
     return {
         "data preparation": (lambda: True, 4.0),
         "first epoch": (lambda: (run / "config.json").exists(), 3.0),
-        "checkpoint writing": (lambda: any((run / "checkpoint").glob(".tmp-*")), 0.4),
+        "checkpoint writing": (lambda: len(checkpoints(run)) == 2 and half_written(run), 0.3),  # the third
         "last epoch": (lambda: lines.exists() and lines.read_text().count("\n") == epochs - 1, 1.0),
         "saving": (lambda: f"epoch-{epochs:05d}.npz" in checkpoints(run), 2.0),
     }

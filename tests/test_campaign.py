@@ -22,6 +22,7 @@ from faults import (
     ROOT,
     checkpoints,
     draw_delay,
+    half_written,
     kill_after,
     moments,
     program,
@@ -87,8 +88,12 @@ def check_ended_like(reference: Path, run: Path) -> None:
     assert not (run / "checkpoint").exists()
 
 
-def killed_once(runs_dir: Path, phase: str, number: int) -> float | None:
-    """Kill a new run in this phase, continue it; returns how long after the phase began, None if it was quicker."""
+def killed_once(runs_dir: Path, phase: str, number: int) -> tuple[float | None, bool, bool]:
+    """Kill a new run in this phase, continue it.
+
+    Returns how long after the phase began it was killed, None if it ended before; whether there was a state to
+    continue from; whether one was left half-written.
+    """
     name = f"killed-{phase.split()[0]}-{number}"
     words = pretrain(runs_dir, name, "--checkpoint-steps", "2")
     began, longest = moments(runs_dir / name, EPOCHS)[phase]
@@ -97,16 +102,18 @@ def killed_once(runs_dir: Path, phase: str, number: int) -> float | None:
         assert phase == "saving", f"{name} ended before it could be killed"
         delay = None  # what follows must hold all the same
     run = Run(runs_dir / name)
+    kept, half = bool(checkpoints(run.path)), half_written(run.path)
     finished = (run.path / "result.json").exists()
     if run.path.exists():
         assert run.config["command"] == "pretrain"
         assert all(line["epoch"] for line in run.metrics)
     run_program(["runs", "--runs-dir", str(runs_dir)])
-    run_program(words, 2 if finished else 0)
+    output = run_program(words, 2 if finished else 0).stdout
     if not finished:
+        assert (f"Continuing {name} after" in output) == kept
         check_ended_like(runs_dir / "reference", run.path)
     assert weights(run.encoder_file) == weights(runs_dir / "reference" / "encoder.keras")
-    return None if delay is None else round(delay, 3)
+    return None if delay is None else round(delay, 3), kept, half
 
 
 @pytest.mark.parametrize("phase", PHASES)
@@ -114,13 +121,17 @@ def test_a_run_killed_at_random_moments_of_its_life_ends_with_the_bits_of_one_ne
     runs_dir: Path, report: dict[str, Any], phase: str
 ) -> None:
     with ThreadPoolExecutor(2) as pool:
-        delays = list(pool.map(lambda number: killed_once(runs_dir, phase, number), range(KILLS_A_PHASE)))
-    killed = sorted(delay for delay in delays if delay is not None)
+        lives = list(pool.map(lambda number: killed_once(runs_dir, phase, number), range(KILLS_A_PHASE)))
+    killed = sorted(delay for delay, _, _ in lives if delay is not None)
     assert killed
+    half = sum(half for _, _, half in lives)
+    assert half or phase != "checkpoint writing"
     report.setdefault("killed_once", {})[phase] = {
         "kills": len(killed),
-        "ended_before": len(delays) - len(killed),
-        "same_bits": len(delays),
+        "ended_before": len(lives) - len(killed),
+        "continued_from_a_state": sum(kept for _, kept, _ in lives),
+        "left_a_state_half_written": half,
+        "same_bits": len(lives),
         "seconds_after_the_phase_began": killed,
     }
 
@@ -139,7 +150,8 @@ def test_a_run_killed_ten_times_ends_with_the_bits_of_one_never_stopped(
         moved = lambda before=before: bool(checkpoints(run) - before)  # noqa: E731
         assert kill_after(words, moved, draw_delay(number, 0.3)), f"it ended before kill {number + 1}"
         progress.append(max(checkpoints(run)).removesuffix(".npz"))
-    run_program(words)
+    assert progress == sorted(set(progress)), "a life that got no further"
+    assert f"Continuing ten-{kind} after" in run_program(words).stdout
     check_ended_like(runs_dir / f"{kind}-reference", run)
     report.setdefault("killed_ten_times", {})[kind] = {"last_state_at_each_kill": progress, "same_bits": True}
 
@@ -190,9 +202,25 @@ def test_a_file_that_cannot_grow_is_one_line_and_the_run_goes_on_later(
     error = run_program(words, 2, preexec_fn=limit).stderr
     (line,) = [line for line in error.splitlines() if line.startswith("error: ")]
     assert "File too large" in line
+    assert str(runs_dir) in line, "names the file"
     run_program(words)
     check_ended_like(runs_dir / "reference", runs_dir / f"limited-{megabytes}")
     report.setdefault("file_size_limited", {})[f"{megabytes} MB"] = line.replace(str(runs_dir), "RUNS")
+
+
+def test_a_model_that_cannot_be_saved_is_one_line_and_its_training_is_not_lost(
+    runs_dir: Path, report: dict[str, Any]
+) -> None:
+    """The states of a linear head are small, its classifier with the encoder in it is not."""
+    words = ["finetune", "--encoder", "source", "--epochs", "3", "--runs-dir", str(runs_dir), "--name"]
+    run_program([*words, "head"])
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))  # noqa: E731
+    error = run_program([*words, "head-limited"], 2, preexec_fn=limit).stderr
+    (line,) = [line for line in error.splitlines() if line.startswith("error: ")]
+    assert "classifier.keras: File too large" in line
+    assert "Continuing head-limited after epoch 3 of 3" in run_program([*words, "head-limited"]).stdout
+    check_ended_like(runs_dir / "head", runs_dir / "head-limited")
+    report.setdefault("file_size_limited", {})["1 MB, saving"] = line.replace(str(runs_dir), "RUNS")
 
 
 @pytest.mark.parametrize("megabytes", [1, 200, 400])
@@ -206,10 +234,28 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_with_more_room(
         error = run_program(words, 2).stderr
         (line,) = [line for line in error.splitlines() if line.startswith("error: ")]
         assert "No space left" in line
+        assert str(disk) in line, "names the file"
         subprocess.run(["mount", "-o", "remount,size=2g", str(disk)], check=True)
         run_program(words)
         check_ended_like(runs_dir / "reference", disk / "full")
     report.setdefault("disk_full", {})[f"{megabytes} MB"] = line.replace(str(disk), "RUNS")
+
+
+def test_a_disk_that_became_read_only_is_one_line_and_keeps_the_run(
+    runs_dir: Path, tmp_path: Path, report: dict[str, Any]
+) -> None:
+    disk = tmp_path / "disk"
+    with tmpfs(disk, 2000):
+        words = pretrain(disk, "closed")
+        assert kill_after(words, lambda: bool(checkpoints(disk / "closed")), 0)
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        error = run_program(words, 2).stderr
+        (line,) = [line for line in error.splitlines() if line.startswith("error: ")]
+        assert "Read-only file system" in line
+        subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+        assert "Continuing closed after" in run_program(words).stdout
+        check_ended_like(runs_dir / "reference", disk / "closed")
+    report["read_only_disk"] = line.replace(str(disk), "RUNS")
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, report: dict[str, Any]) -> None:

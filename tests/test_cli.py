@@ -13,7 +13,7 @@ from archives import fake_stl10, write_image_folder, write_stl10_archive
 from PIL import Image
 
 from prl_keras import load_dataset, load_encoder
-from prl_keras.cli import COMMANDS, main
+from prl_keras.cli import COMMANDS, _how_to_continue, main
 from prl_keras.runs import Run, create_run, list_runs
 
 ROOT = Path(__file__).parents[1]
@@ -375,11 +375,32 @@ def test_help_names_every_option_with_its_default(command: str, capsys: pytest.C
     assert shown.count("(default") + shown.count("(required)") >= len(fields(COMMANDS[command][0])) - 1
 
 
-@pytest.mark.parametrize("arguments", [["--version"], ["pretrain", "--help"]])
+@pytest.mark.parametrize("arguments", [["--version"], ["pretrain", "--help"], ["runs"]])
 def test_a_reader_that_goes_away_sees_no_traceback(arguments: list[str]) -> None:
-    """`| head`: the first is shorter than the buffer, the second longer."""
+    """`| head`: shorter than the buffer, longer, and printed by Rich."""
     words = [sys.executable, "main.py", *arguments]
     with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 141
+
+
+@pytest.mark.parametrize(
+    "arguments", [["pretrain", "--dataset", "/pictures\udcff"], ["predict", "latest", "\udcff.png"]]
+)
+def test_a_path_that_is_not_utf_8_is_one_line(capsys: pytest.CaptureFixture, arguments: list[str]) -> None:
+    assert r"\udcff" in complaint(capsys, arguments)
+
+
+@pytest.mark.parametrize(
+    ("typed", "run", "printed"),
+    [
+        ("pretrain", "query-digits-1", "pretrain --name query-digits-1"),
+        ("pretrain --name=mine", "mine", "pretrain --name=mine"),
+        ("tune", "search", "tune --name search --resume"),
+        ("tune --name mine --resume", "mine", "tune --name mine --resume"),
+        ("reproduce --seeds 3", "one-of-its-runs", "reproduce --seeds 3"),
+    ],
+)
+def test_a_stopped_command_says_how_to_continue(typed: str, run: str, printed: str) -> None:
+    assert _how_to_continue(typed.split(), run) == f"to continue: python main.py {printed}"

@@ -1,5 +1,6 @@
 """Random damage to checkpoints, random command lines, random run names: one clear line each, never other weights."""
 
+import errno
 import json
 import shutil
 import warnings
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from prl_keras.cli import COMMANDS, parse
 from prl_keras.data.stl10 import read_binary
 from prl_keras.errors import InputError
+from prl_keras.locks import working_on
 from prl_keras.runs import Run, check_usable_name, create_run
 from prl_keras.training.checkpoint import restore_checkpoint, save_checkpoint
 
@@ -53,6 +55,38 @@ def test_a_checkpoint_with_another_header_is_refused(tmp_path: Path, change: dic
     with pytest.warns(UserWarning, match="is damaged"), pytest.raises(InputError, match="all checkpoints"):
         restore_checkpoint(model, run)
     assert [path.suffix for path in saved.parent.iterdir()] == [".damaged"]
+    with pytest.raises(InputError, match="all checkpoints"):  # nor does it begin anew the next time
+        restore_checkpoint(model, run)
+
+
+@pytest.mark.parametrize("error", [PermissionError(errno.EACCES, "no"), MemoryError()])
+def test_a_checkpoint_that_cannot_be_read_now_is_not_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    run, model = small_model(tmp_path)
+    saved = save_checkpoint(model, run, 7)
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(*((Path, "open") if isinstance(error, OSError) else (np, "load")), fail)
+    with pytest.raises(type(error)), working_on(run):
+        restore_checkpoint(model, run)
+    monkeypatch.undo()
+    assert [path.name for path in saved.parent.iterdir()] == [saved.name]
+    assert restore_checkpoint(model, run).epoch == 7
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_is_not_removed(tmp_path: Path) -> None:
+    run, model = small_model(tmp_path)
+    save_checkpoint(model, run, 7).write_bytes(b"")
+    with (
+        pytest.warns(UserWarning, match="is damaged"),
+        pytest.raises(InputError, match="all checkpoints"),
+        working_on(run),
+    ):
+        restore_checkpoint(model, run)
+    assert [path.name for path in (run.path / "checkpoint").iterdir()] == ["epoch-00007.damaged"]
 
 
 def test_a_compressed_checkpoint_is_refused_unread(tmp_path: Path) -> None:
@@ -129,6 +163,7 @@ def damaged(content: bytes, rng: np.random.Generator) -> bytes:
 def small_model(tmp_path: Path) -> tuple[Run, keras.Model]:
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
     model.compile("adam")
+    model.optimizer.build(model.trainable_variables)
     return create_run(tmp_path, "run", {}), model
 
 

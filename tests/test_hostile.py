@@ -8,14 +8,18 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from prl_keras.cli import main
-from prl_keras.commands.common import check_same, check_training
-from prl_keras.config import Finetune
+from prl_keras.commands.common import check_same, check_training, recorded_options
+from prl_keras.config import Baseline, Finetune, Pretrain, RunOptions
 from prl_keras.errors import InputError
 from prl_keras.locks import locked
 from prl_keras.runs import Run, create_run, list_runs, write_json
@@ -105,16 +109,50 @@ def test_a_damaged_record_is_listed_or_refused_in_one_line(
     assert codes == {0, 2}, "some changes do no harm, some do"
 
 
-def test_no_command_trusts_a_damaged_config(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    """What reaches the data: a request of other types, a fingerprint or a shape that is none."""
-    run = run_with(tmp_path, CONFIG, RESULT)
-    shutil.copy(run.path / "config.json", run.encoder_file)  # present, and no model
-    before = sorted(tmp_path.iterdir())
-    for text in variants({"data": CONFIG["data"]}):
+ON_A_RUN = [
+    ["evaluate", "run"],
+    ["finetune", "--encoder", "run"],
+    ["finetune", "--resume"],
+    ["visualize", "run", "--before"],
+    ["predict", "run", "picture.png"],
+    ["tune", "--encoder", "run"],
+]
+
+
+@pytest.mark.parametrize("every", [6, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("words", ON_A_RUN, ids=" ".join)
+def test_no_command_trusts_a_damaged_config(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, words: list[str], every: int
+) -> None:
+    """With models that are none, so that each ends in one line, wherever it stops to read the config."""
+    run = run_with(tmp_path / "runs", CONFIG, None if "--resume" in words else RESULT)
+    for file in (run.encoder_file, run.classifier_file):
+        file.write_bytes(b"no model")
+    Image.new("RGB", (16, 16)).save(tmp_path / "picture.png")
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    added = CONFIG["data"] | {"request": CONFIG["data"]["request"] | {"more": 1}}
+    damaged = [json.dumps({"data": added}), *variants({part: CONFIG[part] for part in ("data", "options")})]
+    for text in damaged[::every]:
         (run.path / "config.json").write_text(json.dumps(CONFIG | json.loads(text)))
-        if check_one_line(capsys, ["runs", "--runs-dir", str(tmp_path)]) == 2:
-            assert check_one_line(capsys, ["finetune", "--encoder", "run", "--runs-dir", str(tmp_path)]) == 2
-    assert sorted(tmp_path.iterdir()) == before
+        assert check_one_line(capsys, [*words, "--runs-dir", "runs"]) == 2
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("kind", [Pretrain, Finetune, Baseline])
+def test_recorded_options_are_those_that_were_given_or_refused(tmp_path: Path, kind: type[RunOptions]) -> None:
+    recorded = {key: value for key, value in asdict(kind()).items() if not isinstance(value, Path)}
+    run = create_run(tmp_path, "run", {"options": recorded})
+    assert recorded_options(run, kind) == kind()
+    file, config = run.path / "config.json", run.config
+    accepted = []
+    for key, odd in product([*recorded, "more"], ODD):
+        file.write_text(json.dumps(config | {"options": recorded | {key: odd}}))
+        with suppress(InputError):
+            recorded_options(run, kind)
+            accepted.append((key, odd))
+    assert ("learning_rate", -1) in accepted, "a number, if an odd one"
+    assert not any(key == "more" or isinstance(odd, list | dict) for key, odd in accepted)
 
 
 def test_an_option_younger_than_the_run_had_its_default(tmp_path: Path) -> None:

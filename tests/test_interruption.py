@@ -25,7 +25,7 @@ from prl_keras.errors import InputError
 from prl_keras.interruption import Stopped
 from prl_keras.locks import locked, working_on
 from prl_keras.models import build_classifier, classification_head
-from prl_keras.runs import Run, create_run, write_json
+from prl_keras.runs import Run, create_run, list_runs, write_json
 from prl_keras.training import callbacks
 from prl_keras.training.average import adam
 from prl_keras.training.fit import fit
@@ -176,6 +176,26 @@ def test_other_versions_are_named_and_other_options_refused(
     output = capsys.readouterr().out
     assert f"started with keras 3.0.0, this is {keras.__version__}" in output
     assert output.count("warning") == 1
+
+
+def test_the_same_command_continues_an_unfinished_run_without_being_told_its_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["baseline", "--model", "mlp", *TINY, "--runs-dir", str(tmp_path)]
+    stop_after_first_epoch(monkeypatch)
+    assert main(command) == 130
+    with locked(Run(tmp_path / "mlp-digits-1")):
+        assert main(command) == 130, "another process is at work on the first: a new run"
+    monkeypatch.undo()
+    assert main([*command, "--learning-rate", "0.01"]) == 0, "another command: a new run"
+    capsys.readouterr()
+    assert [main(command), main(command), main(command)] == [0, 0, 0]
+    output = capsys.readouterr().out
+    assert "Continuing mlp-digits-2 after epoch 1 of 2." in output
+    assert "Continuing mlp-digits-1 after epoch 1 of 2." in output
+    runs = {run.name: run.result["accuracy"]["test"]["value"] for run in list_runs(tmp_path)}
+    assert sorted(runs) == [f"mlp-digits-{number}" for number in (1, 2, 3, 4)]
+    assert runs["mlp-digits-1"] == runs["mlp-digits-2"] == runs["mlp-digits-4"]
 
 
 def stop_after_first_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -365,6 +385,7 @@ def test_no_pickle_anywhere() -> None:
 def test_a_config_that_is_not_one_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     run = create_run(tmp_path, "run", {"command": "pretrain"})
     for content in ("", "[]", "{", '{"command": 3}', "\udcff", json.dumps({"created": None})):
+        run.encoder_file.write_bytes(b"no model")
         (run.path / "config.json").write_bytes(content.encode("utf-8", "surrogateescape"))
         for command in (["evaluate", "run"], ["finetune", "--encoder", "run"], ["visualize", "run"], ["runs"]):
             code = main([*command, "--runs-dir", str(tmp_path)])

@@ -1,6 +1,7 @@
 """The run folder."""
 
 import json
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,37 @@ def test_free_name_counts_up_and_cleans_the_data_sets_name(tmp_path: Path) -> No
     assert free_name(tmp_path, "query-digits") == "query-digits-2"
     name = free_name(tmp_path, "query-tfds:../fünf")
     check_new_name(tmp_path, name)
+
+
+def test_latest_is_what_came_last_also_when_the_clock_was_set_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (create_run(tmp_path, "damaged", {}).path / "config.json").write_text("{")
+
+    class Clock(datetime):
+        hours = 0
+
+        @classmethod
+        def now(cls, zone: tzinfo | None = None) -> datetime:
+            cls.hours += 1
+            return datetime.now(zone) - timedelta(hours=cls.hours)
+
+    monkeypatch.setattr("prl_keras.runs.datetime", Clock)
+    for name in ("first", "second", "a-third"):
+        create_run(tmp_path, name, {})
+    runs = list_runs(tmp_path, skip_damaged=True)
+    assert [run.name for run in runs] == ["first", "second", "a-third"]
+    assert Clock.hours == 3
+
+
+def test_what_a_kill_left_of_a_finished_run_is_removed_with_the_next_run(tmp_path: Path) -> None:
+    for name, finished in (("finished", True), ("unfinished", False)):
+        run = create_run(tmp_path, name, {})
+        (run.path / "checkpoint").mkdir()
+        if finished:
+            write_json(run.path / "result.json", {})
+    create_run(tmp_path, "next", {})
+    assert [path.parent.name for path in tmp_path.glob("*/checkpoint")] == ["unfinished"]
 
 
 @pytest.mark.parametrize("reference", ["nothing", "../nothing", "latest"])

@@ -1,6 +1,7 @@
 """STL-10: binary files, archive, folds, unlabelled images, and the way through tensorflow-datasets."""
 
 import gzip
+import io
 import os
 import re
 import shutil
@@ -308,6 +309,45 @@ def test_a_header_that_would_fill_the_memory_is_refused(tmp_path, fake, kind):
     tracemalloc.stop()
     assert peak < 30 * 2**20
     assert [path.name for path in tmp_path.iterdir()] == ["stl10_binary.tar.gz"]
+
+
+def sparse_map(old: bool) -> tuple[tarfile.TarInfo, bytes]:
+    """A member whose map of holes has 4 MB: tarfile makes 300,000 pairs of numbers of it before we see its name."""
+    member = tarfile.TarInfo("x")
+    if old:  # the header's last byte but 12 says that blocks of the map follow
+        member.type = tarfile.GNUTYPE_SPARSE
+        pair = b"%011o\0%011o\0" % (1, 1)
+        return member, (pair * 21 + b"\1" + bytes(7)) * 8000
+    member.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "9"}
+    content = b"1000000\n" + b"1\n" * 2_000_000
+    member.size = len(content)
+    return member, content
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_a_map_of_a_sparse_file_that_would_fill_the_memory_is_refused(tmp_path, fake, old):
+    member, content = sparse_map(old)
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        tar.addfile(member, io.BytesIO(content))
+    raw = bytearray(buffer.getvalue())
+    if old:
+        raw[482] = 1  # extended
+        raw[148:156] = b"%06o\0 " % tarfile.calc_chksums(bytes(raw[:512]))[0]
+        raw = raw[:512] + content
+    (tmp_path / "stl10_binary.tar.gz").write_bytes(gzip.compress(bytes(raw)))
+    tracemalloc.start()
+    fails(lambda: load_dataset("stl10", tmp_path), "truncated or damaged")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 15 * 2**20
+
+
+def test_a_text_file_that_would_fill_the_memory_is_refused(tmp_path, fake):
+    write_stl10_folder(tmp_path, fake.files())
+    with (tmp_path / "stl10_binary" / "class_names.txt").open("wb") as file:
+        file.truncate(10 * 2**30)
+    fails(lambda: load_dataset("stl10", tmp_path), "10,737,418,240 bytes, expected at most 1,048,576")
 
 
 def test_what_a_killed_process_left_unpacked_is_removed_but_not_what_one_is_writing(tmp_path, fake):

@@ -383,7 +383,10 @@ def test_the_hparams_tab_of_a_real_tensorboard_compares_the_trials(finished: tup
 
 
 def test_a_killed_search_loses_one_trial_and_a_killed_winner_is_finished(
-    finished: tuple[Run, dict[str, int]], runs_dir: Path, monkeypatch: pytest.MonkeyPatch
+    finished: tuple[Run, dict[str, int]],
+    runs_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
 ) -> None:
     arguments = [*SEARCH, "--name", "killed", "--runs-dir", str(runs_dir)]
     begun: list[str] = []
@@ -403,6 +406,7 @@ def test_a_killed_search_loses_one_trial_and_a_killed_winner_is_finished(
 
     monkeypatch.setattr(callbacks, "save_checkpoint", save_then_stop)  # only the winner's training calls it
     assert main(arguments) == 130  # in trial 3
+    assert capsys.readouterr().err.endswith("--resume\n")
     assert main([*arguments, "--resume"]) == 130  # after an epoch of the winner's training
     assert Run(runs_dir / "killed-winner").result is None
     assert begun == ["0", "1", "2", "2", "3", "4", "5"]
@@ -417,9 +421,12 @@ def test_a_killed_search_loses_one_trial_and_a_killed_winner_is_finished(
     assert [line["loss"] for line in resumed.metrics] == [line["loss"] for line in whole.metrics]
 
 
-def test_a_search_that_never_began_leaves_nothing(runs_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_that_never_began_leaves_nothing(
+    runs_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
     monkeypatch.setattr(features, "encode", stop)
     assert main([*SEARCH, "--name", "never", "--runs-dir", str(runs_dir)]) == 130
+    assert capsys.readouterr().err.endswith("nothing was kept: repeat the command\n")
     assert not (runs_dir / "never").exists()
 
 

@@ -21,6 +21,7 @@ from prl_keras.commands.finetune import check_encoder
 from prl_keras.config import Tune
 from prl_keras.data import Dataset
 from prl_keras.errors import InputError
+from prl_keras.interruption import Stopped, stopped
 from prl_keras.locks import locked
 from prl_keras.records import read_json
 from prl_keras.runs import Run, check_new_name, find_run, free_name, has_encoder, is_finished
@@ -54,9 +55,8 @@ def run(options: Tune) -> None:
         search(run, data, encoders, options, role)
         console.print(f"worker {process_name()}: no trials left; the chief trains the winner")
         return
-    with locked(run):
-        with _removed_if_useless(run, role):
-            rows = search(run, data, encoders, options, role)
+    with locked(run), _kept_if_useful(run, role):
+        rows = search(run, data, encoders, options, role)
         finish(run, rows, options)
 
 
@@ -101,10 +101,11 @@ def _common_request(sources: dict[str, Run], options: Tune) -> dict[str, Any]:
     (first, request), *others = requests.items()
     for name, other in others:
         for key in request:
-            if key != "data_dir" and other[key] != request[key]:
+            theirs = other.get(key)
+            if key != "data_dir" and theirs != request[key]:
                 raise InputError(
                     f"encoders {first!r} and {name!r} saw different training images ({key} = {request[key]} and "
-                    f"{other[key]}): compare encoders that were pre-trained with the same data options and --split-seed"
+                    f"{theirs}): compare encoders that were pre-trained with the same data options and --split-seed"
                 )
     return request
 
@@ -126,12 +127,15 @@ def _start(options: Tune, role: Role, request: dict[str, Any], dataset: Dataset)
 
 
 @contextmanager
-def _removed_if_useless(run: Run, role: Role) -> Iterator[None]:
+def _kept_if_useful(run: Run, role: Role) -> Iterator[None]:
     """A search that ends before its first trial did leaves nothing to continue from."""
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         files = (run.path / "trials").glob("trial_*/trial.json")
-        if role == "alone" and not is_finished(run) and not any(read_json(f)["status"] == "COMPLETED" for f in files):
+        kept = role == "chief" or is_finished(run) or any(read_json(f)["status"] == "COMPLETED" for f in files)
+        if not kept:
             shutil.rmtree(run.path, ignore_errors=True)
+        if kept and isinstance(error, KeyboardInterrupt | Stopped):
+            raise stopped(error, run.name) from error
         raise

@@ -3,9 +3,10 @@
 import math
 import shlex
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from rich.console import Console
 from rich.table import Table
@@ -14,6 +15,8 @@ from prl_keras import config as declared
 from prl_keras.config import DataOptions, RunDataOptions, RunOptions
 from prl_keras.data import Dataset, default_dataset, load_dataset
 from prl_keras.errors import InputError
+from prl_keras.locks import locked
+from prl_keras.records import is_number, is_text, is_whole
 from prl_keras.runs import (
     Run,
     check_new_name,
@@ -22,11 +25,20 @@ from prl_keras.runs import (
     find_run,
     free_name,
     is_finished,
+    list_runs,
     package_versions,
 )
 from prl_keras.startup import start_keras
 
-console = Console(highlight=False, markup=False, soft_wrap=True)
+
+class Terminal(Console):
+    """Rich would end the process by itself when the reader of a pipe has gone."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # for `cli.main`
+
+
+console = Terminal(highlight=False, markup=False, soft_wrap=True)
 
 
 def data_request(options: DataOptions, seed: int) -> dict[str, Any]:
@@ -132,7 +144,7 @@ def start_run(
     dataset: Dataset,
     inputs: dict[str, str] | None = None,
 ) -> Run:
-    """Create the run's folder, or with --resume find the unfinished one and check that it is the same run.
+    """Create the run's folder, or find the unfinished one that is to be continued and check that it is the same run.
 
     Args:
         inputs: hashes of what else is trained on or from, such as the encoder of a fine-tuning.
@@ -140,13 +152,26 @@ def start_run(
     elsewhere = {"resume", "name", "runs_dir", "checkpoint_steps"} | {field.name for field in fields(DataOptions)}
     config = run_config(command, options, elsewhere, request, dataset)
     config["data"] |= inputs or {}
-    run = to_continue(command, options)
+    run = to_continue(command, options) or _repeated(config, options)
     if run is None:
         name = options.name or free_name(options.runs_dir, stem)
         return create_run(options.runs_dir, name, config)
     check_same(run, config)
     warn_of_versions(run, config["versions"])
     return run
+
+
+def _repeated(config: dict[str, Any], options: RunOptions) -> Run | None:
+    """The newest unfinished run of just this command, if nobody works on it."""
+    if options.name is not None or config["command"] == "tune":  # a search names itself
+        return None
+    for run in reversed(list_runs(options.runs_dir, skip_damaged=True)):
+        with suppress(InputError):
+            if run.config.get("command") == config["command"] and not is_finished(run):
+                check_same(run, config)
+                with locked(run):
+                    return run
+    return None
 
 
 def check_name(command: str, options: RunOptions) -> None:
@@ -167,6 +192,33 @@ def to_continue(command: str, options: RunOptions) -> Run | None:
     if not (run.path / "config.json").is_file() or is_finished(run) or run.config.get("command") != command:
         return None
     return run
+
+
+def recorded_options(run: Run, kind: type[RunOptions]) -> Any:
+    """The run's options as `kind`, the dataclass of its command.
+
+    Raises:
+        InputError: the run's config.json has others, or values of other types.
+    """
+    hints, recorded = get_type_hints(kind), run.part("options")
+    for name, value in recorded.items():
+        if name not in hints or not _fits(value, hints[name]):
+            file = run.path / "config.json"
+            raise InputError(f"{file} is damaged: options.{name} is {value!a:.40}; restore it, or remove the run")
+    return kind(**recorded)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a value from JSON is of the type that an option declares."""
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return value in inner
+    if origin is tuple:
+        return isinstance(value, list) and all(_fits(each, inner[0]) for each in value)
+    if inner:  # A | B
+        return any(_fits(value, each) for each in inner)
+    checks = {float: is_number, int: is_whole, str: is_text, Path: is_text}
+    return checks[hint](value) if hint in checks else isinstance(value, hint)
 
 
 def warn_of_versions(run: Run, versions: dict[str, str]) -> None:

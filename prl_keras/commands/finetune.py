@@ -14,6 +14,7 @@ from prl_keras.commands.common import (
     data_request_of_run,
     open_data,
     print_end,
+    recorded_options,
     run_argument,
     start_run,
     to_continue,
@@ -70,7 +71,7 @@ def train_and_test(options: Finetune) -> tuple[Run, Path]:
 def _encoder_reference(options: Finetune) -> str:
     """For a run that is continued, "latest" is what it was when the run began."""
     run = to_continue("finetune", options) if options.encoder == "latest" else None
-    return options.encoder if run is None else run.part("options")["encoder"]
+    return options.encoder if run is None else recorded_options(run, Finetune).encoder
 
 
 def run_baseline(options: Baseline) -> None:

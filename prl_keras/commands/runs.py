@@ -1,10 +1,9 @@
 """`python main.py runs`: the runs with their figures."""
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
-from prl_keras.commands.common import console, percent
+from prl_keras.commands.common import Terminal, console, percent
 from prl_keras.config import Runs
 from prl_keras.errors import InputError
 from prl_keras.runs import Run, list_runs
@@ -23,7 +22,7 @@ def run(options: Runs) -> None:
         table.add_column(column, justify="right", no_wrap=True)
     for run in runs:
         table.add_row(*_row(run))
-    Console(width=max(console.width, 100), highlight=False).print(table)  # rather wide than cut
+    Terminal(width=max(console.width, 100), highlight=False).print(table)  # rather wide than cut
     console.print("valid.: accuracy of the classifier, or of the nearest prototype for a pre-training run")
 
 

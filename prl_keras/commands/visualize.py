@@ -6,7 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from prl_keras.commands.common import console, data_request_of_run, open_data, print_end, tensorboard_command
+from prl_keras.commands.common import (
+    console,
+    data_request_of_run,
+    open_data,
+    print_end,
+    recorded_options,
+    tensorboard_command,
+)
 from prl_keras.commands.finetune import check_encoder
 from prl_keras.config import Baseline, Pretrain, RunDataOptions, Visualize
 from prl_keras.data import Dataset
@@ -51,7 +58,7 @@ def run(options: Visualize) -> None:
     dataset = open_data(request, run)
     check_encoder(tuple(run.part("data")["image_shape"]), dataset, run.name)
     sample = draw_sample(dataset, options)
-    start_keras(run.part("options")["seed"])
+    start_keras(run.part("options", "seed"))
     stages = [_after(run, dataset, sample)]
     if options.before:
         stages.insert(0, _before(run, dataset, sample, options.runs_dir))
@@ -99,11 +106,11 @@ def _untrained(run: Run, dataset: Dataset) -> Any:
     from prl_keras.models import mlp_encoder, resnet18
     from prl_keras.training.recipes import build_pretrainer
 
-    start_keras(run.part("options")["seed"])
+    start_keras(run.part("options", "seed"))
     if run.part("command") == "pretrain":
-        options = Pretrain(**run.part("options"))
+        options = recorded_options(run, Pretrain)
         return build_pretrainer(options, dataset.image_shape, len(run.part("data")["class_names"])).encoder
-    options = Baseline(**run.part("options"))
+    options = recorded_options(run, Baseline)
     if options.model == "pca":
         raise InputError(f"run {run.name!r} is a PCA, which has no state before training: leave out --before")
     return mlp_encoder(dataset.image_shape) if options.model == "mlp" else resnet18(dataset.image_shape, options.stem)

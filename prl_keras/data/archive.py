@@ -98,14 +98,19 @@ def _unpack(archive: Path, folder: Path) -> None:
 
 
 class _Member(tarfile.TarInfo):
-    """Refuses extended headers (long names, PAX) that tarfile would read into memory whole."""
+    """Refuses what tarfile would read into memory whole: long extended headers, maps of sparse files."""
 
     @classmethod
     def frombuf(cls, buf: bytes, encoding: str, errors: str) -> _Member:
         member = super().frombuf(buf, encoding, errors)
         if member.type in _HEADERS and member.size > _LARGEST_HEADER:
             raise tarfile.ReadError(f"a header of {member.size:,} bytes")
+        if member.type == tarfile.GNUTYPE_SPARSE:
+            raise tarfile.ReadError("a sparse file")
         return member
+
+    def _proc_gnusparse_10(self, *_: object) -> None:  # a map in front of the data; other PAX maps are in the header
+        raise tarfile.ReadError("a sparse file")
 
 
 def _remove_stale(folder: Path) -> None:

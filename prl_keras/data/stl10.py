@@ -18,6 +18,7 @@ CLASS_NAMES = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey
 SIDE = 96
 IMAGE_BYTES = 3 * SIDE * SIDE
 NUM_FOLDS = 10
+_LARGEST_TEXT = 2**20  # bytes; the true ones have 54 kB and less
 
 _DELETE = "delete the folder and unpack the archive again"
 
@@ -140,6 +141,8 @@ def _parse_fold(line: str, count: int, where: str) -> np.ndarray:
 
 def _text_lines(path: Path) -> list[str]:
     _check_exists(path)
+    if path.stat().st_size > _LARGEST_TEXT:
+        raise InputError(f"{path}: {path.stat().st_size:,} bytes, expected at most {_LARGEST_TEXT:,}; {_DELETE}")
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     return [line.strip() for line in lines if line.strip()]
 

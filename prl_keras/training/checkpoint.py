@@ -10,6 +10,7 @@ import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import keras
 import numpy as np
@@ -27,6 +28,10 @@ class Position:
     epoch: int = 0
     step: int = 0
     metrics: tuple[np.ndarray, ...] = ()
+
+
+class _DamagedError(Exception):
+    pass
 
 
 def save_checkpoint(model: keras.Model, run: Run, epoch: int, step: int = 0) -> Path:
@@ -62,12 +67,13 @@ def restore_checkpoint(model: keras.Model, run: Run) -> Position:
 
     Raises:
         InputError: there are checkpoints, but none can be used for this model.
+        OSError: one cannot be opened, which says nothing about what is in it.
     """
     files = _files(run)
     for file in reversed(files):
         try:
             position, values = _read(file)
-        except Exception as error:  # whatever a damaged file makes zipfile, NumPy or JSON raise
+        except _DamagedError as error:
             warnings.warn(f"checkpoint {file} is damaged ({error}); using the one before", stacklevel=2)
             file.rename(file.with_suffix(".damaged"))  # else it would count as one of those that are kept
             continue
@@ -77,7 +83,7 @@ def restore_checkpoint(model: keras.Model, run: Run) -> Position:
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
         return position
-    if files:
+    if any((run.path / "checkpoint").glob("epoch-*")):  # set aside, now or before
         raise InputError(f"all checkpoints in {run.path / 'checkpoint'} are damaged; start a new run")
     return Position()
 
@@ -110,18 +116,27 @@ def _variables(model: keras.Model) -> list[keras.Variable]:
 
 
 def _read(file: Path) -> tuple[Position, list[np.ndarray]]:
-    with zipfile.ZipFile(file) as archive:  # as written: not compressed, so no larger in memory than on the disk
+    with file.open("rb") as stream:
+        try:
+            return _parsed(stream, file.name)
+        except MemoryError:
+            raise
+        except Exception as error:  # whatever a damaged file makes zipfile, NumPy or JSON raise
+            raise _DamagedError(str(error)) from error
+
+
+def _parsed(stream: BinaryIO, name: str) -> tuple[Position, list[np.ndarray]]:
+    with zipfile.ZipFile(stream) as archive:  # as written: not compressed, so no larger in memory than on the disk
         if any(member.file_size != member.compress_size for member in archive.infolist()):
             raise ValueError("it is compressed")
-    with np.load(file, allow_pickle=False) as content:
+    stream.seek(0)
+    with np.load(stream, allow_pickle=False) as content:
         header = json.loads(str(content["header"]))
-        arrays = {name: content[name] for name in sorted(content.files) if name != "header"}
+        arrays = {key: content[key] for key in sorted(content.files) if key != "header"}
     epoch, step = header["epoch"], header["step"]
-    if header["sha256"] != _sha256(epoch, step, arrays) or file.name != _name(epoch, step):
+    if header["sha256"] != _sha256(epoch, step, arrays) or name != _name(epoch, step):
         raise ValueError("checksum differs")
-    values, metrics = (
-        [value for name, value in arrays.items() if name.startswith(prefix)] for prefix in ("v", "metric")
-    )
+    values, metrics = ([value for key, value in arrays.items() if key.startswith(prefix)] for prefix in ("v", "metric"))
     return Position(epoch, step, tuple(metrics)), values
 
 

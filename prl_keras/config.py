@@ -64,7 +64,8 @@ class RunOptions:
     runs_dir: Annotated[Path, arg(metavar="PATH")] = Path("saved_models")
     """Folder that holds the runs."""
     resume: bool = False
-    """Continue the latest unfinished run of this command. Where the same command is repeated it is not needed."""
+    """Continue the latest unfinished run of this command. A repeated command continues its own unfinished
+    run without it, except tune's."""
     seed: int = 0
     """Seed of everything random: weights, order of images, augmentation, dropout."""
 

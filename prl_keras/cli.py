@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.errno not in _STORAGE:
             raise
         where = error.filename or "a file of the run"
-        cure = "give permission" if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else "make room"
+        cure = "make it writable" if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else "make room"
         print(f"error: {where}: {error.strerror}; {cure}, then repeat the command", file=sys.stderr)
         return 2
     except MemoryError:

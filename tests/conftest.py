@@ -7,6 +7,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -27,9 +28,21 @@ def restored_dtype_policy() -> Iterator[None]:
     keras.config.set_dtype_policy(policy)
 
 
-@pytest.fixture
-def shallow() -> Iterator[None]:
-    """ResNet-18 with its last stage only: a third of the seconds, for tests of what stands around the network."""
+@contextmanager
+def last_stage_only() -> Iterator[None]:
+    """ResNet-18 in a third of the seconds, for tests of what stands around the network."""
     with pytest.MonkeyPatch.context() as patch:  # its own: tests undo theirs
         patch.setattr("prl_keras.models.resnet._STAGES", ((512, 2),))
+        yield
+
+
+@pytest.fixture
+def shallow() -> Iterator[None]:
+    with last_stage_only():
+        yield
+
+
+@pytest.fixture(scope="module")
+def shallow_module() -> Iterator[None]:
+    with last_stage_only():
         yield

@@ -25,7 +25,7 @@ EMBEDDING = f"{RUN}/logs/projector/after-all"
 
 
 @pytest.fixture(scope="module")
-def runs_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs_dir(shallow_module: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pre-trained and a fine-tuned run, both looked at, and one evaluated."""
     folder = tmp_path_factory.mktemp("runs")
     common = ["--runs-dir", str(folder)]

@@ -129,7 +129,7 @@ def test_every_class_has_a_colour_of_its_own(classes: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def runs_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs_dir(shallow_module: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     small = ["--epochs", "1", "--samples-per-class", "12", "--image-size", "16", "--runs-dir", str(folder)]
     assert main(["pretrain", "--dataset", "digits", "--batch-size", "60", "--name", "p", *small]) == 0

@@ -76,13 +76,12 @@ def measure(cells: list[Cell], dataset: Dataset) -> dict[str, float]:
 
 
 def _seconds_an_image(options: Pretrain | Finetune | Baseline, dataset: Dataset) -> float:
-    import keras
-
     if isinstance(options, Pretrain):
+        from prl_keras.training.average import adam
         from prl_keras.training.recipes import build_pretrainer
 
         model = build_pretrainer(options, dataset.image_shape, dataset.num_classes)
-        model.compile(keras.optimizers.Adam(options.learning_rate))
+        model.compile(adam(options.learning_rate, 100, options.average))
     else:
         from prl_keras.models import build_classifier, mlp_encoder, resnet18
         from prl_keras.models.layer_types import FAST

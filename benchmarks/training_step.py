@@ -41,7 +41,6 @@ GROUPS = {
     "96 px": {
         "Keras's layers": (96, 64, "imagenet", STOCK, "float32"),
         "fast layers": (96, 64, "imagenet", FAST, "float32"),
-        "Keras's layers, bfloat16": (96, 64, "imagenet", STOCK, "mixed_bfloat16"),
         "fast layers, bfloat16": (96, 64, "imagenet", FAST, "mixed_bfloat16"),
     },
 }

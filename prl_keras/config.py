@@ -103,7 +103,7 @@ class Pretrain(DataOptions, RunOptions):
     stem: Annotated[str | None, arg(metavar="{imagenet,small}")] = None
     """First layers of the ResNet. None: small for images under 64 px, else imagenet."""
     precision: Precision = "float32"
-    """Compute type of training; the saved encoder is always float32."""
+    """Compute type of training; the saved encoder is always float32. bfloat16 is slow on a CPU without AVX-512."""
     checkpoint_steps: Count = None
     """Keep the state every N steps too. None: after every epoch, and when the run is stopped."""
     deterministic: bool = False
@@ -128,7 +128,7 @@ class TrainingOptions:
     augment: Augmentation = "none"
     """none (the paper), light (flip, gentle crop), simclr."""
     precision: Precision = "float32"
-    """Compute type of training; the saved model is always float32."""
+    """Compute type of training; the saved model is always float32. bfloat16 is slow on a CPU without AVX-512."""
     checkpoint_steps: Count = None
     """Keep the state every N steps too. None: after every epoch, and when the run is stopped."""
     deterministic: bool = False
@@ -195,7 +195,7 @@ class Tune(RunDataOptions, RunOptions):
     batch_size: int = 128
     """Images a step (the paper: 128)."""
     precision: Precision = "float32"
-    """Compute type of training; the saved model is always float32."""
+    """Compute type of training; the saved model is always float32. bfloat16 is slow on a CPU without AVX-512."""
     worker_timeout: int = 600
     """With several processes (docs/tuning.md): give up when nothing was heard for this many seconds."""
 

@@ -15,10 +15,10 @@ from keras import KerasTensor
 class SmallMapConv2D(keras.layers.Conv2D):
     """As `keras.layers.Conv2D` without bias, activation, dilation or groups; faster where maps are small.
 
-    An input pixel reaches an output pixel through one tap of the kernel or through none. If the output uses fewer input
-    pixels than the kernel has taps, all these taps together, as a matrix (pixels in * channels in, pixels out * channels
-    out), cost less than the convolution. Otherwise the stock layer's operation is used: already at 3x3 pixels, making the
-    matrix costs more than it saves.
+    An input pixel reaches an output pixel through one tap of the kernel or through none. If the output uses fewer
+    input pixels than the kernel has taps, all these taps together, as a matrix (pixels in * channels in, pixels out *
+    channels out), cost less than the convolution. Otherwise the stock layer's operation is used: already at 3x3
+    pixels, making the matrix costs more than it saves.
     """
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:

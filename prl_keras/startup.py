@@ -26,8 +26,8 @@ def start_keras(seed: int | None = None, precision: str = "float32", determinist
     `deterministic` forbids TensorFlow operations that may answer differently twice, for the rest of the process.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # TensorFlow switches oneDNN off on processors without AVX-512 VNNI; a training step of small images then takes 1.5
-    # times as long, with Keras's own layers 6 times (docs/results/onednn.json): gradients of maps of 1x1 to 4x4 pixels.
+    # TensorFlow switches oneDNN off on processors without AVX-512 VNNI; a training step of small images then takes 1.7
+    # times as long, with Keras's own layers 9 times (docs/results/onednn.json): gradients of maps of 1x1 to 4x4 pixels.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     if "keras" not in sys.modules:
         with _quiet_native_startup(), _hidden(_NOT_FOR_KERAS):

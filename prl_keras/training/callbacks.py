@@ -60,7 +60,7 @@ class FiniteGuard(keras.callbacks.Callback):
     """Stop at the step whose loss or gradient is not finite.
 
     Every gradient that reaches a kernel has passed a bias or a batch normalisation, so after the step these small
-    weights show it, and to read them costs 1.5 % of a ResNet-18's step (docs/results/guards.json). float16 is another
+    weights show it, and to read them costs 1.7 % of a ResNet-18's step (docs/results/guards.json). float16 is another
     matter: there Keras skips such a step and halves the loss scale, which is how it finds the right one. Below 1 there
     is none.
     """

@@ -1,4 +1,4 @@
-"""Convolution of maps smaller than the kernel as one matrix product, for training. Imports nothing of this package.
+"""Convolution of maps no larger than the kernel as one matrix product, for training. Imports nothing of this package.
 
 The last stages of a ResNet on small images work on maps of 2x2 and 1x1 pixels, where most taps of a 3x3 kernel see
 nothing but padding, and where oneDNN's gradient with respect to the kernel is slow. Same weights, same function:
@@ -15,10 +15,10 @@ from keras import KerasTensor
 class SmallMapConv2D(keras.layers.Conv2D):
     """As `keras.layers.Conv2D` without bias, activation, dilation or groups; faster where maps are small.
 
-    An input pixel reaches an output pixel through one tap of the kernel or through none. If the output uses fewer
+    An input pixel reaches an output pixel through one tap of the kernel or through none. If the output uses no more
     input pixels than the kernel has taps, all these taps together, as a matrix (pixels in * channels in, pixels out *
-    channels out), cost less than the convolution. Otherwise the stock layer's operation is used: already at 3x3
-    pixels, making the matrix costs more than it saves.
+    channels out), cost no more than the convolution. The matrix has to be made, though: if it is many times the kernel
+    (9 times from 3x3 to 3x3 pixels), or if there are more pixels, the stock layer's operation is used.
     """
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
@@ -31,8 +31,8 @@ class SmallMapConv2D(keras.layers.Conv2D):
                 _taps(size, kernel, stride, self.padding == "same")
                 for size, kernel, stride in zip(input_shape[1:3], self.kernel_size, self.strides, strict=True)
             )
-            pixels = len(rows) * len(columns)
-            if pixels == 1 or pixels < np.prod(self.kernel_size):
+            pixels, blocks, taps = len(rows) * len(columns), rows.size * columns.size, np.prod(self.kernel_size)
+            if pixels <= taps and blocks <= 2 * taps:
                 self._taps = rows, columns
 
     def call(self, inputs: KerasTensor) -> KerasTensor:

@@ -185,7 +185,7 @@ def test_which_convolutions_are_matrices() -> None:
         "stage4_block1_shortcut_conv",
     }
     larger = resnet18((96, 96, 3), layer_types=FAST)
-    assert not [layer.name for layer in larger.layers if getattr(layer, "_taps", None)], "3x3 to 3x3 pixels does not pay"
+    assert not [layer.name for layer in larger.layers if getattr(layer, "_taps", None)], "3x3 to 3x3: too large"
 
 
 @pytest.mark.parametrize(

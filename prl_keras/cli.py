@@ -15,6 +15,7 @@ from importlib import import_module
 from prl_keras import config
 from prl_keras.errors import InputError
 from prl_keras.interruption import Stopped, terminating
+from prl_keras.records import is_text
 
 # name -> (options, module, function)
 COMMANDS = {
@@ -83,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _check_text(arguments: Sequence[str]) -> None:
     """Raises InputError for what is no UTF-8: no record could hold it and no terminal show it."""
     for word in arguments:
-        if any("\ud800" <= letter <= "\udfff" for letter in word):
+        if not is_text(word):
             raise InputError(f"{word!a} is not UTF-8; rename the file or folder")
 
 

@@ -112,8 +112,12 @@ def _parsed(content: bytes, file: Path) -> Any:
 
 def _sound(content: Any, check: Check, file: Path) -> dict[str, Any]:
     if found := damage(content, check):
-        raise InputError(f"{file} is damaged: {found}; restore it, or remove the run's folder")
+        raise damaged(file, found)
     return content
+
+
+def damaged(file: Path, found: str) -> InputError:
+    return InputError(f"{file} is damaged: {found}; restore it, or remove the run's folder")
 
 
 def damage(content: Any, check: Check, name: str = "") -> str | None:

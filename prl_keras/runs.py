@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from prl_keras.errors import InputError
-from prl_keras.records import CONFIG, METRICS, RESULT, read_lines, read_record
+from prl_keras.records import CONFIG, METRICS, RESULT, damaged, read_lines, read_record
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _DAY = 86_400.0  # seconds
@@ -53,8 +53,7 @@ class Run:
         part: Any = self.config
         for name in names:
             if name not in part:
-                file, missing = self.path / "config.json", ".".join(names)
-                raise InputError(f"{file} is damaged: {missing} is missing; restore it, or remove the run")
+                raise damaged(self.path / "config.json", f"{'.'.join(names)} is missing")
             part = part[name]
         return part
 

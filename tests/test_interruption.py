@@ -384,8 +384,8 @@ def test_no_pickle_anywhere() -> None:
 
 def test_a_config_that_is_not_one_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     run = create_run(tmp_path, "run", {"command": "pretrain"})
+    run.encoder_file.write_bytes(b"no model")
     for content in ("", "[]", "{", '{"command": 3}', "\udcff", json.dumps({"created": None})):
-        run.encoder_file.write_bytes(b"no model")
         (run.path / "config.json").write_bytes(content.encode("utf-8", "surrogateescape"))
         for command in (["evaluate", "run"], ["finetune", "--encoder", "run"], ["visualize", "run"], ["runs"]):
             code = main([*command, "--runs-dir", str(tmp_path)])

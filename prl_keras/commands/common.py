@@ -16,7 +16,7 @@ from prl_keras.config import DataOptions, RunDataOptions, RunOptions
 from prl_keras.data import Dataset, default_dataset, load_dataset
 from prl_keras.errors import InputError
 from prl_keras.locks import locked
-from prl_keras.records import is_number, is_text, is_whole
+from prl_keras.records import damaged, is_number, is_text, is_whole
 from prl_keras.runs import (
     Run,
     check_new_name,
@@ -203,8 +203,7 @@ def recorded_options(run: Run, kind: type[RunOptions]) -> Any:
     hints, recorded = get_type_hints(kind), run.part("options")
     for name, value in recorded.items():
         if name not in hints or not _fits(value, hints[name]):
-            file = run.path / "config.json"
-            raise InputError(f"{file} is damaged: options.{name} is {value!a:.40}; restore it, or remove the run")
+            raise damaged(run.path / "config.json", f"options.{name} is {value!a:.40}")
     return kind(**recorded)
 
 

@@ -18,7 +18,8 @@ import pytest
 from PIL import Image
 
 from prl_keras.cli import main
-from prl_keras.commands.common import check_same, check_training, recorded_options
+from prl_keras.commands.common import check_training
+from prl_keras.commands.continuing import check_same, recorded_options
 from prl_keras.config import Baseline, Finetune, Pretrain, RunOptions
 from prl_keras.errors import InputError
 from prl_keras.locks import locked

@@ -8,15 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from prl_keras.commands.common import (
-    check_name,
-    check_training,
-    console,
-    data_request_of_run,
-    open_data,
-    start_run,
-    unfinished_run,
-)
+from prl_keras.commands.common import check_training, console, data_request_of_run, open_data
+from prl_keras.commands.continuing import check_name, start_run, unfinished_run
 from prl_keras.commands.finetune import check_encoder
 from prl_keras.config import Tune
 from prl_keras.data import Dataset

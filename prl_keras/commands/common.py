@@ -1,33 +1,17 @@
-"""What several commands do: open the data, start or continue a run, print figures and the next step."""
+"""What several commands do: open the data, print figures and the next step."""
 
 import math
 import shlex
-from collections.abc import Collection, Sequence
-from contextlib import suppress
-from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from prl_keras import config as declared
-from prl_keras.config import DataOptions, RunDataOptions, RunOptions
+from prl_keras.config import DataOptions, RunDataOptions
 from prl_keras.data import Dataset, default_dataset, load_dataset
 from prl_keras.errors import InputError
-from prl_keras.locks import locked
-from prl_keras.records import damaged, is_number, is_text, is_whole
-from prl_keras.runs import (
-    Run,
-    check_new_name,
-    check_usable_name,
-    create_run,
-    find_run,
-    free_name,
-    is_finished,
-    list_runs,
-    package_versions,
-)
+from prl_keras.runs import Run
 from prl_keras.startup import start_keras
 
 
@@ -117,165 +101,6 @@ def check_training(options: Any, images: int, whole_batches: bool) -> None:
             f"--batch-size {options.batch_size} is larger than the {images} training images: "
             f"use --batch-size {images} or less"
         )
-
-
-def run_config(
-    command: str, options: Any, left_out: Collection[str], request: dict[str, Any], dataset: Dataset
-) -> dict[str, Any]:
-    """What config.json says: the command, its options but for those left out, the data, versions."""
-    return {
-        "command": command,
-        "options": {key: value for key, value in asdict(options).items() if key not in left_out},
-        "data": {
-            "request": request,
-            "fingerprint": dataset.fingerprint,
-            "class_names": list(dataset.class_names),
-            "image_shape": list(dataset.image_shape),
-        },
-        "versions": package_versions(),
-    }
-
-
-def start_run(
-    command: str,
-    options: RunOptions,
-    stem: str,
-    request: dict[str, Any],
-    dataset: Dataset,
-    inputs: dict[str, str] | None = None,
-) -> Run:
-    """Create the run's folder, or find the unfinished one that is to be continued and check that it is the same run.
-
-    Args:
-        inputs: hashes of what else is trained on or from, such as the encoder of a fine-tuning.
-    """
-    elsewhere = {"resume", "name", "runs_dir", "checkpoint_steps"} | {field.name for field in fields(DataOptions)}
-    config = run_config(command, options, elsewhere, request, dataset)
-    config["data"] |= inputs or {}
-    run = to_continue(command, options) or _repeated(config, options)
-    if run is None:
-        name = options.name or free_name(options.runs_dir, stem)
-        return create_run(options.runs_dir, name, config)
-    check_same(run, config)
-    warn_of_versions(run, config["versions"])
-    return run
-
-
-def _repeated(config: dict[str, Any], options: RunOptions) -> Run | None:
-    """The newest unfinished run of just this command, if nobody works on it."""
-    if options.name is not None or config["command"] == "tune":  # a search names itself
-        return None
-    for run in reversed(list_runs(options.runs_dir, skip_damaged=True)):
-        with suppress(InputError):
-            if run.config.get("command") == config["command"] and not is_finished(run):
-                check_same(run, config)
-                with locked(run):
-                    return run
-    return None
-
-
-def check_name(command: str, options: RunOptions) -> None:
-    """Refuse a taken or unusable name before any work is done."""
-    if options.name is not None and to_continue(command, options) is None:
-        check_new_name(options.runs_dir, options.name)
-
-
-def to_continue(command: str, options: RunOptions) -> Run | None:
-    """The unfinished run that --resume, or the same command with the same --name, continues; None: a new one."""
-    if options.name is not None:
-        check_usable_name(options.name)
-    if options.resume:
-        return unfinished_run(command, options)
-    if not options.name or command == "tune":  # a search may be at work in several processes: only --resume
-        return None
-    run = Run(options.runs_dir / options.name)
-    if not (run.path / "config.json").is_file() or is_finished(run) or run.config.get("command") != command:
-        return None
-    return run
-
-
-def recorded_options(run: Run, kind: type[RunOptions]) -> Any:
-    """The run's options as `kind`, the dataclass of its command.
-
-    Raises:
-        InputError: the run's config.json has others, or values of other types.
-    """
-    hints, recorded = get_type_hints(kind), run.part("options")
-    for name, value in recorded.items():
-        if name not in hints or not _fits(value, hints[name]):
-            raise damaged(run.path / "config.json", f"options.{name} is {value!a:.40}")
-    return kind(**recorded)
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value from JSON is of the type that an option declares."""
-    origin, inner = get_origin(hint), get_args(hint)
-    if origin is Literal:
-        return value in inner
-    if origin is tuple:
-        return isinstance(value, list) and all(_fits(each, inner[0]) for each in value)
-    if inner:  # A | B
-        return any(_fits(value, each) for each in inner)
-    checks = {float: is_number, int: is_whole, str: is_text, Path: is_text}
-    return checks[hint](value) if hint in checks else isinstance(value, hint)
-
-
-def warn_of_versions(run: Run, versions: dict[str, str]) -> None:
-    old = run.part("versions")
-    for package in sorted(old):
-        if old[package] != versions.get(package):
-            console.print(
-                f"warning: run {run.name} was started with {package} {old[package]}, this is "
-                f"{versions.get(package, '(none)')}: the result may differ from that of an uninterrupted run"
-            )
-
-
-def unfinished_run(command: str, options: RunOptions) -> Run:
-    run = find_run(
-        "latest" if options.name is None else str((options.runs_dir / options.name).absolute()),
-        options.runs_dir,
-        lambda run: run.config.get("command") == command and (options.name is not None or not is_finished(run)),
-        f"unfinished {command} run",
-    )
-    if is_finished(run):
-        raise InputError(f"run {run.name!r} is finished; nothing to resume")
-    return run
-
-
-def check_same(run: Run, config: dict[str, Any], may_differ: Sequence[str] = ()) -> None:
-    """A resumed run with other options would be neither the old run nor the new one.
-
-    An option that did not exist when the run began had its default.
-
-    Raises:
-        InputError: an option or something about the data differs; names it and both values.
-    """
-    defaults = {"options": _defaults(config["command"]), "request": {}, "data": {}}
-    for part, default in defaults.items():
-        if part == "request":
-            old, new = run.part("data")[part], config["data"][part]
-        else:
-            old, new = run.part(part), config[part]
-        for key in {**old, **new}:
-            if key in may_differ or key == "request":  # the request is a part of its own
-                continue
-            was = old.get(key, default.get(key))
-            if was != _as_json(new.get(key)):
-                raise InputError(
-                    f"run {run.name!r} was started with {key} = {was}, not {new.get(key)}: "
-                    "resume it with the same options, or start a new run"
-                )
-
-
-def _defaults(command: str) -> dict[str, Any]:
-    """The class of a command's options has its name."""
-    return {field.name: _as_json(field.default) for field in fields(getattr(declared, command.capitalize()))}
-
-
-def _as_json(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value)
-    return list(value) if isinstance(value, tuple) else value
 
 
 def percent(figure: dict[str, Any]) -> str:

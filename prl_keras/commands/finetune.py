@@ -7,18 +7,15 @@ from typing import Any
 
 from prl_keras.commands.common import (
     accuracy_table,
-    check_name,
     check_training,
     console,
     data_request,
     data_request_of_run,
     open_data,
     print_end,
-    recorded_options,
     run_argument,
-    start_run,
-    to_continue,
 )
+from prl_keras.commands.continuing import check_name, recorded_options, start_run, to_continue
 from prl_keras.config import Baseline, Finetune, TrainingOptions
 from prl_keras.data import Dataset
 from prl_keras.errors import InputError

@@ -2,16 +2,8 @@
 
 from typing import Any
 
-from prl_keras.commands.common import (
-    check_name,
-    check_training,
-    console,
-    data_request,
-    open_data,
-    print_end,
-    run_argument,
-    start_run,
-)
+from prl_keras.commands.common import check_training, console, data_request, open_data, print_end, run_argument
+from prl_keras.commands.continuing import check_name, start_run
 from prl_keras.config import Pretrain
 from prl_keras.data import Dataset
 from prl_keras.data.stl10 import load_unlabelled, unlabelled_sha256

@@ -7,16 +7,8 @@ from typing import Any
 
 from rich.table import Table
 
-from prl_keras.commands.common import (
-    check_same,
-    check_training,
-    console,
-    data_request,
-    open_data,
-    print_end,
-    run_config,
-    warn_of_versions,
-)
+from prl_keras.commands.common import check_training, console, data_request, open_data, print_end
+from prl_keras.commands.continuing import check_same, run_config, warn_of_versions
 from prl_keras.commands.progress import Progress, duration
 from prl_keras.config import Baseline, DataOptions, Finetune, Pretrain, Reproduce
 from prl_keras.data import Dataset

@@ -6,14 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from prl_keras.commands.common import (
-    console,
-    data_request_of_run,
-    open_data,
-    print_end,
-    recorded_options,
-    tensorboard_command,
-)
+from prl_keras.commands.common import console, data_request_of_run, open_data, print_end, tensorboard_command
+from prl_keras.commands.continuing import recorded_options
 from prl_keras.commands.finetune import check_encoder
 from prl_keras.config import Baseline, Pretrain, RunDataOptions, Visualize
 from prl_keras.data import Dataset

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,7 @@ def load_dataset(
     """
     if image_size is not None:
         check_size(image_size)
+    name = resolved(name)
     raw = _read(name, _checked_dir(data_dir), image_size, fold)
     names = raw.class_names
     for split, where in ((raw.train, f"{name}, train"), (raw.test, f"{name}, test")):
@@ -66,6 +68,15 @@ def load_dataset(
     train, validation, test = (_finish(split, image_size) for split in (train, validation, test))
     splits = {"train": train, "validation": validation, "test": test}
     return Dataset(name, **splits, class_names=names, fingerprint=fingerprint(names, splits))
+
+
+def resolved(name: str) -> str:
+    """A data set's name in its one spelling: a folder's path absolute and without `..`, other names as they are."""
+    if name in CATALOG or name.startswith(TFDS_PREFIX):
+        return name
+    path = Path(name).expanduser()
+    is_path = path.is_dir() or name.startswith((".", "~")) or len(Path(name).parts) > 1
+    return os.path.abspath(path) if is_path else name
 
 
 def default_dataset(data_dir: str | Path | None = None) -> tuple[str, str]:
@@ -99,12 +110,12 @@ def _read(name: str, data_dir: Path | None, image_size: int | None, fold: int | 
     if name.startswith(TFDS_PREFIX):
         instead = "connect to a network, or pass --data-dir PATH of a tensorflow-datasets folder that holds it"
         return tfds_source.read_tfds(name.removeprefix(TFDS_PREFIX), data_dir, image_size, name, instead)
-    root = Path(name).expanduser()
-    if root.is_dir() or name.startswith((".", "~")) or len(Path(name).parts) > 1:
-        if not root.is_dir():
-            raise InputError(f"{root}: no such folder; a data set folder holds train/<class>/* and test/<class>/*")
-        return folder.read_folder(root, image_size)
-    raise InputError(_unknown(name))
+    root = Path(name)
+    if not root.is_absolute():
+        raise InputError(_unknown(name))
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; a data set folder holds train/<class>/* and test/<class>/*")
+    return folder.read_folder(root, image_size)
 
 
 def _unknown(name: str) -> str:

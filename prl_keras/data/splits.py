@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -47,6 +48,8 @@ class RawData:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
+    """`name` is what `load_dataset` was asked for; of a folder its absolute path."""
+
     name: str
     train: Split
     validation: Split
@@ -55,12 +58,23 @@ class Dataset:
     fingerprint: str
 
     @property
+    def label(self) -> str:
+        """For people: of a folder the last part of its path, else the name."""
+        return dataset_label(self.name)
+
+    @property
     def num_classes(self) -> int:
         return len(self.class_names)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         return tuple(int(side) for side in self.train.images.shape[1:])
+
+
+def dataset_label(name: str) -> str:
+    """The last part of a folder's path; any other name as it is."""
+    path = Path(name)
+    return path.name or "data" if path.is_absolute() else name
 
 
 def check_split(split: Split, class_names: Sequence[str], where: str) -> None:
@@ -109,14 +123,15 @@ def fingerprint(class_names: Sequence[str], splits: dict[str, Split]) -> str:
     total = hashlib.sha256(repr(tuple(class_names)).encode())
     for name, split in splits.items():
         total.update(repr((name, split.images.shape, split.images.dtype.str, split.labels.dtype.str)).encode())
-        rows = zip(_digests(split.images), split.labels, strict=True)
+        rows = zip(image_digests(split.images), split.labels, strict=True)
         for digest, label in sorted((digest, int(label)) for digest, label in rows):
             total.update(digest + label.to_bytes(8, "little"))
     return total.hexdigest()
 
 
-def _digests(images: np.ndarray) -> list[bytes]:
-    return [hashlib.sha256(image.tobytes()).digest() for image in images]
+def image_digests(images: np.ndarray) -> list[bytes]:
+    """SHA-256 of each image's pixels: equal for equal images of one size, wherever they come from."""
+    return [hashlib.sha256(np.ascontiguousarray(image)).digest() for image in images]
 
 
 def _part(split: Split, fraction: float, seed: int, purpose: int, class_names: Sequence[str]) -> tuple[Split, Split]:
@@ -152,7 +167,7 @@ def _draw(split: Split, counts: np.ndarray, seed: int, purpose: int) -> np.ndarr
     """Ascending rows: `counts[k]` random images of every class k."""
     if not 0 <= seed < 2**32:
         raise InputError(f"seed is {seed}: choose a whole number from 0 to {2**32 - 1}")
-    digests = _digests(split.images)
+    digests = image_digests(split.images)
     chosen = []
     for label, count in enumerate(counts):
         rows = sorted(np.flatnonzero(split.labels == label), key=digests.__getitem__)

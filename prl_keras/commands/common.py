@@ -11,7 +11,7 @@ from rich.table import Table
 from prl_keras.config import DataOptions, RunDataOptions
 from prl_keras.data import Dataset, default_dataset, load_dataset
 from prl_keras.errors import InputError
-from prl_keras.runs import Run
+from prl_keras.runs import Run, usable
 from prl_keras.startup import start_keras
 
 
@@ -79,6 +79,13 @@ def open_data(request: dict[str, Any], run: Run | None = None) -> Dataset:
                 f"(fingerprint {dataset.fingerprint[:12]}, recorded {recorded[:12]}): restore them, or train anew"
             )
     return dataset
+
+
+def file_suffix(run: Run, dataset: Dataset) -> str:
+    """Behind the names of what a command makes of a run: nothing for its own data, else which other data it was."""
+    if dataset.fingerprint == run.part("data")["fingerprint"]:
+        return ""
+    return f"-{usable(dataset.label) or 'data'}-{dataset.fingerprint[:6]}"
 
 
 def check_training(options: Any, images: int, whole_batches: bool) -> None:

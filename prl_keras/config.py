@@ -3,9 +3,10 @@
 One frozen dataclass a command; the text below a field is its `--help`. Imports nothing of this package.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
@@ -319,3 +320,38 @@ class Data(DataOptions):
     """list: what is here. prepare: download or extract, then verify. verify: read it all and count."""
     seed: int = 0
     """Seed of the validation split."""
+
+
+# What a choice leaves unused: command -> option -> its value -> options that then do nothing.
+_UNUSED: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
+    "pretrain": {"variant": dict.fromkeys(("simclr", "supcon"), ("distance",))},
+    "baseline": {
+        "model": {
+            "mlp": ("stem",),
+            "pca": (
+                *("stem", "epochs", "batch_size", "learning_rate", "weight_decay", "average", "augment"),
+                *("precision", "deterministic", "checkpoint_steps", "test_each_epoch"),
+            ),
+        }
+    },
+    "data": {"action": {"list": (*(f.name for f in fields(DataOptions) if f.name != "data_dir"), "seed")}},
+}
+
+
+def unused_options(command: str, options: Mapping[str, Any]) -> dict[str, str]:
+    """Options of the command that do nothing beside the others -> the choice because of which, as typed."""
+    return {
+        name: f"{'' if command == 'data' else f'--{choice} '}{options[choice]}"
+        for choice, values in _UNUSED.get(command, {}).items()
+        for name in values.get(options[choice], ())
+    }
+
+
+def unused_but_given(options: object) -> tuple[str, str] | None:
+    """(flag, choice) of the first option that is not at its default and does nothing; None if there is none."""
+    unused = unused_options(type(options).__name__.lower(), vars(options))
+    for field in fields(options):
+        if field.name in unused and getattr(options, field.name) != field.default:
+            no = "no-" if getattr(options, field.name) is False else ""
+            return f"--{no}{field.name.replace('_', '-')}", unused[field.name]
+    return None

@@ -46,7 +46,15 @@ def complaint(capsys: pytest.CaptureFixture, arguments: list[str]) -> str:
 def test_pretrain_leaves_a_complete_run(runs_dir: Path) -> None:
     run = Run(runs_dir / "pre")
     files = {path.name for path in run.path.iterdir()}
-    assert files == {"config.json", "metrics.jsonl", "result.json", "encoder.keras", "logs", "plots"}
+    assert files == {
+        "config.json",
+        "metrics.jsonl",
+        "result.json",
+        "encoder.keras",
+        "train_digests.npy",
+        "logs",
+        "plots",
+    }
     config = run.config
     assert config["command"] == "pretrain"
     assert config["options"]["variant"] == "query"

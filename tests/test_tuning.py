@@ -455,7 +455,7 @@ def test_three_failures_in_a_row_end_the_search_in_one_line(
         (["--tuner", "magic"], "magic"),
         (["--encoder", "nobody"], "nobody"),
         (["--encoder", "pre", "pre"], "twice"),
-        (["--encoder", "pre", "elsewhere"], "split-seed"),
+        (["--encoder", "pre", "elsewhere"], "'elsewhere' was trained on other images than these and kept no record"),
         (["--image-size", "24"], "16x16x3"),
         (["--name", "../x"], "not usable"),
         (["--resume", "--name", "pre"], "unfinished tune run"),
@@ -464,9 +464,9 @@ def test_three_failures_in_a_row_end_the_search_in_one_line(
 def test_bad_input_is_one_line(
     tmp_path: Path, data: Any, arguments: list[str], message: str, capsys: pytest.CaptureFixture
 ) -> None:
-    for name, seed in (("pre", 0), ("elsewhere", 5)):
-        config = {"command": "pretrain", "data": {"request": REQUEST | {"seed": seed}}}
-        config["data"] |= {"fingerprint": data.fingerprint, "image_shape": [16, 16, 3]}
+    for name, fingerprint in (("pre", data.fingerprint), ("elsewhere", "0" * 64)):
+        config = {"command": "pretrain", "data": {"request": REQUEST}}
+        config["data"] |= {"fingerprint": fingerprint, "image_shape": [16, 16, 3]}
         config["data"]["class_names"] = [*data.class_names]
         create_run(tmp_path, name, config).encoder_file.touch()
     arguments = arguments if "--encoder" in arguments else ["--encoder", "pre", *arguments]

@@ -13,6 +13,7 @@ from prl_keras.commands.continuing import check_name, start_run, unfinished_run
 from prl_keras.commands.finetune import check_encoder
 from prl_keras.config import Tune
 from prl_keras.data import Dataset
+from prl_keras.data.seen import count_seen
 from prl_keras.errors import InputError
 from prl_keras.interruption import Stopped, stopped
 from prl_keras.locks import locked
@@ -29,11 +30,13 @@ def run(options: Tune) -> None:
     _check(options, role)
     sources = _sources(options)
     options = replace(options, encoder=tuple(sources))
-    request = _common_request(sources, options)
-    dataset = open_data(request, next(iter(sources.values())))
+    first = next(iter(sources.values()))
+    request = data_request_of_run(first, options)
+    dataset = open_data(request, first)
     check_training(finetune_options({}, options), len(dataset.train), whole_batches=False)
     for source in sources.values():
         check_encoder(tuple(source.part("data")["image_shape"]), dataset, source.name)
+        _check_unseen(source, dataset)
 
     start_keras(options.seed, options.precision)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # many models in one process: no advice on retracing
@@ -65,6 +68,8 @@ def _check(options: Tune, role: Role) -> None:
         raise InputError(f"--seed is {options.seed}; expected a whole number from 0 to {2**31 - 1}")
     if not options.encoder:
         raise InputError("--encoder is empty; name at least one pre-training run")
+    if role == "alone" and options.worker_timeout != Tune.worker_timeout:
+        raise InputError("--worker-timeout does nothing in a single process (docs/tuning.md): leave it out")
     if role != "alone" and not options.name:
         raise InputError("several processes search together only under one name: add --name to each of them")
     if role != "worker":
@@ -88,19 +93,24 @@ def _sources(options: Tune) -> dict[str, Run]:
     return sources
 
 
-def _common_request(sources: dict[str, Run], options: Tune) -> dict[str, Any]:
-    """The data of all encoders. One that was pre-trained on another's validation images cannot be compared on them."""
-    requests = {name: data_request_of_run(source, options) for name, source in sources.items()}
-    (first, request), *others = requests.items()
-    for name, other in others:
-        for key in request:
-            theirs = other.get(key)
-            if key != "data_dir" and theirs != request[key]:
-                raise InputError(
-                    f"encoders {first!r} and {name!r} saw different training images ({key} = {request[key]} and "
-                    f"{theirs}): compare encoders that were pre-trained with the same data options and --split-seed"
-                )
-    return request
+def _check_unseen(source: Run, dataset: Dataset) -> None:
+    """An encoder that was trained on the validation images cannot be chosen by them.
+
+    Raises:
+        InputError: it was, or nothing is known of the images that it was trained on and they were others.
+    """
+    seen = count_seen(source, dataset, ("validation",))
+    if seen is None and source.part("data")["fingerprint"] != dataset.fingerprint:
+        raise InputError(
+            f"encoder {source.name!r} was trained on other images than these and kept no record of them: "
+            f"whether {dataset.label}'s validation images are among them is not known; pre-train it again"
+        )
+    if seen and seen["validation"]:
+        raise InputError(
+            f"encoder {source.name!r} was trained on {seen['validation']:,} of the {len(dataset.validation):,} "
+            f"validation images of {dataset.label}, so they cannot choose it: use encoders that were pre-trained with "
+            "the same data options and --split-seed"
+        )
 
 
 def _start(options: Tune, role: Role, request: dict[str, Any], dataset: Dataset) -> Run:

@@ -1,7 +1,9 @@
 """What several commands do: open the data, print figures and the next step."""
 
 import math
+import os
 import shlex
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from prl_keras.config import DataOptions, RunDataOptions
-from prl_keras.data import Dataset, default_dataset, load_dataset
+from prl_keras.data import Dataset, default_dataset, load_dataset, resolved
+from prl_keras.data.catalog import takes_data_dir
+from prl_keras.data.seen import count_seen
+from prl_keras.data.splits import dataset_label
 from prl_keras.errors import InputError
 from prl_keras.runs import Run, usable
 from prl_keras.startup import start_keras
@@ -23,17 +28,25 @@ class Terminal(Console):
 
 
 console = Terminal(highlight=False, markup=False, soft_wrap=True)
+WHERE = ("name", "data_dir")  # of a request: where the images are, not which
 
 
 def data_request(options: DataOptions, seed: int) -> dict[str, Any]:
-    """The arguments of `load_dataset` that the options ask for."""
-    name = options.dataset
+    """The arguments of `load_dataset` that the options ask for.
+
+    Raises:
+        InputError: `--data-dir` for a data set that has its files elsewhere.
+    """
+    name, data_dir = options.dataset, _absolute(options.data_dir)
     if name is None:
         name, why = default_dataset(options.data_dir)
         console.print(why)
+        data_dir = data_dir if takes_data_dir(name) else None
+    name = resolved(name)
+    _check_data_dir(name, data_dir)
     return {
         "name": name,
-        "data_dir": _absolute(options.data_dir),
+        "data_dir": data_dir,
         "seed": seed if options.split_seed is None else options.split_seed,
         "validation_fraction": options.validation_fraction,
         "samples_per_class": options.samples_per_class,
@@ -44,21 +57,40 @@ def data_request(options: DataOptions, seed: int) -> dict[str, Any]:
 
 
 def data_request_of_run(run: Run, options: RunDataOptions) -> dict[str, Any]:
-    """The run's own data, changed where the options say so; its validation images stay validation images."""
+    """The run's own data, changed where the options say so; its validation images stay validation images.
+
+    Another data set is taken whole, unless it is a copy of the run's own that lies elsewhere.
+    """
     request = dict(run.part("data")["request"])
-    if options.dataset is not None and options.dataset != request["name"]:
-        request |= {"name": options.dataset, "data_dir": None, "fold": None}
-        request |= {"samples_per_class": None, "test_per_class": None, "image_size": None}
+    request["name"] = resolved(request["name"])
+    if options.dataset is not None and resolved(options.dataset) != request["name"]:
+        request |= {"name": resolved(options.dataset), "data_dir": None}
+        whole = dict.fromkeys(("fold", "samples_per_class", "test_per_class", "image_size"))
+        if whole.items() - request.items() and not _is_copy(request, run):
+            request |= whole
     for key in ("samples_per_class", "test_per_class", "image_size"):
         if getattr(options, key) is not None:
             request[key] = getattr(options, key)
     if options.data_dir is not None:
         request["data_dir"] = _absolute(options.data_dir)
+        _check_data_dir(request["name"], request["data_dir"])
     return request
 
 
+def _is_copy(request: dict[str, Any], run: Run) -> bool:
+    """Whether the request gives just the images that the run was trained on."""
+    with suppress(InputError):
+        return load_dataset(**request).fingerprint == run.part("data")["fingerprint"]
+    return False
+
+
 def _absolute(path: Path | None) -> str | None:
-    return None if path is None else str(path.expanduser().absolute())
+    return None if path is None else os.path.abspath(path.expanduser())
+
+
+def _check_data_dir(name: str, data_dir: str | None) -> None:
+    if data_dir is not None and not takes_data_dir(name):
+        raise InputError(f"--data-dir {data_dir}: {dataset_label(name)} does not use it; leave it out")
 
 
 def open_data(request: dict[str, Any], run: Run | None = None) -> Dataset:
@@ -68,17 +100,43 @@ def open_data(request: dict[str, Any], run: Run | None = None) -> Dataset:
     dataset = load_dataset(**request)
     height, width, _ = dataset.image_shape
     console.print(
-        f"Data: {dataset.name}, {dataset.num_classes} classes, {height}x{width} px, "
+        f"Data: {dataset.label}, {dataset.num_classes} classes, {height}x{width} px, "
         f"{len(dataset.train):,} train / {len(dataset.validation):,} validation / {len(dataset.test):,} test"
     )
-    if run and request == run.part("data")["request"]:
-        recorded = run.part("data")["fingerprint"]
-        if recorded != dataset.fingerprint:
-            raise InputError(
-                f"the images of {dataset.name} are not those that run {run.name!r} was trained on "
-                f"(fingerprint {dataset.fingerprint[:12]}, recorded {recorded[:12]}): restore them, or train anew"
-            )
+    if run is not None:
+        _check_unchanged(request, run, dataset)
     return dataset
+
+
+def _check_unchanged(request: dict[str, Any], run: Run, dataset: Dataset) -> None:
+    """Raise InputError if what was asked for as the run's own data has other images now."""
+    own, recorded = run.part("data")["request"], run.part("data")["fingerprint"]
+    asked_for_own = resolved(own["name"]) == request["name"] and all(
+        own.get(key) == value for key, value in request.items() if key not in WHERE
+    )
+    if asked_for_own and recorded != dataset.fingerprint:
+        raise InputError(
+            f"the images of {dataset.label} are not those that run {run.name!r} was trained on "
+            f"(fingerprint {dataset.fingerprint[:12]}, recorded {recorded[:12]}): restore them, or train anew"
+        )
+
+
+def warn_of_seen(run: Run, dataset: Dataset) -> dict[str, int] | None:
+    """Say how many validation and test images the run was trained on; return the numbers if there are any."""
+    seen = count_seen(run, dataset)
+    if seen is None:
+        if run.part("data")["fingerprint"] != dataset.fingerprint:
+            console.print(
+                f"warning: run {run.name} kept no record of its training images: whether it has seen some of the "
+                f"validation and test images of {dataset.label} is not known"
+            )
+        return None
+    if not any(seen.values()):
+        return None
+    totals = {"validation": len(dataset.validation), "test": len(dataset.test)}
+    counts = " and ".join(f"{seen[split]:,} of {totals[split]:,} {split} images" for split in seen if seen[split])
+    console.print(f"warning: run {run.name} was trained on {counts}: figures on these are not of new images")
+    return seen
 
 
 def file_suffix(run: Run, dataset: Dataset) -> str:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from prl_keras import config as declared
-from prl_keras.commands.common import console
-from prl_keras.config import DataOptions, RunOptions
-from prl_keras.data import Dataset
+from prl_keras.commands.common import WHERE, console
+from prl_keras.config import DataOptions, RunOptions, unused_options
+from prl_keras.data import Dataset, resolved
+from prl_keras.data.splits import dataset_label
 from prl_keras.errors import InputError
 from prl_keras.locks import locked
 from prl_keras.records import damaged, is_number, is_text, is_whole
@@ -38,6 +39,7 @@ def run_config(
             "fingerprint": dataset.fingerprint,
             "class_names": list(dataset.class_names),
             "image_shape": list(dataset.image_shape),
+            "order": dataset.order,
         },
         "versions": package_versions(),
     }
@@ -152,26 +154,39 @@ def unfinished_run(command: str, options: RunOptions) -> Run:
 def check_same(run: Run, config: dict[str, Any], may_differ: Sequence[str] = ()) -> None:
     """A resumed run with other options would be neither the old run nor the new one.
 
-    An option that did not exist when the run began had its default.
+    An option that did not exist when the run began had its default. Data are the same if their images and their
+    splits are, wherever they lie and however they were asked for.
 
     Raises:
         InputError: an option or something about the data differs; names it and both values.
     """
-    defaults = {"options": _defaults(config["command"]), "request": {}, "data": {}}
-    for part, default in defaults.items():
-        if part == "request":
-            old, new = run.part("data")[part], config["data"][part]
-        else:
-            old, new = run.part(part), config[part]
-        for key in {**old, **new}:
-            if key in may_differ or key == "request":  # the request is a part of its own
-                continue
-            was = old.get(key, default.get(key))
-            if was != _as_json(new.get(key)):
-                raise InputError(
-                    f"run {run.name!r} was started with {key} = {was}, not {new.get(key)}: "
-                    "resume it with the same options, or start a new run"
-                )
+    may_differ = {*may_differ, *unused_options(config["command"], config["options"])}
+    _compare(run, run.part("options"), config["options"], _defaults(config["command"]), may_differ)
+    old, new = run.part("data"), config["data"]
+    if old["fingerprint"] != new["fingerprint"]:
+        _compare(run, old["request"], new["request"], {}, WHERE)
+        asked_for = (dataset_label(resolved(old["request"]["name"])), dataset_label(new["request"]["name"]))
+        raise InputError(
+            f"the images of {asked_for[1]} are not those that run {run.name!r} was started with"
+            f"{'' if asked_for[0] == asked_for[1] else f' ({asked_for[0]})'}: restore them, or start a new run"
+        )
+    if old.get("order", "file") != new.get("order", "file"):
+        raise InputError(
+            f"run {run.name!r} was begun by an older version, which read these images in another order: start a new run"
+        )
+    _compare(run, old, new, {}, ("request", "order"))
+
+
+def _compare(
+    run: Run, old: dict[str, Any], new: dict[str, Any], default: dict[str, Any], may_differ: Collection[str]
+) -> None:
+    for key in {**old, **new}:
+        was = old.get(key, default.get(key))
+        if key not in may_differ and was != _as_json(new.get(key)):
+            raise InputError(
+                f"run {run.name!r} was started with {key} = {was}, not {new.get(key)}: "
+                "resume it with the same options, or start a new run"
+            )
 
 
 def _defaults(command: str) -> dict[str, Any]:

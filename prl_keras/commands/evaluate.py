@@ -11,6 +11,7 @@ from prl_keras.commands.common import (
     open_data,
     print_end,
     run_argument,
+    warn_of_seen,
 )
 from prl_keras.commands.finetune import check_encoder
 from prl_keras.config import Evaluate
@@ -24,6 +25,7 @@ def run(options: Evaluate) -> None:
     run = find_run(options.run, options.runs_dir, lambda run: has_encoder(run) or has_classifier(run), "finished run")
     dataset = open_data(data_request_of_run(run, options), run)
     check_encoder(tuple(run.part("data")["image_shape"]), dataset, run.name)
+    warn_of_seen(run, dataset)
     classes = run.part("data")["class_names"]
     if has_classifier(run) and len(classes) != dataset.num_classes:
         raise InputError(

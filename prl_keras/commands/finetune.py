@@ -14,10 +14,12 @@ from prl_keras.commands.common import (
     open_data,
     print_end,
     run_argument,
+    warn_of_seen,
 )
 from prl_keras.commands.continuing import check_name, recorded_options, start_run, to_continue
 from prl_keras.config import Baseline, Finetune, TrainingOptions
 from prl_keras.data import Dataset
+from prl_keras.data.seen import record_seen
 from prl_keras.errors import InputError
 from prl_keras.locks import working_on
 from prl_keras.runs import Run, atomic_path, find_run, has_encoder, write_json
@@ -38,6 +40,7 @@ def train_and_test(options: Finetune) -> tuple[Run, Path]:
     check_training(options, len(dataset.train), whole_batches=False)
     check_weight_decay(options)
     check_encoder(tuple(source.part("data")["image_shape"]), dataset, source.name)
+    seen = warn_of_seen(source, dataset)
 
     start_keras(options.seed, options.precision, options.deterministic)
     from prl_keras.models.layer_types import FAST
@@ -57,12 +60,14 @@ def train_and_test(options: Finetune) -> tuple[Run, Path]:
         console.print(f"Fine-tuning {run.name}: {options.head} head on {source.name}, {frozen}")
         if options.include_validation:
             dataset = with_validation(dataset)
+        record_seen(run, dataset.train.images, source)
         classifier = finetune(encoder, dataset, options, run)
         after = weights_sha256(encoder)
         if options.freeze and after != before:
             raise RuntimeError("a frozen encoder changed during fine-tuning; please report this")
         hashes = {"encoder_run": source.name, "encoder_sha256_before": before, "encoder_sha256_after": after}
-        return run, _finish(classifier, dataset, run, options, hashes | {"encoder_frozen": options.freeze})
+        facts = hashes | {"encoder_frozen": options.freeze} | ({"seen_by_encoder": seen} if seen else {})
+        return run, _finish(classifier, dataset, run, options, facts)
 
 
 def _encoder_reference(options: Finetune) -> str:
@@ -91,9 +96,10 @@ def run_baseline(options: Baseline) -> None:
     else:
         encoder = resnet18(dataset.image_shape, options.stem, layer_types=FAST)
     classifier = build_classifier(encoder, dataset.num_classes)
-    run = start_run("baseline", options, f"{options.model}-{dataset.name}", request, dataset)
+    run = start_run("baseline", options, f"{options.model}-{dataset.label}", request, dataset)
     with working_on(run):
         console.print(f"Training {run.name}: {options.model} from scratch, {classifier.count_params():,} weights")
+        record_seen(run, dataset.train.images)
         train_classifier(classifier, dataset, options, run)
         figure = _finish(classifier, dataset, run, options, {})
     _print_next(run, figure, options)
@@ -102,8 +108,9 @@ def run_baseline(options: Baseline) -> None:
 def _run_pca(options: Baseline, request: dict[str, Any], dataset: Dataset) -> None:
     from prl_keras.evaluation.pca import pca_classifier
 
-    run = start_run("baseline", options, f"pca-{dataset.name}", request, dataset)
+    run = start_run("baseline", options, f"pca-{dataset.label}", request, dataset)
     with working_on(run):
+        record_seen(run, dataset.train.images)
         started = time.monotonic()
         with console.status("Fitting the logistic regression"):
             classifier, chosen = pca_classifier(dataset, options.seed)
@@ -117,7 +124,7 @@ def check_encoder(shape: tuple[int, ...], dataset: Dataset, name: str) -> None:
     if tuple(shape) != dataset.image_shape:
         expected, found = ("x".join(map(str, s)) for s in (shape, dataset.image_shape))
         hint = f"use --image-size {shape[0]}" if shape[0] == shape[1] else "pre-train on this data set"
-        raise InputError(f"encoder {name!r} takes {expected} images, but {dataset.name} has {found}: {hint}")
+        raise InputError(f"encoder {name!r} takes {expected} images, but {dataset.label} has {found}: {hint}")
 
 
 def check_weight_decay(options: TrainingOptions) -> None:

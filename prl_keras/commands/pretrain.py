@@ -6,6 +6,7 @@ from prl_keras.commands.common import check_training, console, data_request, ope
 from prl_keras.commands.continuing import check_name, start_run
 from prl_keras.config import Pretrain
 from prl_keras.data import Dataset
+from prl_keras.data.seen import record_seen
 from prl_keras.data.stl10 import load_unlabelled, unlabelled_sha256
 from prl_keras.errors import InputError
 from prl_keras.locks import working_on
@@ -25,8 +26,9 @@ def run(options: Pretrain) -> None:
 
     pretrainer = build_pretrainer(options, dataset.image_shape, dataset.num_classes)
     inputs = {"unlabelled_sha256": unlabelled_sha256(request["data_dir"])} if options.unlabelled else None
-    run = start_run("pretrain", options, f"{options.variant}-{dataset.name}", request, dataset, inputs)
+    run = start_run("pretrain", options, f"{options.variant}-{dataset.label}", request, dataset, inputs)
     with working_on(run):
+        record_seen(run, images)
         validation = _train(pretrainer, images, labels, dataset, options, run)
         _finish(pretrainer, validation, run, options)
 

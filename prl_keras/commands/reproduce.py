@@ -22,7 +22,15 @@ from prl_keras.startup import forget_models, start_keras
 _PAPER_TEST = 100  # images a class
 _PAPER_VALIDATION = 0.002  # one image a class: the report trains on all, we keep one to have a curve
 # When the command is repeated: what changes which runs there are, not what a run is.
-_MAY_DIFFER = ("seeds", "rows", "dry_run", "name", "runs_dir", "dataset", "data_dir")  # the data's request is compared
+_MAY_DIFFER = (
+    "seeds",
+    "rows",
+    "dry_run",
+    "name",
+    "runs_dir",
+    "dataset",
+    "data_dir",
+)  # the data's fingerprint is compared
 
 
 def run(options: Reproduce) -> None:
@@ -79,8 +87,8 @@ def _data_options(options: Reproduce) -> DataOptions:
 
 
 def _default_name(options: Reproduce, dataset: Dataset) -> str:
-    name = usable(dataset.name.rstrip("/").rsplit("/", 1)[-1]) or "data"
-    return f"table-{name}{'-paper' if options.protocol == 'paper' else ''}{'-folds' if options.folds else ''}"
+    kind = f"{'-paper' if options.protocol == 'paper' else ''}{'-folds' if options.folds else ''}"
+    return f"table-{usable(dataset.label) or 'data'}{kind}"
 
 
 def _check_table(table: Run, config: dict[str, Any]) -> None:

@@ -6,7 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from prl_keras.commands.common import console, data_request_of_run, open_data, print_end, tensorboard_command
+from prl_keras.commands.common import (
+    console,
+    data_request_of_run,
+    open_data,
+    print_end,
+    tensorboard_command,
+    warn_of_seen,
+)
 from prl_keras.commands.continuing import recorded_options
 from prl_keras.commands.finetune import check_encoder
 from prl_keras.config import Baseline, Pretrain, RunDataOptions, Visualize
@@ -51,6 +58,7 @@ def run(options: Visualize) -> None:
     request = data_request_of_run(run, RunDataOptions(dataset=options.dataset, data_dir=options.data_dir))
     dataset = open_data(request, run)
     check_encoder(tuple(run.part("data")["image_shape"]), dataset, run.name)
+    warn_of_seen(run, dataset)
     sample = draw_sample(dataset, options)
     start_keras(run.part("options", "seed"))
     stages = [_after(run, dataset, sample)]

@@ -34,6 +34,7 @@ class Entry:
     how_to_get: str
     is_ready: Callable[[Path | None], bool]
     read: Callable[[Path | None, int | None], RawData]
+    takes_data_dir: bool = True
 
 
 def load_dataset(
@@ -100,6 +101,11 @@ def is_ready(name: str, data_dir: Path | None = None) -> bool:
     if name in CATALOG:
         return CATALOG[name].is_ready(data_dir)
     return not name.startswith(TFDS_PREFIX) or tfds_source.is_prepared(name.removeprefix(TFDS_PREFIX), data_dir)
+
+
+def takes_data_dir(name: str) -> bool:
+    """Whether `data_dir` says where this data set's files are; a folder is where its path says."""
+    return CATALOG[name].takes_data_dir if name in CATALOG else name.startswith(TFDS_PREFIX)
 
 
 def _read(name: str, data_dir: Path | None, image_size: int | None, fold: int | None) -> RawData:
@@ -175,5 +181,6 @@ CATALOG: dict[str, Entry] = {
         "built in (scikit-learn)",
         lambda data_dir: True,
         lambda data_dir, fold: digits.read_digits(),
+        takes_data_dir=False,
     ),
 }

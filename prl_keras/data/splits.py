@@ -48,7 +48,11 @@ class RawData:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """`name` is what `load_dataset` was asked for; of a folder its absolute path."""
+    """Labelled images in three splits.
+
+    name: what `load_dataset` was asked for; of a folder its absolute path. order: "file" if the rows of train are in
+    the order of the files that everyone has, "content" if in one that the images themselves decide.
+    """
 
     name: str
     train: Split
@@ -56,6 +60,7 @@ class Dataset:
     test: Split
     class_names: tuple[str, ...]
     fingerprint: str
+    order: str = "file"
 
     @property
     def label(self) -> str:

@@ -1,0 +1,61 @@
+"""Which images a run was trained on, and how many of a data set's validation and test images are among them.
+
+A run keeps eight bytes of each training image's SHA-256 in train_digests.npy, those of the encoder that it began with
+included. Images are the same if their pixels are, at the size of the training.
+"""
+
+import numpy as np
+
+from prl_keras.data.splits import Dataset, image_digests
+from prl_keras.errors import InputError
+from prl_keras.runs import Run, atomic_path
+
+_FILE = "train_digests.npy"
+
+
+def short_digests(images: np.ndarray) -> np.ndarray:
+    """(n,) uint64, in the order of the images (n, height, width, 3)."""
+    return np.array([int.from_bytes(digest[:8], "little") for digest in image_digests(images)], dtype="<u8")
+
+
+def record_seen(run: Run, images: np.ndarray, source: Run | None = None) -> None:
+    """Keep the digests of a run's training images and of those that `source`, where its encoder is from, has seen."""
+    file = run.path / _FILE
+    if file.exists():
+        return
+    earlier = None if source is None else seen_by(source)
+    if source is not None and earlier is None:
+        return  # half a record would vouch for what it does not know
+    digests = short_digests(images)
+    with atomic_path(file) as temporary:
+        np.save(temporary, np.unique(digests if earlier is None else np.concatenate([digests, earlier])))
+
+
+def seen_by(run: Run) -> np.ndarray | None:
+    """(n,) sorted uint64; None if the run is older than this record.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    file = run.path / _FILE
+    if not file.exists():
+        return None
+    try:
+        digests = np.load(file, allow_pickle=False)
+        if digests.dtype != np.dtype("<u8") or digests.ndim != 1:
+            raise ValueError(f"it holds {digests.dtype} {digests.shape}")
+    except (ValueError, EOFError) as error:
+        raise InputError(f"{file} is damaged: {error}; restore it, or remove it to go on without the check") from error
+    return digests
+
+
+def count_seen(run: Run, dataset: Dataset, splits: tuple[str, ...] = ("validation", "test")) -> dict[str, int] | None:
+    """How many images of these splits the run was trained on, for each; None if it kept no record.
+
+    What the data set itself has in train too does not count: that is a fault of the data, which `data verify` shows.
+    """
+    seen = seen_by(run)
+    if seen is None:
+        return None
+    seen = np.setdiff1d(seen, short_digests(dataset.train.images))
+    return {name: int(np.isin(short_digests(getattr(dataset, name).images), seen).sum()) for name in splits}

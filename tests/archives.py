@@ -1,4 +1,4 @@
-"""Small fake data sets in exactly the true formats, for the tests of every module."""
+"""Small fake data sets in exactly the true formats, for the tests of every module; the memory that reading takes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import io
 import shutil
 import struct
 import tarfile
+import tracemalloc
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -139,6 +141,16 @@ def asymmetric_picture() -> np.ndarray:
     draw.rectangle((60, 0, 95, 5), fill=(0, 255, 0))
     draw.rectangle((0, 70, 8, 95), fill=(0, 0, 255))
     return np.array(image)
+
+
+def peak_bytes(call: Callable[[], object]) -> int:
+    """The most memory that Python and NumPy held at once during the call."""
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 def _pictures(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:

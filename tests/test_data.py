@@ -7,12 +7,11 @@ import http.server
 import subprocess
 import sys
 import threading
-import tracemalloc
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from archives import fake_stl10, write_fashion, write_image_folder, write_stl10_archive
+from archives import fake_stl10, peak_bytes, write_fashion, write_image_folder, write_stl10_archive
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -142,14 +141,6 @@ def test_a_fingerprint_changes_with_everything():
     seen.add(fingerprint(names, base | {"test": Split(base["test"].images.reshape(2, 1, 4, 3), base["test"].labels)}))
     assert len(seen) == 1 + 2 * 6 + 2 + 3
     assert fingerprint(names, base) in seen
-
-
-def peak_bytes(call) -> int:
-    tracemalloc.start()
-    call()
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    return peak
 
 
 def test_hashing_copies_no_images():

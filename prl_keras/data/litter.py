@@ -34,9 +34,11 @@ def unread(root: Path, classes: Iterable[Path]) -> tuple[str, ...]:
     """One line with the number of pictures below `root` that are in no class folder; nothing if there are none."""
     classes, splits = list(classes), [root / "train", root / "test"]
     groups = {
-        "in folders below a class": _pictures(path for folder in classes for path in _entries(folder) if path.is_dir()),
+        "in folders below a class": _files_below(
+            path for folder in classes for path in _entries(folder) if path.is_dir()
+        ),
         "outside of class folders": (path for folder in (root, *splits) for path in _entries(folder) if path.is_file()),
-        "in folders beside train and test": _pictures(
+        "in folders beside train and test": _files_below(
             path for path in _entries(root) if path.is_dir() and path not in splits
         ),
     }
@@ -59,7 +61,7 @@ def _counted(root: Path, paths: Iterator[Path], where: str) -> str:
     return example and f"{least}{count:,} image{'s' * (count != 1)} {where} ({shown(example)})"
 
 
-def _pictures(folders: Iterable[Path]) -> Iterator[Path]:
+def _files_below(folders: Iterable[Path]) -> Iterator[Path]:
     """All files below, each folder's in sorted order."""
     for top in folders:
         for folder, below, files in os.walk(top):

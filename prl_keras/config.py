@@ -294,7 +294,7 @@ class Predict:
     run: Positional[RunReference]
     """A fine-tuned or baseline run: its name, its folder, or latest."""
     images: Annotated[Positional[tuple[Path, ...]], arg(metavar="IMAGE...")]
-    """Image files; each is cropped to a square and resized to what the encoder takes."""
+    """Image files; each is cropped around its centre to the shape of the run's images, and resized."""
     top: int = 3
     """Show this many classes an image."""
     runs_dir: Annotated[Path, arg(metavar="PATH")] = Path("saved_models")

@@ -1,11 +1,15 @@
-"""Small fake data sets in exactly the true formats, for the tests of every module."""
+"""Small fake data sets in exactly the true formats, for the tests of every module; the memory that reading takes."""
 
 from __future__ import annotations
 
 import gzip
 import io
 import shutil
+import struct
 import tarfile
+import tracemalloc
+import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,6 +120,19 @@ def write_image_folder(
     return root
 
 
+def write_png16(path: Path, values: np.ndarray, kind: int, *extra: bytes) -> Path:
+    """A PNG of 16 bits a value; Pillow writes only grey ones. `kind`: 0 grey, 2 RGB, 4 grey and alpha, 6 RGBA."""
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", values.shape[1], len(values), 16, kind, 0, 0, 0)
+    chunks = [png_chunk(b"IHDR", header), *extra, png_chunk(b"IDAT", zlib.compress(rows)), png_chunk(b"IEND", b"")]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    return path
+
+
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
 def asymmetric_picture() -> np.ndarray:
     """96x96: red top-left block, green top edge towards the right, blue low on the left; every flip shows."""
     image = Image.new("RGB", (96, 96), "black")
@@ -124,6 +141,16 @@ def asymmetric_picture() -> np.ndarray:
     draw.rectangle((60, 0, 95, 5), fill=(0, 255, 0))
     draw.rectangle((0, 70, 8, 95), fill=(0, 0, 255))
     return np.array(image)
+
+
+def peak_bytes(call: Callable[[], object]) -> int:
+    """The most memory that Python and NumPy held at once during the call."""
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
 
 
 def _pictures(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -5,15 +5,18 @@ import os
 import shutil
 import struct
 import unicodedata
-import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
-from archives import asymmetric_picture, write_image_folder
-from PIL import Image
+from archives import asymmetric_picture, peak_bytes, png_chunk, write_image_folder, write_png16
+from PIL import Image, PngImagePlugin
 
+from prl_keras.commands.data import run
+from prl_keras.config import Data
 from prl_keras.data import load_dataset, load_image
 from prl_keras.data.folder import read_folder
+from prl_keras.data.images import image_shape
 from prl_keras.errors import InputError
 
 
@@ -63,44 +66,197 @@ def test_shrinking_is_antialiased(tmp_path):
     assert abs(loaded.astype(int) - 127).max() < 15
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_applied(tmp_path, orientation):
-    upright = asymmetric_picture()[:, :60]
-    stored = {
+def stored(upright: np.ndarray, orientation: int) -> Image.Image:
+    """What a camera stores with this EXIF orientation."""
+    pixels = {
         1: upright,
         2: upright[:, ::-1],
         3: upright[::-1, ::-1],
         4: upright[::-1],
-        5: upright.transpose(1, 0, 2),
+        5: upright.swapaxes(0, 1),
         6: np.rot90(upright, 1),
-        7: upright[::-1, ::-1].transpose(1, 0, 2),
+        7: upright[::-1, ::-1].swapaxes(0, 1),
         8: np.rot90(upright, -1),
     }[orientation]
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "a.png", exif=exif)
-    np.testing.assert_array_equal(load_image(tmp_path / "a.png"), upright)
+    return Image.fromarray(np.ascontiguousarray(pixels))
+
+
+def exif(orientation: int) -> Image.Exif:
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    return tags
+
+
+def xmp(orientation: int) -> str:
+    return f'<rdf:RDF><rdf:Description tiff:Orientation="{orientation}"/></rdf:RDF>'
+
+
+def png_text(orientation: int) -> PngImagePlugin.PngInfo:
+    info = PngImagePlugin.PngInfo()
+    info.add_itxt("XML:com.adobe.xmp", xmp(orientation))
+    return info
+
+
+SIDEWAYS = {
+    "png": lambda o: {"exif": exif(o)},
+    "jpg": lambda o: {"exif": exif(o), "quality": 95, "subsampling": 0},
+    "webp": lambda o: {"exif": exif(o), "lossless": True},
+    "tif": lambda o: {"tiffinfo": {0x0112: o}},
+    "tiff, packed": lambda o: {"tiffinfo": {0x0112: o}, "compression": "tiff_lzw"},
+    "png, XMP": lambda o: {"pnginfo": png_text(o)},
+    "jpg, XMP": lambda o: {"xmp": xmp(o).encode(), "quality": 95, "subsampling": 0},
+    "tif, XMP": lambda o: {"tiffinfo": {700: xmp(o).encode()}},
+}
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", SIDEWAYS)
+def test_images_are_turned_once_and_their_header_tells_the_size(tmp_path, kind, orientation):
+    upright = asymmetric_picture()[:, :60]
+    path = tmp_path / f"a.{kind.split(',')[0]}"
+    stored(upright, orientation).save(path, **SIDEWAYS[kind](orientation))
+    assert image_shape(path) == (96, 60)
+    for size in (None, (96, 60)):
+        assert np.abs(load_image(path, size).astype(int) - upright).mean() < 6  # of JPEG; else 0
+    halved = np.asarray(Image.fromarray(upright).resize((30, 48), Image.Resampling.BICUBIC))
+    assert np.abs(load_image(path, (48, 30)).astype(int) - halved).mean() < 6  # nothing is cropped away
+
+
+MODES = {
+    "png": ("1", "L", "P", "LA", "RGBA", "I;16"),
+    "tif": ("1", "L", "P", "LA", "RGBA", "I;16", "I", "CMYK"),
+    "tiff, packed": ("1", "L", "P", "LA", "RGBA", "I;16", "I", "CMYK"),
+}
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize(("kind", "mode"), [(kind, mode) for kind, modes in MODES.items() for mode in modes])
+def test_every_mode_is_turned(tmp_path, kind, mode, orientation):
+    """Pillow maps some of them into memory without knowing how they lie."""
+    grey = np.arange(0, 60_000, 100, dtype=np.uint16).reshape(30, 20)
+    path = tmp_path / f"a.{kind.split(',')[0]}"
+    if mode in ("I", "I;16"):
+        expected, lying = np.rint(grey / 257), stored(grey.astype(np.int32 if mode == "I" else np.uint16), orientation)
+    else:
+        expected = np.uint8(255) * (grey > 20_000) if mode == "1" else (grey // 256).astype(np.uint8)
+        lying = stored(expected, orientation).convert("RGB" if mode == "CMYK" else "L").convert(mode)
+    lying.save(path, **SIDEWAYS[kind](orientation))
+    assert image_shape(path) == (30, 20)
+    for size in (None, (30, 20)):
+        np.testing.assert_array_equal(load_image(path, size)[..., 0], expected)
+
+
+def test_a_folder_of_sideways_tiffs_has_the_size_of_the_upright_ones(tmp_path):
+    root = write_image_folder(tmp_path / "pets")
+    upright = np.random.default_rng(0).integers(0, 256, (96, 64, 3), dtype=np.uint8)
+    for number, path in enumerate(sorted(root.rglob("*.png"))):
+        stored(upright, 5 + number % 4).save(path.with_suffix(".tif"), tiffinfo={0x0112: 5 + number % 4})
+        path.unlink()
+    dataset = load_dataset(str(root))
+    assert dataset.image_shape == (96, 64, 3)
+    assert (dataset.train.images == upright).all()
+
+
+# --- more than 8 bits -----------------------------------------------------------------------------------
 
 
 def test_16_bit_grey_is_scaled(tmp_path):
     values = np.array([[0, 257, 32896, 65535]], dtype=np.uint16)
-    for name in ("a.png", "a.tif"):
+    for name in ("a.png", "a.tif", "a.pgm"):
         loaded = load_image(png(tmp_path / name, values))
         assert loaded[0, :, 0].tolist() == [0, 1, 128, 255]
         assert (loaded == loaded[..., :1]).all()
 
 
-def test_16_bit_rgb_is_scaled(tmp_path):
-    """Pillow cannot write one, so the PNG is assembled by hand."""
+def test_16_bit_colours_are_scaled(tmp_path):
+    values = np.array([[[65535, 0, 32896, 65535], [0, 65535, 257, 65535]]])
+    assert load_image(write_png16(tmp_path / "a.png", values[..., :3], 2)).tolist() == [[[255, 0, 128], [0, 255, 1]]]
+    assert load_image(write_png16(tmp_path / "a.png", values, 6)).tolist() == [[[255, 0, 128], [0, 255, 1]]]
+    assert load_image(write_png16(tmp_path / "a.png", values[..., [0, 3]], 4)).tolist() == [[[255] * 3, [0] * 3]]
 
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    row = b"\0" + struct.pack(">6H", 65535, 0, 32896, 0, 65535, 257)
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 2, 1, 16, 2, 0, 0, 0))
-    path = tmp_path / "a.png"
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(row)) + chunk(b"IEND", b""))
-    assert load_image(path).tolist() == [[[255, 0, 128], [0, 255, 1]]]
+def test_the_transparent_value_of_16_bit_grey_is_white(tmp_path):
+    values = np.array([[0, 257, 65535]])
+    path = write_png16(tmp_path / "a.png", values, 0, png_chunk(b"tRNS", struct.pack(">H", 257)))
+    assert load_image(path)[0, :, 0].tolist() == [0, 255, 255]
+
+
+def deep_folder(root: Path, save, dtype, top: int) -> Path:
+    """Greys up to `top`, which only one test image has; every other image is darker."""
+    write_image_folder(root)
+    for number, path in enumerate(sorted(root.rglob("*.png"))):
+        values = np.linspace(0, top * (0.4 if number else 1), 64).reshape(8, 8).astype(dtype)
+        path.unlink()
+        save(path, values)
+    return root
+
+
+DEEP = {
+    "png": (lambda path, values: png(path, values), np.uint16),
+    "tif": (lambda path, values: png(path.with_suffix(".tif"), values), np.uint16),
+    "big-endian tif": (
+        lambda path, values: Image.fromarray(values.astype(">u2")).save(path.with_suffix(".tif")),
+        np.uint16,
+    ),
+    "int32 tif": (lambda path, values: png(path.with_suffix(".tif"), values), np.int32),
+    "pgm": (lambda path, values: png(path.with_suffix(".pgm"), values), np.uint16),
+}
+
+
+@pytest.mark.parametrize("top", [255, 1023, 4095, 16383, 65535])
+@pytest.mark.parametrize("kind", DEEP)
+def test_values_are_scaled_by_what_the_data_set_holds(tmp_path, kind, top):
+    root = deep_folder(tmp_path / "scans", *DEEP[kind], top)
+    dataset = load_dataset(str(root))
+    bits = top.bit_length()
+    assert dataset.bits == bits
+    brightest = np.concatenate([dataset.train.images, dataset.validation.images, dataset.test.images])
+    assert brightest.max() == 255
+    assert sorted(brightest.max(axis=(1, 2, 3)))[-2] == pytest.approx(102, abs=1)  # the same scale for dark images
+    assert [note for note in dataset.notes if f"{top:,} is read as white" in note]
+    path = next(path for path in (root / "train" / "cat").iterdir())
+    assert load_image(path, bits=bits).tobytes() in {image.tobytes() for image in brightest}
+
+
+def test_one_dark_image_of_16_bits_is_refused_where_nothing_tells_its_white(tmp_path):
+    for name, values in (("a.png", np.full((4, 4), 4095, np.uint16)), ("b.tif", np.full((4, 4), 255, np.int32))):
+        path = png(tmp_path / name, values)
+        fails(lambda path=path: load_image(path), str(path), "cannot tell which value is white; convert it to 8 bits")
+        assert load_image(path, bits=16).max() <= 16
+    path = png(tmp_path / "a.png", np.full((4, 4), 5000, np.uint16))
+    fails(lambda: load_image(path, bits=12), "values up to 5,000, but 4,095 is white in this data set")
+
+
+def test_16_bit_colours_that_use_12_bits_are_refused_in_a_data_set_too(tmp_path):
+    """Pillow reads their upper 8 bits: 16 levels would be left."""
+    root = write_image_folder(tmp_path / "scans")
+    for path in root.rglob("*.png"):
+        write_png16(path, np.full((8, 8, 3), 4095), 2)
+    fails(lambda: load_dataset(str(root)), "colours of 16 bits in a data set that uses 12 bits", "convert it to 8 bits")
+    write_png16(path, np.full((8, 8, 3), 65535), 2)
+    assert load_dataset(str(root)).bits == 16
+
+
+def test_a_range_that_nothing_tells_is_refused(tmp_path):
+    root = write_image_folder(tmp_path / "scans")
+    path = root / "test" / "cat" / "x.tif"
+    for values, says in (
+        (np.ones((4, 4), np.float32), "floating-point numbers have no fixed range"),
+        (np.full((4, 4), -1, np.int32), "-1..-1 do not fit 16 bits"),
+        (np.full((4, 4), 70_000, np.int32), "70000..70000 do not fit 16 bits"),
+    ):
+        png(path, values)
+        for call in (lambda: load_image(path), lambda: load_image(path, bits=16), lambda: load_dataset(str(root))):
+            fails(call, str(path), says, "convert it to 8 bits")
+
+
+def test_files_of_8_bits_are_not_scaled_nor_spoken_of(tmp_path):
+    root = write_image_folder(tmp_path / "dark")
+    for path in root.rglob("*.png"):
+        png(path, np.full((8, 8), 15, np.uint8))
+    Image.fromarray(np.full((8, 8), 15, np.uint8)).save(root / "train" / "cat" / "x.bmp")
+    dataset = load_dataset(str(root))
+    assert (dataset.bits, dataset.notes, dataset.train.images.max()) == (None, (), 15)
 
 
 def test_transparency_is_laid_over_white(tmp_path):
@@ -139,16 +295,6 @@ def test_of_an_animation_the_first_frame_is_taken(tmp_path, suffix):
     path = tmp_path / f"a{suffix}"
     frames[0].save(path, save_all=True, append_images=frames[1:], **({"lossless": True} if suffix == ".webp" else {}))
     assert load_image(path)[4, 4].tolist() == [255, 0, 0]
-
-
-def test_float_and_32_bit_images_are_refused(tmp_path):
-    fails(
-        lambda: load_image(png(tmp_path / "f.tif", np.ones((4, 4), np.float32))),
-        "f.tif",
-        "convert it to 8 bits",
-    )
-    wide = np.array([[0, 70000]], dtype=np.int32)
-    fails(lambda: load_image(png(tmp_path / "i.tif", wide)), "i.tif", "0..70000 do not fit 16 bits")
 
 
 def test_damaged_files_are_named(tmp_path):
@@ -198,7 +344,7 @@ def test_decompression_bombs_and_huge_images_are_refused(tmp_path, monkeypatch):
 # --- folders --------------------------------------------------------------------------------------------
 
 
-def test_a_folder_is_read_in_sorted_order(tmp_path):
+def test_the_classes_are_in_sorted_order(tmp_path):
     root = write_image_folder(tmp_path / "pets", ("zebra", "ant", "bee"), train=3)
     raw = read_folder(root)
     assert raw.class_names == ("ant", "bee", "zebra")
@@ -263,21 +409,88 @@ def test_only_known_formats_are_decoded_whatever_the_name_says(tmp_path):
     fails(lambda: load_image(tmp_path / "x.png"), "not a readable image")
 
 
-def test_hidden_files_and_companions_are_ignored(tmp_path):
+def test_litter_is_passed_over_wherever_it_lies(tmp_path):
+    root = write_image_folder(tmp_path / "pets")
+    before = load_dataset(str(root))
+    folders = (
+        "@eaDir",
+        "__MACOSX",
+        ".ipynb_checkpoints",
+        "#recycle",
+        "$RECYCLE.BIN",
+        "lost+found",
+        ".hidden",
+        "@EADIR",
+    )
+    places = (root, root / "train", root / "test", root / "train" / "cat", root / "test" / "dog")
+    for place in places:
+        for name in folders:
+            shutil.copytree(root / "train" / "dog", place / name / "deeper")
+            shutil.copy(root / "train" / "dog" / "0.png", place / name / "0.png")
+        for name in (
+            ".DS_Store",
+            "Thumbs.db",
+            "desktop.ini",
+            "notes.txt",
+            "._0.png",
+            "boxes.XML",
+            "0.xmp",
+            "README.md",
+        ):
+            (place / name).write_bytes(b"junk")
+    after = load_dataset(str(root))
+    assert after.class_names == ("cat", "dog")
+    assert after.fingerprint == before.fingerprint
+    assert after.notes == before.notes == ()
+
+
+def test_one_line_says_which_pictures_were_not_read(tmp_path, capsys):
     root = write_image_folder(tmp_path / "pets")
     before = load_dataset(str(root)).fingerprint
-    for name in (".DS_Store", "Thumbs.db", "notes.txt", "._0.png", "boxes.XML"):
-        (root / "train" / "cat" / name).write_bytes(b"junk")
-    (root / "train" / ".hidden").mkdir()
-    (root / "train" / "README.md").write_text("about")
-    (root / "train" / "cat" / "deeper").mkdir()
-    assert load_dataset(str(root)).fingerprint == before
+    for name in ("train/cat/b/1.png", "train/cat/b/deep/2.PNG", "test/dog/c/3.jpg", "train/loose.png", "val/cat/0.png"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(root / "train" / "dog" / "0.png", root / name)
+    (root / "val" / "cat" / "@eaDir").mkdir()
+    (root / "val" / "cat" / "@eaDir" / "0.png").write_bytes(b"thumbnail")
+    (root / "val" / "cat" / "IMG_1.HEIC").write_bytes(b"x")
+    (root / "docs").mkdir()
+    (root / "docs" / "paper.pdf").write_bytes(b"x")
+    dataset = load_dataset(str(root))
+    assert dataset.fingerprint == before
+    assert dataset.notes == (
+        "Not read: 3 images in folders below a class (train/cat/b/1.png), "
+        "1 image outside of class folders (train/loose.png), "
+        "2 images in folders beside train and test (val/cat/0.png)",
+    )
+    run(Data(action="verify", dataset=str(root)))
+    assert capsys.readouterr().out.count(dataset.notes[0]) == 1
+
+
+def test_names_that_cannot_be_printed_do_not_break_the_line(tmp_path):
+    root = write_image_folder(tmp_path / "pets")
+    shutil.copy(root / "train" / "dog" / "0.png", os.fsencode(root / "train") + b"/a\xff\n.png")
+    (note,) = load_dataset(str(root)).notes
+    assert note == r"Not read: 1 image outside of class folders ('train/a\udcff\n.png')"
+
+
+@pytest.mark.parametrize("name", ["photo.heic", "photo.HEIF", "photo.jpg", "photo.avif"])
+def test_a_telephones_picture_is_to_be_converted_never_deleted(tmp_path, name):
+    root = write_image_folder(tmp_path / "pets")
+    path = root / "train" / "cat" / name
+    path.write_bytes(struct.pack(">I", 24) + b"ftypheic" + bytes(40))  # iPhones give it the name .jpg, too
+    for call in (lambda: load_dataset(str(root)), lambda: load_image(path)):
+        fails(call, str(path), "convert it to JPEG or PNG", "pillow-heif")
+
+
+def test_no_message_advises_to_delete_a_file_of_the_user():
+    for module in (Path(__file__).parents[1] / "prl_keras" / "data").glob("*.py"):
+        assert "delete" not in module.read_text(encoding="utf-8"), module
 
 
 def test_a_file_of_an_unknown_type_is_named(tmp_path):
     root = write_image_folder(tmp_path / "pets")
-    (root / "train" / "cat" / "photo.heic").write_bytes(b"x")
-    fails(lambda: load_dataset(str(root)), f"{root}/train/cat/photo.heic: not a known image type", ".png")
+    (root / "train" / "cat" / "photo.psd").write_bytes(b"x")
+    fails(lambda: load_dataset(str(root)), f"{root}/train/cat/photo.psd: not a known image type", ".png")
 
 
 def test_a_damaged_image_in_a_folder_is_named(tmp_path):
@@ -316,5 +529,125 @@ def test_wrong_layouts_are_one_line(tmp_path):
 
 def test_what_would_not_fit_into_memory_is_refused_before_reading(tmp_path, monkeypatch):
     root = write_image_folder(tmp_path / "pets")
+    monkeypatch.setattr("prl_keras.data.folder._MEMORY_LIMIT", 20_000)
+    fails(lambda: load_dataset(str(root)), "12 images of 32x32 need", "--image-size 23")
+    assert load_dataset(str(root), image_size=23).image_shape == (23, 23, 3)  # the advice can be followed
     monkeypatch.setattr("prl_keras.data.folder._MEMORY_LIMIT", 1000)
-    fails(lambda: load_dataset(str(root)), "12 images of 32x32 need", "--image-size 96")
+    fails(lambda: load_dataset(str(root)), "use fewer images")
+
+
+# --- the same images are the same data ------------------------------------------------------------------
+
+
+def same_rows(a, b) -> None:
+    assert a.fingerprint == b.fingerprint
+    for part in ("train", "validation", "test"):
+        np.testing.assert_array_equal(getattr(a, part).images, getattr(b, part).images)
+        np.testing.assert_array_equal(getattr(a, part).labels, getattr(b, part).labels)
+
+
+@pytest.mark.parametrize("image_size", [None, 16])
+def test_renamed_files_and_other_formats_of_the_same_pixels_give_the_same_rows(tmp_path, image_size):
+    root = write_image_folder(tmp_path / "pets", ("ant", "bee", "cow"), train=6)
+    before = load_dataset(str(root), image_size=image_size)
+    for number, path in enumerate(sorted(root.rglob("*.png"))):
+        new = path.with_name(f"{'zyxwvutsrq'[number % 10]}{number}.png")
+        if number % 3:
+            path.rename(new)
+        else:
+            Image.open(path).save(new.with_suffix(".bmp"))
+            path.unlink()
+    root.rename(tmp_path / "moved")
+    after = load_dataset(str(tmp_path / "moved"), image_size=image_size)
+    same_rows(before, after)
+    assert before.order == after.order == "content"
+    assert not np.array_equal(before.train.files, after.train.files)
+
+
+def test_a_copy_from_a_system_that_spells_accents_otherwise_has_the_same_classes(tmp_path):
+    names = ("caf\u00e9", "cafz")  # decomposed, the accent sorts before the z
+    root = write_image_folder(tmp_path / "a", names)
+    shutil.copytree(root, tmp_path / "b")
+    for folder in list((tmp_path / "b").glob("*/caf?")):
+        folder.rename(folder.with_name(unicodedata.normalize("NFD", folder.name)))
+    same_rows(load_dataset(str(root)), load_dataset(str(tmp_path / "b")))
+
+
+def test_labels_and_file_names_stay_with_their_images(tmp_path):
+    root = write_image_folder(tmp_path / "pets", ("ant", "bee", "cow"), train=5, test=3)
+    (root / "train" / "ant" / "extra.png").write_bytes((root / "train" / "ant" / "0.png").read_bytes())
+    (root / "train" / "bee" / "wrong.png").write_bytes((root / "train" / "ant" / "0.png").read_bytes())
+    dataset = load_dataset(str(root), samples_per_class=3, test_per_class=2)
+    for split in (dataset.train, dataset.validation, dataset.test):
+        for image, label, name in zip(split.images, split.labels, split.files, strict=True):
+            np.testing.assert_array_equal(image, load_image(root / name))
+            assert name.split("/")[1] == dataset.class_names[label]
+
+
+def test_a_class_without_test_images_is_said_once(tmp_path):
+    root = write_image_folder(tmp_path / "pets", ("ant", "bee", "cow"))
+    shutil.rmtree(root / "test" / "bee")
+    assert load_dataset(str(root)).notes == (
+        "No test images of 1 of 3 classes: 'bee'; test figures do not speak of them",
+    )
+    fails(
+        lambda: load_dataset(str(root), test_per_class=1),
+        "test_per_class is 1 but class 'bee' has only 0 images to draw from: add some, or leave test_per_class out",
+    )
+
+
+# --- duplicates -----------------------------------------------------------------------------------------
+
+
+def verify(root: Path, capsys) -> list[str]:
+    run(Data(action="verify", dataset=str(root)))
+    prefix = "duplicates: "
+    return [line.removeprefix(prefix) for line in capsys.readouterr().out.splitlines() if line.startswith(prefix)]
+
+
+def test_verify_counts_test_images_that_are_in_train(tmp_path, capsys):
+    root = write_image_folder(tmp_path / "pets", train=5)
+    assert verify(root, capsys) == ["no image is in two splits, or twice in one"]
+    shutil.rmtree(root / "test")
+    shutil.copytree(root / "train", root / "test")
+    (line,) = verify(root, capsys)
+    assert line == (
+        "10 test images are also in train, 0 with another class: "
+        "test/cat/0.png = train/cat/0.png, test/cat/1.png = train/cat/1.png, test/cat/2.png = train/cat/2.png, ..."
+    )
+
+
+def test_verify_names_images_with_two_classes(tmp_path, capsys):
+    root = write_image_folder(tmp_path / "pets", train=5, test=3)
+    png(root / "train" / "cat" / "same.png", np.zeros((32, 32, 3), np.uint8))
+    for place in ("train/dog/x.png", "test/dog/x.png", "test/cat/x.png", "test/cat/y.png"):
+        png(root / place, np.zeros((32, 32), np.uint8))  # grey: other bytes in the file, the same pixels
+    shutil.copy(root / "train" / "dog" / "1.png", root / "train" / "dog" / "again.png")
+    lines = verify(root, capsys)
+    (in_test,) = (line for line in lines if "test images are also in train" in line)
+    assert in_test.startswith("3 test images are also in train, 3 with another class: test/cat/x.png = train/dog/x.png")
+    (in_train,) = (line for line in lines if "of train (validation included)" in line)
+    assert in_train == (
+        "4 images of train (validation included) are in it more than once, 2 with another class: "
+        "train/cat/same.png = train/dog/x.png, train/dog/x.png = train/cat/same.png"
+    )
+    (within_test,) = (line for line in lines if "of test are in it" in line)
+    assert within_test.startswith("3 images of test are in it more than once, 3 with another class: ")
+
+
+def test_verify_names_validation_images_that_are_trained_on(tmp_path, capsys):
+    root = write_image_folder(tmp_path / "pets", train=2)
+    for name in ("cat", "dog"):  # all of a class are equal, so the one that is set aside is in train
+        shutil.copy(root / "train" / name / "0.png", root / "train" / name / "1.png")
+    lines = verify(root, capsys)
+    assert lines[0].startswith(
+        "2 validation images are also among the training images, 0 with another class: train/cat/"
+    )
+
+
+def test_many_equal_images_take_no_quadratic_memory_or_time(tmp_path):
+    from prl_keras.data.duplicates import _Image, _twins
+
+    images, pairs = [_Image(b"same", number % 2, None) for number in range(100_000)], []
+    assert peak_bytes(lambda: pairs.extend(_twins(images, images))) < 50 * 2**20
+    assert len(pairs) == 100_000

@@ -7,7 +7,6 @@ import re
 import shutil
 import tarfile
 import time
-import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +15,19 @@ from archives import (
     CLASS_NAMES,
     asymmetric_picture,
     fake_stl10,
+    peak_bytes,
     to_binary,
     write_stl10_archive,
     write_stl10_folder,
 )
 
+from prl_keras.cli import main
 from prl_keras.data import archive, default_dataset, load_dataset
-from prl_keras.data.stl10 import fold_indices, load_unlabelled, read_binary
+from prl_keras.data.images import resize_images
+from prl_keras.data.seen import seen_by, short_digests
+from prl_keras.data.stl10 import fold_indices, load_unlabelled, read_binary, unlabelled_sha256
 from prl_keras.errors import InputError
+from prl_keras.runs import Run
 
 
 @pytest.fixture(scope="module")
@@ -84,8 +88,9 @@ def test_every_form_of_data_dir_gives_the_same_data(tmp_path, fake, way):
         folder = write_stl10_folder(tmp_path, fake.files())
         data_dir = tmp_path if way == "parent" else folder
     dataset = load_dataset("stl10", data_dir, test_per_class=None)
-    np.testing.assert_array_equal(dataset.test.images, fake.test_images)
-    np.testing.assert_array_equal(dataset.test.labels, fake.test_labels)
+    written = {image.tobytes(): label for image, label in zip(fake.test_images, fake.test_labels, strict=True)}
+    read = {image.tobytes(): label for image, label in zip(dataset.test.images, dataset.test.labels, strict=True)}
+    assert read == written
     assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (30, 10, 20)
     assert dataset.image_shape == (96, 96, 3)
     assert dataset.class_names == CLASS_NAMES
@@ -163,6 +168,8 @@ def test_a_fold_restricts_train_and_validation_but_not_test(tmp_path):
     dataset = load_dataset("stl10", tmp_path, fold=3, validation_fraction=0.5)
     kept = {image.tobytes() for part in (dataset.train, dataset.validation) for image in part.images}
     assert kept == {image.tobytes() for image in fake.train_images[1::2]}
+    labels = {image.tobytes(): label for image, label in zip(fake.train_images, fake.train_labels, strict=True)}
+    assert [labels[image.tobytes()] for image in dataset.train.images] == dataset.train.labels.tolist()
     assert len(dataset.test) == 20
 
 
@@ -198,6 +205,40 @@ def test_unlabelled_images_stay_on_disk(tmp_path, fake):
         base = base.base
     assert isinstance(base, np.memmap)
     assert not images.flags.writeable
+
+
+@pytest.mark.parametrize("size", [32, 128])
+def test_unlabelled_images_are_resized_as_they_are_taken(tmp_path, fake, size):
+    write_stl10_folder(tmp_path, fake.files())
+    images = load_unlabelled(tmp_path, size)
+    expected = resize_images(fake.unlabelled, size)
+    assert (images.shape, images.dtype, len(images)) == ((5, size, size, 3), np.uint8, 5)
+    for rows in (np.array([3, 0, 3]), slice(1, 4), np.array([], int)):
+        np.testing.assert_array_equal(images[rows], expected[rows])
+    np.testing.assert_array_equal(images[2], expected[2])
+    np.testing.assert_array_equal(np.stack(list(images)), expected)
+    np.testing.assert_array_equal(load_unlabelled(tmp_path, 96), fake.unlabelled)
+    fails(lambda: load_unlabelled(tmp_path, 4), "image_size is 4: choose 8 to 1024")
+
+
+def test_resizing_takes_the_memory_of_a_batch(tmp_path):
+    folder = write_stl10_folder(tmp_path, {})
+    with (folder / "unlabeled_X.bin").open("wb") as file:
+        file.truncate(20_000 * 27648)
+    (folder / "train_X.bin").touch()
+    assert peak_bytes(lambda: load_unlabelled(tmp_path, 32)[np.arange(0, 20_000, 1_000)]) < 3 * 20 * 27648
+
+
+@pytest.mark.usefixtures("shallow")
+def test_pretraining_on_resized_unlabelled_images(tmp_path, fake, capsys):
+    write_stl10_folder(tmp_path / "data", fake.files())
+    data = ["--dataset", "stl10", "--data-dir", str(tmp_path / "data"), "--image-size", "32"]
+    kind = ["--variant", "simclr", "--unlabelled", "--epochs", "1", "--batch-size", "4"]
+    assert main(["pretrain", *data, *kind, "--name", "sim", "--runs-dir", str(tmp_path / "runs")]) == 0
+    run = Run(tmp_path / "runs" / "sim")
+    assert run.part("data")["image_shape"] == [32, 32, 3]
+    assert run.part("data")["unlabelled_sha256"] == unlabelled_sha256(tmp_path / "data")
+    assert sorted(seen_by(run)) == sorted(short_digests(resize_images(fake.unlabelled, 32)))
 
 
 def test_a_missing_unlabelled_file_is_named(tmp_path, fake):
@@ -303,10 +344,7 @@ def test_a_header_that_would_fill_the_memory_is_refused(tmp_path, fake, kind):
     bomb = tarfile.TarInfo("x")
     bomb.type, bomb.size = kind, 50 * 2**20
     write_stl10_archive(tmp_path, fake.files(), extra=[(bomb, bytes(bomb.size))])
-    tracemalloc.start()
-    fails(lambda: load_dataset("stl10", tmp_path), "truncated or damaged")
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+    peak = peak_bytes(lambda: fails(lambda: load_dataset("stl10", tmp_path), "truncated or damaged"))
     assert peak < 30 * 2**20
     assert [path.name for path in tmp_path.iterdir()] == ["stl10_binary.tar.gz"]
 
@@ -336,10 +374,7 @@ def test_a_map_of_a_sparse_file_that_would_fill_the_memory_is_refused(tmp_path, 
         raw[148:156] = b"%06o\0 " % tarfile.calc_chksums(bytes(raw[:512]))[0]
         raw = raw[:512] + content
     (tmp_path / "stl10_binary.tar.gz").write_bytes(gzip.compress(bytes(raw)))
-    tracemalloc.start()
-    fails(lambda: load_dataset("stl10", tmp_path), "truncated or damaged")
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
+    peak = peak_bytes(lambda: fails(lambda: load_dataset("stl10", tmp_path), "truncated or damaged"))
     assert peak < 15 * 2**20
 
 
@@ -462,12 +497,11 @@ def test_tfds_and_the_binary_files_give_the_same_splits_and_fingerprint(tmp_path
         shuffled = load_dataset("stl10", data_dir, seed=3, samples_per_class=2, test_per_class=1)
         assert shuffled.fingerprint == binary.fingerprint
         assert shuffled.class_names == CLASS_NAMES
+        assert shuffled.order == binary.order == "content"
         for split in ("train", "validation", "test"):
             ours, theirs = getattr(binary, split), getattr(shuffled, split)
-            pairs = {(image.tobytes(), int(label)) for image, label in zip(ours.images, ours.labels, strict=True)}
-            assert pairs == {
-                (image.tobytes(), int(label)) for image, label in zip(theirs.images, theirs.labels, strict=True)
-            }
+            np.testing.assert_array_equal(ours.images, theirs.images)
+            np.testing.assert_array_equal(ours.labels, theirs.labels)
     assert default_dataset()[0] == "stl10"
     halved = [
         load_dataset(name, data_dir, image_size=48).fingerprint

@@ -1,4 +1,4 @@
-"""`python main.py data`: what is on this machine; prepare or verify a data set. Used by the cli only."""
+"""`python main.py data`: what is on this machine; prepare or verify a data set."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rich.table import Table
 
 from prl_keras.data import Dataset, default_dataset, load_dataset
 from prl_keras.data.catalog import CATALOG, TFDS_PREFIX, is_ready
+from prl_keras.data.duplicates import duplicates
 from prl_keras.data.stl10 import fold_indices, is_present, load_unlabelled
 from prl_keras.errors import InputError
 
@@ -91,6 +92,8 @@ def _report(dataset: Dataset) -> None:
         Console().print(table)
     else:
         print(f"  classes: {', '.join(dataset.class_names[:_MOST_CLASSES_SHOWN])}, ...")
+    for line in (*dataset.notes, *(f"duplicates: {found}" for found in duplicates(dataset))):
+        print(line)
     print(f"fingerprint {dataset.fingerprint}")
 
 

@@ -6,8 +6,10 @@ from rich.table import Table
 from prl_keras.commands.common import console
 from prl_keras.config import Predict
 from prl_keras.data import load_image
+from prl_keras.data.images import BITS
 from prl_keras.errors import InputError
-from prl_keras.runs import find_run, has_classifier
+from prl_keras.records import damaged
+from prl_keras.runs import Run, find_run, has_classifier
 from prl_keras.startup import start_keras
 
 
@@ -24,7 +26,7 @@ def run(options: Predict) -> None:
     )
     height, width, _ = run.part("data")["image_shape"]
     class_names = run.part("data")["class_names"]
-    images = np.stack([load_image(path, (height, width)) for path in options.images])
+    images = np.stack([load_image(path, (height, width), _bits(run)) for path in options.images])
 
     start_keras()
     from scipy.special import softmax
@@ -41,3 +43,11 @@ def run(options: Predict) -> None:
         best = np.argsort(row)[::-1][: options.top]
         table.add_row(str(path), *(f"{class_names[k]} {100 * row[k]:.1f} %" for k in best))
     console.print(table)
+
+
+def _bits(run: Run) -> int | None:
+    """As the training images were read; before it was recorded, 16-bit values were always read as 16 bits."""
+    bits = run.part("data").get("bits", BITS[-1])
+    if bits is not None and bits not in BITS:
+        raise damaged(run.path / "config.json", f"data.bits is {bits!a:.40}")
+    return bits

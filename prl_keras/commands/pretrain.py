@@ -42,7 +42,7 @@ def _training_images(options: Pretrain, dataset: Dataset, request: dict[str, Any
         raise InputError(f"--unlabelled needs --variant simclr: {options.variant} learns from labels")
     if dataset.name != "stl10" or request["data_dir"] is None:
         raise InputError("--unlabelled needs --dataset stl10 with --data-dir: its binary files hold these images")
-    images = load_unlabelled(request["data_dir"])
+    images = load_unlabelled(request["data_dir"], request["image_size"])
     return images, np.full(len(images), -1)
 
 

@@ -1,4 +1,4 @@
-"""Unpacks stl10_binary.tar.gz safely, completely or not at all. Used by stl10 only."""
+"""Unpacks stl10_binary.tar.gz safely, completely or not at all."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _rename(partial: Path, target: Path) -> None:
     except OSError as error:
         # Another process may have finished first; its copy is as good.
         if not all((target / name).is_file() for name in REQUIRED):
-            raise InputError(f"{target}: in the way of the unpacked archive; move or delete it") from error
+            raise InputError(f"{target}: in the way of the unpacked archive; move it or rename it") from error
 
 
 def _unpack(archive: Path, folder: Path) -> None:

@@ -1,11 +1,13 @@
-"""Name -> Dataset. The one place that knows every data set by name; for the commands and the public API."""
+"""Name -> Dataset. The one place that knows every data set by name."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from prl_keras.data import archive, digits, fashion, folder, stl10, tfds_source
 from prl_keras.data.images import check_size, grey_to_rgb, resize_images
@@ -15,6 +17,7 @@ from prl_keras.data.splits import (
     Split,
     balanced_test,
     balanced_train,
+    by_content,
     check_split,
     fingerprint,
     split_validation,
@@ -22,6 +25,7 @@ from prl_keras.data.splits import (
 from prl_keras.errors import InputError
 
 TFDS_PREFIX = "tfds:"
+_MOST_NAMED = 3
 _TEST_SEED = 0  # whatever the run's seed: runs are compared on the same test images
 _STL10_MANUAL = f"fetch it by hand and pass --data-dir PATH of the folder that holds {archive.FOLDER}.tar.gz"
 
@@ -58,6 +62,24 @@ def load_dataset(
         check_size(image_size)
     name = resolved(name)
     raw = _read(name, _checked_dir(data_dir), image_size, fold)
+    names, order, notes, bits = raw.class_names, raw.order, raw.notes, raw.bits
+    splits = _drawn(raw, name, seed, validation_fraction, samples_per_class, test_per_class)
+    del raw  # or all images would be in memory twice while they are converted
+    for part in splits:  # after the draws, so that only the images that are kept are converted
+        splits[part] = _finish(splits[part], image_size, order)
+    notes += _untested(splits["test"], names)
+    digest = fingerprint(names, splits)
+    return Dataset(name, **splits, class_names=names, fingerprint=digest, order=order, notes=notes, bits=bits)
+
+
+def _drawn(
+    raw: RawData,
+    name: str,
+    seed: int,
+    validation_fraction: float,
+    samples_per_class: int | None,
+    test_per_class: int | None,
+) -> dict[str, Split]:
     names = raw.class_names
     for split, where in ((raw.train, f"{name}, train"), (raw.test, f"{name}, test")):
         check_split(split, names, where)
@@ -65,10 +87,24 @@ def load_dataset(
     if samples_per_class is not None:
         train = balanced_train(train, samples_per_class, seed, names)
     test = raw.test if test_per_class is None else balanced_test(raw.test, test_per_class, _TEST_SEED, names)
-    # Last, so that only the images that are kept are converted.
-    train, validation, test = (_finish(split, image_size) for split in (train, validation, test))
-    splits = {"train": train, "validation": validation, "test": test}
-    return Dataset(name, **splits, class_names=names, fingerprint=fingerprint(names, splits))
+    return {"train": train, "validation": validation, "test": test}
+
+
+def _finish(split: Split, image_size: int | None, order: str) -> Split:
+    images = grey_to_rgb(split.images)
+    if image_size is not None:
+        images = resize_images(images, image_size)
+    split = replace(split, images=images)
+    return by_content(split) if order == "content" else split
+
+
+def _untested(test: Split, names: tuple[str, ...]) -> tuple[str, ...]:
+    counts = np.bincount(test.labels, minlength=len(names))
+    missing = [name for name, count in zip(names, counts, strict=True) if not count]
+    if not missing:
+        return ()
+    some = ", ".join(map(repr, missing[:_MOST_NAMED])) + ", ..." * (len(missing) > _MOST_NAMED)
+    return (f"No test images of {len(missing):,} of {len(names):,} classes: {some}; test figures do not speak of them",)
 
 
 def resolved(name: str) -> str:
@@ -150,11 +186,6 @@ def _checked_dir(data_dir: str | Path | None) -> Path | None:
     if not path.exists():
         raise InputError(f"{path}: no such folder; --data-dir names the folder that holds the data set's files")
     return path
-
-
-def _finish(split: Split, image_size: int | None) -> Split:
-    images = grey_to_rgb(split.images)
-    return Split(images if image_size is None else resize_images(images, image_size), split.labels)
 
 
 CATALOG: dict[str, Entry] = {

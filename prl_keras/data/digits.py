@@ -1,4 +1,4 @@
-"""scikit-learn's 1,797 handwritten digits, enlarged from 8x8 to 32x32. Used by the catalog only."""
+"""scikit-learn's 1,797 handwritten digits, enlarged from 8x8 to 32x32."""
 
 from __future__ import annotations
 

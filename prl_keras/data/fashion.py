@@ -1,4 +1,4 @@
-"""Fashion-MNIST from four IDX files: given, of Debian, or fetched by Keras. Used by the catalog only."""
+"""Fashion-MNIST from four IDX files: given, of Debian, or fetched by Keras."""
 
 from __future__ import annotations
 

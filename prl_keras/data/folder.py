@@ -1,20 +1,33 @@
-"""Image folders: PATH/train/<class>/* and PATH/test/<class>/*. Used by the catalog only."""
+"""Image folders: PATH/train/<class>/* and PATH/test/<class>/*."""
 
 from __future__ import annotations
 
+import math
 import unicodedata
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from prl_keras.data.images import IMAGE_EXTENSIONS, check_size, image_shape, load_image
+from prl_keras.data.images import (
+    BITS,
+    HEIF_CURE,
+    HEIF_EXTENSIONS,
+    IMAGE_EXTENSIONS,
+    SMALLEST_SIDE,
+    bits_for,
+    check_size,
+    image_shape,
+    is_deep,
+    largest_value,
+    load_image,
+)
+from prl_keras.data.litter import is_litter, shown, unread
 from prl_keras.data.splits import RawData, Split
 from prl_keras.errors import InputError
 from prl_keras.records import is_text
 
 DEFAULT_SIZE = 96
-# What cameras, systems and annotation tools leave beside the pictures.
-_COMPANIONS = (".txt", ".csv", ".json", ".xml", ".md", ".db", ".ini")
 _MEMORY_LIMIT = 8 * 2**30
 
 
@@ -25,30 +38,31 @@ def read_folder(root: Path, image_size: int | None = None) -> RawData:
     train, test = _class_folders(root / "train"), _class_folders(root / "test")
     for name, folder in test.items():
         if name not in train:
-            raise InputError(f"{folder}: class {name!r} is in test but not in train; add it to train or remove it")
+            raise InputError(f"{folder}: class {name!r} is in test but not in train; add it there or move it away")
     if len(train) < 2:
         raise InputError(f"{root / 'train'}: only the class {next(iter(train))!r}, at least 2 class folders are needed")
-    class_names = tuple(train)
-    train_files = _labelled_files(train, class_names)
-    test_files = _labelled_files(test, class_names)
-    files = [path for path, _ in train_files + test_files]
+    labels = {name: label for label, name in enumerate(train)}
+    splits = [
+        [(path, labels[name]) for name, folder in folders.items() for path in _image_files(folder)]
+        for folders in (train, test)
+    ]
+    files = [path for split in splits for path, _ in split]
     shape = (image_size, image_size) if image_size else _common_shape(files)
-    needed = len(files) * shape[0] * shape[1] * 3
-    if needed > _MEMORY_LIMIT:
-        raise InputError(
-            f"{root}: {len(files)} images of {shape[1]}x{shape[0]} need {needed / 2**30:.0f} GB of memory; "
-            f"pass an image size, for example --image-size {DEFAULT_SIZE}"
-        )
-    return RawData(_read(train_files, shape), _read(test_files, shape), class_names)
+    _check_memory(root, len(files), shape)
+    deep = [path for path in files if is_deep(path)]
+    bits = bits_for(max(map(largest_value, deep))) if deep else None
+    notes = unread(root, [*train.values(), *test.values()]) + _note_of_bits(len(deep), len(files), bits)
+    parts = (_read(split, root, shape, bits) for split in splits)
+    return RawData(*parts, tuple(train), order="content", notes=notes, bits=bits)
 
 
 def _class_folders(split: Path) -> dict[str, Path]:
     if not split.is_dir():
         raise InputError(f"{split}: no such folder; put images into train/<class>/ and test/<class>/ of {split.parent}")
-    # One system stores an accent as its own character, another does not: compare the composed form.
+    # One system stores an accent as its own character, another does not: compare, and sort, the composed form.
     folders: dict[str, Path] = {}
-    for path in sorted(split.iterdir()):
-        if not path.is_dir() or path.name.startswith("."):
+    for path in split.iterdir():
+        if is_litter(path) or not path.is_dir():
             continue
         name = unicodedata.normalize("NFC", path.name)
         if not is_text(name):
@@ -58,35 +72,53 @@ def _class_folders(split: Path) -> dict[str, Path]:
         folders[name] = path
     if not folders:
         raise InputError(f"{split}: no class folders; put every image into {split}/<class>/")
-    return folders
-
-
-def _labelled_files(folders: dict[str, Path], class_names: tuple[str, ...]) -> list[tuple[Path, int]]:
-    return [(path, class_names.index(name)) for name, folder in folders.items() for path in _image_files(folder)]
+    return dict(sorted(folders.items()))
 
 
 def _image_files(folder: Path) -> list[Path]:
     found = []
     for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or path.suffix.lower() in _COMPANIONS or path.is_dir():
+        if is_litter(path) or path.is_dir():
             continue
-        if path.suffix.lower() not in IMAGE_EXTENSIONS:
+        kind = path.suffix.lower()
+        if kind in HEIF_EXTENSIONS:
+            raise InputError(f"{folder / shown(path.name)}: {kind} pictures are not read; {HEIF_CURE}")
+        if kind not in IMAGE_EXTENSIONS:
             raise InputError(
-                f"{path}: not a known image type ({', '.join(IMAGE_EXTENSIONS)}); convert it or move it away"
+                f"{folder / shown(path.name)}: not a known image type ({', '.join(IMAGE_EXTENSIONS)}); "
+                "convert it or move it away"
             )
         found.append(path)
     if not found:
-        raise InputError(f"{folder}: the class folder holds no images (subfolders are not read); add some or remove it")
+        raise InputError(f"{folder}: the class folder holds no images (subfolders are not read); add some or move it")
     return found
 
 
-def _common_shape(files: list[Path]) -> tuple[int, int]:
+def _common_shape(files: Iterable[Path]) -> tuple[int, int]:
     shapes = {image_shape(path) for path in files}
     return shapes.pop() if len(shapes) == 1 else (DEFAULT_SIZE, DEFAULT_SIZE)
 
 
-def _read(files: list[tuple[Path, int]], shape: tuple[int, int]) -> Split:
+def _check_memory(root: Path, count: int, shape: tuple[int, int]) -> None:
+    needed = count * shape[0] * shape[1] * 3
+    if needed > _MEMORY_LIMIT:
+        side = min(DEFAULT_SIZE, math.isqrt(_MEMORY_LIMIT // (3 * count)))
+        cure = f"pass an image size, for example --image-size {side}" if side >= SMALLEST_SIDE else "use fewer images"
+        raise InputError(
+            f"{root}: {count} images of {shape[1]}x{shape[0]} need {needed / 2**30:.0f} GB of memory; {cure}"
+        )
+
+
+def _note_of_bits(deep: int, count: int, bits: int | None) -> tuple[str, ...]:
+    if bits is None:
+        return ()
+    how = "all bits are used" if bits == BITS[-1] else f"no value needs more than {bits} bits"
+    return (f"{deep:,} of {count:,} images have 16 bits or more a value; {how}: {2**bits - 1:,} is read as white",)
+
+
+def _read(files: list[tuple[Path, int]], root: Path, shape: tuple[int, int], bits: int | None) -> Split:
     images = np.empty((len(files), *shape, 3), dtype=np.uint8)
     for i, (path, _) in enumerate(files):
-        images[i] = load_image(path, shape)
-    return Split(images, np.array([label for _, label in files], dtype=np.int64))
+        images[i] = load_image(path, shape, bits)
+    names = np.array([path.relative_to(root).as_posix() for path, _ in files], dtype=object)
+    return Split(images, np.array([label for _, label in files], dtype=np.int64), names)

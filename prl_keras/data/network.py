@@ -1,7 +1,4 @@
-"""Can a server be reached? Asked before every download: tensorflow-datasets alone needs 204 s to find out.
-
-Used by the sources that download; standard library only.
-"""
+"""Can a server be reached? Asked before every download: tensorflow-datasets alone needs 204 s to find out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labelled images in memory, and every random choice among them. Used by the other data modules; NumPy only.
+"""Labelled images in memory, and every random choice among them. NumPy only.
 
 Which images are drawn depends on the seed and on the images, not on their order: STL-10 from its binary files
 and STL-10 from tensorflow-datasets (which shuffles) give the same splits and the same fingerprint.
@@ -21,37 +21,49 @@ _VALIDATION, _SUBSET, _TEST, _HOLD_OUT = range(4)
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Images uint8 (n, height, width, 3) and labels int64 (n,)."""
+    """Images uint8 (n, height, width, 3), labels int64 (n,), and the names (n,) of their files if they have some."""
 
     images: np.ndarray
     labels: np.ndarray
+    files: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, rows: np.ndarray) -> Split:
-        return Split(self.images[rows], self.labels[rows])
+        return Split(self.images[rows], self.labels[rows], None if self.files is None else self.files[rows])
 
     def sha256(self) -> str:
         """Of the images and labels, in their order."""
-        return hashlib.sha256(self.images.tobytes() + self.labels.astype("<i8").tobytes()).hexdigest()
+        digest = hashlib.sha256(np.ascontiguousarray(self.images))
+        digest.update(self.labels.astype("<i8"))
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
 class RawData:
-    """What a source yields before it is split: images may still be grey, (n, height, width[, 1])."""
+    """What a source yields before it is split: images may still be grey, (n, height, width[, 1]).
+
+    `order`, `notes`, `bits`: see `Dataset`.
+    """
 
     train: Split
     test: Split
     class_names: tuple[str, ...]
+    order: str = "file"
+    notes: tuple[str, ...] = ()
+    bits: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Labelled images in three splits.
+    """Labelled images in three splits, and what is to be known of them.
 
-    name: what `load_dataset` was asked for; of a folder its absolute path. order: "file" if the rows of train are in
-    the order of the files that everyone has, "content" if in one that the images themselves decide.
+    name: what `load_dataset` was asked for; of a folder its absolute path.
+    order: of the images. "file": the source's own; "content": by their digests, where the source's own means nothing
+        (file names, shards), so that equal images make equal batches.
+    notes: lines for the user: what was not read, what was read in a way that is to be known.
+    bits: of the values in files with more than 8 (see `load_image`); None: there are none.
     """
 
     name: str
@@ -61,6 +73,8 @@ class Dataset:
     class_names: tuple[str, ...]
     fingerprint: str
     order: str = "file"
+    notes: tuple[str, ...] = ()
+    bits: int | None = None
 
     @property
     def label(self) -> str:
@@ -80,6 +94,12 @@ def dataset_label(name: str) -> str:
     """The last part of a folder's path; any other name as it is."""
     path = Path(name)
     return path.name or "data" if path.is_absolute() else name
+
+
+def by_content(split: Split) -> Split:
+    """The same images in the order of their digests, equal ones by label."""
+    digests = image_digests(split.images)
+    return split.take(np.array(sorted(range(len(split)), key=lambda row: (digests[row], split.labels[row])), dtype=int))
 
 
 def check_split(split: Split, class_names: Sequence[str], where: str) -> None:
@@ -114,13 +134,13 @@ def split_test(split: Split, fraction: float, seed: int, class_names: Sequence[s
 
 def balanced_train(split: Split, per_class: int, seed: int, class_names: Sequence[str]) -> Split:
     """`per_class` training images a class; a larger subset of the same seed contains the smaller one."""
-    advice = "lower samples_per_class (validation images are set aside first)"
-    return _balanced(split, per_class, seed, _SUBSET, class_names, "samples_per_class", advice)
+    hint = " (validation images are set aside first)"
+    return _balanced(split, per_class, seed, _SUBSET, class_names, "samples_per_class", hint)
 
 
 def balanced_test(split: Split, per_class: int, seed: int, class_names: Sequence[str]) -> Split:
     """`per_class` test images a class (the paper: 100)."""
-    return _balanced(split, per_class, seed, _TEST, class_names, "test_per_class", "lower test_per_class")
+    return _balanced(split, per_class, seed, _TEST, class_names, "test_per_class")
 
 
 def fingerprint(class_names: Sequence[str], splits: dict[str, Split]) -> str:
@@ -157,13 +177,14 @@ def _balanced(
     purpose: int,
     class_names: Sequence[str],
     option: str,
-    advice: str,
+    hint: str = "",
 ) -> Split:
     if per_class < 1:
         raise InputError(f"{option} is {per_class}: choose 1 or more")
     counts = np.bincount(split.labels, minlength=len(class_names))
     if counts.min() < per_class:
         name, count = class_names[int(counts.argmin())], counts.min()
+        advice = f"choose {count} or less{hint}" if count else f"add some, or leave {option} out"
         raise InputError(f"{option} is {per_class} but class {name!r} has only {count} images to draw from: {advice}")
     return split.take(_draw(split, np.full(len(class_names), per_class), seed, purpose))
 

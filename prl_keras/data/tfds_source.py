@@ -1,4 +1,4 @@
-"""Image classification sets of tensorflow-datasets, read into memory. Used by the catalog only."""
+"""Image classification sets of tensorflow-datasets, read into memory."""
 
 from __future__ import annotations
 
@@ -51,7 +51,18 @@ def read_tfds(name: str, data_dir: Path | None, image_size: int | None, download
         if None not in builder.info.features[image_key].shape:
             image_size = None  # equal sizes: the catalog resizes after the splits are drawn
         parts = [_read_split(builder, split, name, (image_key, label_key), image_size) for split in ("train", "test")]
-        return RawData(*parts, tuple(builder.info.features[label_key].names))
+        names = tuple(builder.info.features[label_key].names)
+        return RawData(*parts, names, order="content", notes=_unread(builder))
+
+
+def _unread(builder: tfds.core.DatasetBuilder) -> tuple[str, ...]:
+    """Unlabelled images are nobody's loss: no label could be read."""
+    others = [
+        f"{name} ({split.num_examples:,} images)"
+        for name, split in builder.info.splits.items()
+        if name not in ("train", "test") and not name.startswith("unlabel")
+    ]
+    return (f"Not read: its further splits {', '.join(others)}",) if others else ()
 
 
 def _builder(name: str, folder: Path) -> tfds.core.DatasetBuilder:
@@ -117,8 +128,9 @@ def _read_split(
     import tensorflow_datasets as tfds
 
     image_key, label_key = keys
-    images: list[np.ndarray] = []
+    images = np.empty(0)  # all at once, as soon as the first one tells the size
     labels: list[int] = []
+    count = builder.info.splits[split].num_examples
     read = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)
     for example in tfds.as_numpy(builder.as_dataset(split=split, read_config=read, shuffle_files=False)):
         image = example[image_key]
@@ -126,15 +138,19 @@ def _read_split(
             raise InputError(f"tfds:{name} has {image.dtype} images, expected uint8; choose another")
         if image_size is not None:
             image = resize_images(grey_to_rgb(image[None]), image_size)[0]
-        if images and image.shape != images[0].shape:
+        if not labels:
+            images = np.empty((count, *image.shape), dtype=np.uint8)
+        if image.shape != images.shape[1:]:
             raise InputError(
                 f"tfds:{name} has images of different sizes; pass an image size, for example --image-size 96"
             )
-        images.append(image)
+        if len(labels) == count:
+            raise InputError(f"tfds:{name}: its {split} split has more than its {count:,} images; prepare it again")
+        images[len(labels)] = image
         labels.append(int(example[label_key]))
-    if not images:
+    if not labels:
         raise InputError(f"tfds:{name}: its {split} split is empty; choose another data set")
-    return Split(np.stack(images), np.array(labels, dtype=np.int64))
+    return Split(images[: len(labels)], np.array(labels, dtype=np.int64))
 
 
 @contextlib.contextmanager

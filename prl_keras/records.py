@@ -64,6 +64,8 @@ CONFIG: Check = {
         "fingerprint": is_text,
         "class_names": is_list(is_text),
         "image_shape": is_list(is_whole, 3),
+        "order?": is_text,
+        "bits?": or_none(is_whole),
     },
     "versions?": {},
 }

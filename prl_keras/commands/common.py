@@ -103,6 +103,8 @@ def open_data(request: dict[str, Any], run: Run | None = None) -> Dataset:
         f"Data: {dataset.label}, {dataset.num_classes} classes, {height}x{width} px, "
         f"{len(dataset.train):,} train / {len(dataset.validation):,} validation / {len(dataset.test):,} test"
     )
+    for note in dataset.notes:
+        console.print(note)
     if run is not None:
         _check_unchanged(request, run, dataset)
     return dataset

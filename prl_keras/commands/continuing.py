@@ -40,6 +40,7 @@ def run_config(
             "class_names": list(dataset.class_names),
             "image_shape": list(dataset.image_shape),
             "order": dataset.order,
+            "bits": dataset.bits,
         },
         "versions": package_versions(),
     }
@@ -174,7 +175,7 @@ def check_same(run: Run, config: dict[str, Any], may_differ: Sequence[str] = ())
         raise InputError(
             f"run {run.name!r} was begun by an older version, which read these images in another order: start a new run"
         )
-    _compare(run, old, new, {}, ("request", "order"))
+    _compare(run, old, new, {}, ("request", "order", "bits"))
 
 
 def _compare(

@@ -164,6 +164,16 @@ def test_an_encoder_that_knows_the_validation_images_is_not_tuned(
     assert "train_digests.npy is damaged" in capsys.readouterr().err
 
 
+def test_predict_says_which_images_it_was_trained_on(encoder_dir: Path, capsys: pytest.CaptureFixture) -> None:
+    train, test = (sorted((encoder_dir / "A" / split).rglob("*.png")) for split in ("train", "test"))
+    for files, line in ((test, ""), (train, "6 of 12 images are among those that enc was trained on")):
+        capsys.readouterr()
+        assert main(["predict", "enc", *map(str, files), "--runs-dir", str(encoder_dir / "runs")]) == 0
+        output = capsys.readouterr().out
+        assert line in output
+        assert ("was trained on" in output) == bool(line)
+
+
 def test_the_built_in_sets_of_clothes_share_images_and_say_so(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """fashion_500's validation images are in fashion_mnist's train."""
     write_fashion(tmp_path / "files", train_per_class=500, test_per_class=800)

@@ -7,6 +7,7 @@ from prl_keras.commands.common import console
 from prl_keras.config import Predict
 from prl_keras.data import load_image
 from prl_keras.data.images import BITS
+from prl_keras.data.seen import seen_by, short_digests
 from prl_keras.errors import InputError
 from prl_keras.records import damaged
 from prl_keras.runs import Run, find_run, has_classifier
@@ -43,6 +44,13 @@ def run(options: Predict) -> None:
         best = np.argsort(row)[::-1][: options.top]
         table.add_row(str(path), *(f"{class_names[k]} {100 * row[k]:.1f} %" for k in best))
     console.print(table)
+    seen = seen_by(run)
+    known = 0 if seen is None else int(np.isin(short_digests(images), seen).sum())
+    if known:
+        console.print(
+            f"{known} of {len(images)} images are among those that {run.name} was trained on: "
+            "its answers to these say nothing about new images"
+        )
 
 
 def _bits(run: Run) -> int | None:

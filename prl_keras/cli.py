@@ -7,15 +7,16 @@ import contextlib
 import errno
 import io
 import os
-import shlex
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from itertools import dropwhile, takewhile
 
 from prl_keras import config
 from prl_keras.errors import InputError
 from prl_keras.interruption import Stopped, terminating
 from prl_keras.records import is_text
+from prl_keras.terminal import WINDOWS, quoted, ready_streams
 
 # name -> (options, module, function)
 COMMANDS = {
@@ -31,8 +32,16 @@ COMMANDS = {
     "data": (config.Data, "prl_keras.commands.data", "run"),
 }
 
-# A full, limited or write-protected disk is the user's to repair, not an error of the program.
-_STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+# What is the user's to repair, not an error of the program: a full, limited, failing or protected disk, files in use.
+_CURES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), "make room"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "give yourself access to it"),
+    errno.EROFS: "make it writable",
+    **dict.fromkeys((errno.EEXIST, errno.ENOTEMPTY, errno.EBUSY), "close what has it open, or move it elsewhere"),
+    **dict.fromkeys((errno.EISDIR, errno.ENOTDIR), "move it elsewhere"),
+    **dict.fromkeys((errno.EIO, errno.ESTALE), "see that its disk works"),
+}
+_IN_USE = (32, 33)  # Windows: another program has the file open, or has locked it
 
 _DESCRIPTION = """Prototypical representation learning in Keras 3.
 
@@ -44,6 +53,7 @@ Then: python main.py finetune --encoder latest --head linear --freeze"""
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code: 0, 2 for bad input, 130 for Ctrl-C, 128 + its number for a signal."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    ready_streams()
     try:
         _check_text(arguments)
         options = parse(arguments or ["--help"])
@@ -54,24 +64,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             with terminating():
                 getattr(import_module(module), function)(options)
         sys.stdout.flush()
-    except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python still flushes at exit
-        return 141  # as a shell reports SIGPIPE
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
-            print(f"error: {error.filename!s:.80}...: the name is too long; choose a shorter one", file=sys.stderr)
-            return 2
-        if error.errno not in _STORAGE:
+        if _reader_gone(error):
+            return 141  # as a shell reports SIGPIPE
+        if (line := _what_to_do(error)) is None:
             raise
-        where = error.filename or "a file of the run"
-        cure = "make it writable" if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else "make room"
-        print(f"error: {where}: {error.strerror}; {cure}, then repeat the command", file=sys.stderr)
+        print(f"error: {line}", file=sys.stderr)
         return 2
     except MemoryError:
-        print("error: not enough memory; use fewer or smaller images, or a smaller network", file=sys.stderr)
+        print("error: not enough memory; use fewer or smaller images, or a smaller batch", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"\ninterrupted; {_how_to_continue(arguments, None)}", file=sys.stderr)
@@ -81,6 +85,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"\n{where}{_how_to_continue(arguments, stop.run)}", file=sys.stderr)
         return 128 + stop.signal
     return 0
+
+
+def _reader_gone(error: OSError) -> bool:
+    """`| head` has seen enough. Windows calls that an invalid argument."""
+    if not isinstance(error, BrokenPipeError) and not (WINDOWS and error.errno == errno.EINVAL and not error.filename):
+        return False
+    with contextlib.suppress(OSError, ValueError):  # for what Python still flushes at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
+
+
+def _what_to_do(error: OSError) -> str | None:
+    """One line, if it is not for the programmer."""
+    if error.errno == errno.ENAMETOOLONG:
+        return f"{error.filename!s:.80}...: the name is too long; choose a shorter one"
+    in_use = getattr(error, "winerror", None) in _IN_USE
+    if not in_use and error.errno not in _CURES:
+        return None
+    cure = _CURES[errno.EBUSY] if in_use else _CURES[error.errno]
+    return f"{error.filename or 'a file of the run'}: {error.strerror}; {cure}, then repeat the command"
 
 
 def _check_text(arguments: Sequence[str]) -> None:
@@ -99,7 +123,7 @@ def _how_to_continue(arguments: Sequence[str], run: str | None) -> str:
         given = {word.partition("=")[0] for word in arguments}
         words += [] if {"--name", "--resume"} & given else ["--name", run]
         words += ["--resume"] if arguments[0] == "tune" and "--resume" not in given else []
-    return f"to continue: {shlex.join(words)}"
+    return f"to continue: {quoted(words)}"
 
 
 def parse(arguments: Sequence[str]) -> object | None:
@@ -129,12 +153,12 @@ def parse(arguments: Sequence[str]) -> object | None:
 
 
 def _one_line(box: str, arguments: Sequence[str]) -> str:
-    """Tyro draws errors as a box; keep the text above its first rule and say where the help is."""
-    text = []
-    for line in box.splitlines()[1:]:
-        line = line.strip("│ ")
-        if line.startswith(("─", "╰")):
-            break
-        text.append(line)
+    """Tyro draws errors as a box, where it can; keep the text above its first rule and say where the help is."""
+    lines = [line.strip("│ ") for line in box.splitlines()[1:]]  # without the title
+    text = takewhile(lambda line: not _is_rule(line), dropwhile(_is_rule, lines))
     command = f"{arguments[0]} " if arguments and arguments[0] in COMMANDS else ""
     return f"{' '.join(text)} (see python main.py {command}--help)"
+
+
+def _is_rule(line: str) -> bool:
+    return len(line) > 2 and set(line) <= set("─-╰╯")

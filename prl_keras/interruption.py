@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: noted while a training step runs, obeyed after it. Imports nothing of this package."""
+"""Ctrl-C and SIGTERM (on Windows also Ctrl-Break): noted while a training step runs, obeyed after it."""
 
 import signal
 import threading
@@ -6,6 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+
+
+def _signals(*names: str) -> tuple[int, ...]:
+    """Those of the names that this system has."""
+    return tuple(getattr(signal, name) for name in names if hasattr(signal, name))
 
 
 class Stopped(BaseException):
@@ -38,7 +43,7 @@ def noted() -> Iterator[StopRequest]:
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = _signals("SIGINT", "SIGTERM", "SIGBREAK")
     usual: dict[int, Any] = {number: signal.getsignal(number) for number in numbers}
 
     def note(number: int, frame: Any) -> None:
@@ -56,13 +61,12 @@ def noted() -> Iterator[StopRequest]:
     try:
         yield request
     finally:
-        for number, handler in usual.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+        _restore(usual)
 
 
 @contextmanager
 def terminating() -> Iterator[None]:
-    """Let SIGTERM raise `Stopped`, so that what is half done is cleaned up as after Ctrl-C."""
+    """Let SIGTERM and Ctrl-Break raise `Stopped`, so that what is half done is cleaned up as after Ctrl-C."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -70,8 +74,13 @@ def terminating() -> Iterator[None]:
     def stop(number: int, frame: Any) -> None:
         raise Stopped(number)
 
-    usual = signal.signal(signal.SIGTERM, stop)
+    usual = {number: signal.signal(number, stop) for number in _signals("SIGTERM", "SIGBREAK")}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, usual if usual is not None else signal.SIG_DFL)
+        _restore(usual)
+
+
+def _restore(usual: dict[int, Any]) -> None:
+    for number, handler in usual.items():
+        signal.signal(number, handler if handler is not None else signal.SIG_DFL)

@@ -1,17 +1,18 @@
-"""Have a run's folder to oneself, and leave it in order. Imports `errors`, `interruption` and `runs`."""
+"""Have a run's folder to oneself, and leave it in order."""
 
 import errno
 import os
 import platform
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
 
 from prl_keras.errors import InputError
+from prl_keras.files import write_text
 from prl_keras.interruption import Stopped, stopped
 from prl_keras.runs import Run
+from prl_keras.terminal import warn
 
 
 @contextmanager
@@ -34,46 +35,72 @@ def working_on(run: Run) -> Iterator[Run]:
             if isinstance(error, KeyboardInterrupt | Stopped) and kept:
                 raise stopped(error, run.name) from error
             raise
-        (run.path / ".lock").unlink(missing_ok=True)  # whoever opened it meanwhile finds the run finished
+    with suppress(PermissionError):  # Windows: someone has just opened it, and finds the run finished
+        (run.path / ".lock").unlink(missing_ok=True)
 
 
 @contextmanager
 def locked(run: Run) -> Iterator[None]:
     """Keep other processes off the run's folder; the system frees the lock even after SIGKILL.
 
-    Where the system or the file system has no such locks (Windows, some network disks), nothing is locked.
+    A disk that has no locks (some network disks) is used without, which a warning says.
 
     Raises:
-        InputError: another process has it.
+        InputError: another process has it, or has just removed it.
     """
+    lock = _open(run)
+    owner = run.path / ".owner"  # beside the lock: on Windows nobody can read a file that is locked
     try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    with _lock_file(run.path / ".lock") as file:
+        if not _taken(lock, run):
+            raise InputError(f"run {run.name!r} is being written by {_read(owner)}: wait for it, or stop it")
+        if not (run.path / "config.json").exists():
+            raise _gone(run)
+        write_text(owner, f"process {os.getpid()} on {platform.node()}")
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            owner = file.read().strip() or "another process"
-            raise InputError(f"run {run.name!r} is being written by {owner}: wait for it, or stop it") from error
-        except OSError:
-            pass  # no locks here
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {platform.node()}")
-        file.flush()
-        yield
+            yield
+        finally:
+            owner.unlink(missing_ok=True)
+    finally:
+        os.close(lock)
+        if not (run.path / "config.json").exists():  # removed while it was locked: Windows keeps what is open
+            with suppress(OSError):
+                (run.path / ".lock").unlink()
+                run.path.rmdir()
 
 
-def _lock_file(path: Path) -> IO[str]:
-    """A link in its place would have us write elsewhere."""
+def _open(run: Run) -> int:
+    """A descriptor of the lock's file. A link in its place would have us write elsewhere."""
+    file = run.path / ".lock"
+    linked = InputError(f"{file} is a link: remove it")
+    if file.is_symlink():
+        raise linked
     try:
-        return open(path, "a+", opener=lambda file, flags: os.open(file, flags | os.O_NOFOLLOW, 0o644))
+        return os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
+    except FileNotFoundError as error:
+        raise _gone(run) from error
     except OSError as error:
-        if error.errno == errno.ELOOP:
-            raise InputError(f"{path} is a link: remove it") from error
-        raise
+        raise linked if error.errno == errno.ELOOP else error from error
+
+
+def _taken(lock: int, run: Run) -> bool:
+    """Whether the lock is ours now; True also where there are no locks."""
+    from filelock import lock_descriptor
+
+    try:
+        return lock_descriptor(lock, blocking=False)
+    except OSError as error:
+        warn(f"{run.path}: no locks on this disk ({error.strerror}); start no second process on this run")
+        return True
+
+
+def _read(owner: Path) -> str:
+    with suppress(OSError):
+        return " ".join(owner.read_text(encoding="utf-8", errors="replace").split())[:200] or "another process"
+    return "another process"
+
+
+def _gone(run: Run) -> InputError:
+    return InputError(f"run {run.name!r} has just been removed by another process: repeat the command")
 
 
 def remove_leftovers(run: Run) -> None:

@@ -1,4 +1,4 @@
-"""Read the JSON files of a run; a damaged one, whatever is in it, is one line and no traceback. Imports `errors`.
+"""Read the JSON files of a run; a damaged one, whatever is in it, is one line and no traceback.
 
 A check is a function of a value, or a dict of checks of a dict's values; a key that ends in "?" may be absent.
 """
@@ -119,7 +119,7 @@ def _sound(content: Any, check: Check, file: Path) -> dict[str, Any]:
 
 
 def damaged(file: Path, found: str) -> InputError:
-    return InputError(f"{file} is damaged: {found}; restore it, or remove the run's folder")
+    return InputError(f"{file} is damaged: {found}; put a copy of it back, or move {file.parent} elsewhere")
 
 
 def damage(content: Any, check: Check, name: str = "") -> str | None:

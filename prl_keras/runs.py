@@ -1,25 +1,31 @@
-"""The run folder: create, open, list, and write into it atomically. Imports `errors` and `records`."""
+"""The run folder: create, open, list, find."""
 
-import json
+import errno
 import os
 import platform
-import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from prl_keras.errors import InputError
+from prl_keras.files import atomic_path as atomic_path
+from prl_keras.files import patiently, write_json
+from prl_keras.names import check_new_name, name_taken
+from prl_keras.names import check_usable_name as check_usable_name
+from prl_keras.names import free_name as free_name
+from prl_keras.names import usable as usable
 from prl_keras.records import CONFIG, METRICS, RESULT, damaged, read_lines, read_record
+from prl_keras.terminal import quoted, warn
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _DAY = 86_400.0  # seconds
+_SETTLED = 2.0  # seconds after which another write would show in a file's time; FAT counts in twos
 _PACKAGES = (
     "tensorflow",
     "tensorflow-cpu",
@@ -38,6 +44,7 @@ class Run:
     """A folder with config.json; finished when it has result.json."""
 
     path: Path
+    _read: dict[str, tuple[Any, Any]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -46,7 +53,7 @@ class Run:
     @property
     def config(self) -> dict[str, Any]:
         """Raises InputError if the file is damaged."""
-        return read_record(self.path / "config.json", CONFIG)
+        return self._record("config.json", read_record, CONFIG)
 
     def part(self, *names: str) -> Any:
         """A part of the config, such as "data", "request". Raises InputError if it is missing."""
@@ -59,8 +66,8 @@ class Run:
 
     @property
     def result(self) -> dict[str, Any] | None:
-        file = self.path / "result.json"
-        return read_record(file, RESULT) if file.exists() else None
+        """None while the run is unfinished. Raises InputError if the file is damaged."""
+        return self._record("result.json", read_record, RESULT) if (self.path / "result.json").exists() else None
 
     @property
     def encoder_file(self) -> Path:
@@ -78,41 +85,20 @@ class Run:
     @property
     def metrics(self) -> list[dict[str, Any]]:
         """One dict an epoch. Raises InputError if the file is damaged."""
-        file = self.path / "metrics.jsonl"
-        return read_lines(file, METRICS) if file.exists() else []
+        return self._record("metrics.jsonl", read_lines, METRICS) if (self.path / "metrics.jsonl").exists() else []
 
-
-def check_usable_name(name: str) -> None:
-    """Raise InputError for a name that no run can have."""
-    if not _NAME.fullmatch(name) or name == "latest":
-        raise InputError(
-            f"run name {name!r} is not usable: up to 100 letters, digits, '.', '_' and '-', "
-            "starting with a letter or digit, and not 'latest'"
-        )
-
-
-def check_new_name(runs_dir: Path, name: str) -> None:
-    """Raise InputError unless a run of this name can be created."""
-    check_usable_name(name)
-    if (runs_dir / name).exists():
-        raise InputError(
-            f"a run named {name!r} already exists in {runs_dir}: choose another --name, "
-            "or continue it with --resume if it is unfinished"
-        )
-
-
-def usable(name: str) -> str:
-    """What a run's name can keep of a text; perhaps nothing."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:80]
-
-
-def free_name(runs_dir: Path, stem: str) -> str:
-    """`stem`-1, or the first number that is free."""
-    stem = usable(stem)
-    number = 1
-    while (runs_dir / f"{stem}-{number}").exists():
-        number += 1
-    return f"{stem}-{number}"
+    def _record(self, name: str, read: Callable[..., Any], check: Any) -> Any:
+        """What is in the file; read again only if it changed, or so lately that its time may not tell."""
+        file, state, now = self.path / name, None, time.time()
+        with suppress(OSError):
+            stat = file.stat()
+            state = (stat.st_ino, stat.st_size, stat.st_mtime_ns)
+            if self._read.get(name, (None,))[0] == state:
+                return self._read[name][1]
+        content = read(file, check)
+        if state and now - stat.st_mtime > _SETTLED:
+            self._read[name] = state, content
+        return content
 
 
 def create_run(runs_dir: Path, name: str, config: dict[str, Any]) -> Run:
@@ -130,11 +116,13 @@ def create_run(runs_dir: Path, name: str, config: dict[str, Any]) -> Run:
         try:
             draft.chmod(0o755)
             write_json(draft / "config.json", config)
-            draft.rename(runs_dir / name)
+            patiently(lambda: draft.rename(runs_dir / name))
         except BaseException:
             shutil.rmtree(draft, ignore_errors=True)
             raise
     except OSError as error:
+        if error.errno in (errno.EEXIST, errno.ENOTEMPTY):  # another process was faster
+            raise name_taken(runs_dir, name) from error
         raise InputError(f"cannot create run {name!r} in {runs_dir}: {error.strerror}") from error
     return Run(runs_dir / name)
 
@@ -168,43 +156,89 @@ def list_runs(runs_dir: Path, skip_damaged: bool = False) -> list[Run]:
     Raises:
         InputError: one's config.json is damaged, and those are not to be skipped.
     """
-    files = runs_dir.glob("*/config.json") if runs_dir.is_dir() else ()
-    created = {}
-    for file in files:
+    runs, complaints = scan_runs(runs_dir)
+    if complaints and not skip_damaged:
+        raise complaints[0]
+    return runs
+
+
+def scan_runs(runs_dir: Path) -> tuple[list[Run], list[InputError]]:
+    """The runs whose config.json can be read, oldest first, and what is wrong with the others."""
+    created: dict[Run, str] = {}
+    complaints = []
+    for file in sorted(runs_dir.glob("*/config.json")) if runs_dir.is_dir() else ():
         if not file.parent.name.startswith("."):
-            with suppress(InputError) if skip_damaged else nullcontext():
-                created[file.parent] = Run(file.parent).config["created"]
-    return [Run(path) for path in sorted(created, key=lambda path: (created[path], path.name))]
+            run = Run(file.parent)
+            try:
+                created[run] = run.config["created"]
+            except InputError as error:
+                complaints.append(error)
+    return sorted(created, key=lambda run: (created[run], run.name)), complaints
 
 
 def find_run(
-    reference: str, runs_dir: Path, accept: Callable[[Run], bool] = lambda run: True, wanted: str = "run"
+    reference: str,
+    runs_dir: Path,
+    accept: Callable[[Run], bool] = lambda run: True,
+    wanted: str = "run",
+    make: str = "pretrain",
 ) -> Run:
-    """The run that a name, a folder or "latest" refers to.
+    """The run that a name, a folder or "latest" refers to; damaged ones are passed over with a warning.
 
     Args:
-        accept: which runs will do; `wanted` names them in messages.
+        accept: which runs will do; `wanted` names them in messages, and `make` the command that makes one.
 
     Raises:
         InputError: no such run, or it will not do.
     """
-    if reference == "latest":
-        accepted = [run for run in list_runs(runs_dir) if accept(run)]
-        if not accepted:
-            raise InputError(
-                f"there is no {wanted} in {runs_dir} yet: make one with `python main.py pretrain` "
-                "(see `python main.py runs`)"
-            )
-        return accepted[-1]
-    for path in (runs_dir / reference, Path(reference)):
-        if (path / "config.json").is_file():
-            run = Run(path.resolve() if path.name in ("", ".", "..") else path)
-            if not accept(run):
-                raise InputError(f"run {reference!r} is no {wanted} (see `python main.py runs`)")
-            return run
-    raise InputError(
-        f"no run {reference!r} in {runs_dir}: give a name from `python main.py runs`, a run's folder, or latest"
-    )
+    cure = f"make one with `python main.py {make}{in_folder(runs_dir)}`"
+    if reference != "latest":
+        for path in (runs_dir / reference, Path(reference)):
+            if (path / "config.json").is_file():
+                run = Run(path.resolve() if path.name in ("", ".", "..") else path)
+                if not accept(run):
+                    raise InputError(f"run {reference!r} is no {wanted}: {_instead(run) or cure}")
+                return run
+    newest, complaints = _newest(runs_dir, accept)
+    if newest is None:
+        unread = f" (passed over: {complaints[0]})" if complaints else ""
+        nor = "" if reference == "latest" else f", nor a run {reference!r}"
+        raise InputError(f"there is no {wanted} in {runs_dir} yet{nor}: {cure}{unread}")
+    if reference != "latest":
+        listed = f"`python main.py runs{in_folder(runs_dir)}`"
+        raise InputError(f"no run {reference!r} in {runs_dir}: choose one that {listed} shows, its folder, or latest")
+    for complaint in complaints:
+        warn(f"{complaint} (passed over)")
+    return newest
+
+
+def _newest(runs_dir: Path, accept: Callable[[Run], bool]) -> tuple[Run | None, list[InputError]]:
+    """The newest run that will do, and what is wrong with those that cannot be read."""
+    runs, complaints = scan_runs(runs_dir)
+    for run in reversed(runs):
+        try:
+            if accept(run):
+                return run, complaints
+        except InputError as error:
+            complaints.append(error)
+    return None, complaints
+
+
+def _instead(run: Run) -> str | None:
+    """What to do with a run that has not what is wanted; None: make another."""
+    command = run.config.get("command")
+    if run.result is None:
+        return f"it is an unfinished {command} run; repeat the command that began it"
+    if command == "tune":
+        return f"it is a search; what it found is the run {run.name + '-winner'!r}"
+    if command == "reproduce":
+        return f"it is a table; `python main.py runs{in_folder(run.path)}` shows its runs"
+    return None
+
+
+def in_folder(runs_dir: Path) -> str:
+    """The words that make a command work on runs in this folder."""
+    return "" if runs_dir == Path("saved_models") else f" --runs-dir {quoted([str(runs_dir)])}"
 
 
 def is_finished(run: Run) -> bool:
@@ -217,31 +251,6 @@ def has_encoder(run: Run) -> bool:
 
 def has_classifier(run: Run) -> bool:
     return run.classifier_file.exists()
-
-
-@contextmanager
-def atomic_path(target: Path) -> Iterator[Path]:
-    """Yield a temporary sibling (same suffix) to write to; it replaces `target` only if all went well."""
-    handle, name = tempfile.mkstemp(prefix=".tmp-", suffix=target.suffix, dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(target)
-    except OSError as error:
-        error.filename = error.filename or str(target)  # of a full disk the system names no file
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_json(target: Path, content: Any) -> None:
-    """Atomic; paths become strings."""
-    with atomic_path(target) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, default=str, allow_nan=False) + "\n")
 
 
 def package_versions() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Start TensorFlow quietly and without what the commands do not use. Imports nothing of this package.
+"""Start TensorFlow quietly and without what the commands do not use.
 
 Called by a command before its first Keras import; changes the process, so libraries never call it.
 """
@@ -52,32 +52,43 @@ def forget_models() -> None:
     training function it was traced in with all its weights: 160 MB a ResNet-18. The registry has no public way out.
     """
     import keras
-    from tensorflow.python.framework import ops
 
     keras.backend.clear_session()
-    registry = getattr(getattr(ops, "gradient_registry", None), "_registry", {})
-    for name in [name for name in registry if name.startswith("CustomGradient-")]:
-        del registry[name]
+    with contextlib.suppress(ImportError, AttributeError, TypeError):  # another TensorFlow: it keeps them
+        from tensorflow.python.framework import ops
+
+        registry = ops.gradient_registry._registry
+        for name in [name for name in registry if name.startswith("CustomGradient-")]:
+            del registry[name]
     gc.collect()
 
 
 @contextlib.contextmanager
 def _quiet_native_startup() -> Iterator[None]:
     """Hold what native code writes to file descriptor 2, then replay all but the known noise."""
-    sys.stderr.flush()
-    saved = os.dup(2)
+    try:
+        saved = os.dup(2)
+    except OSError:  # there is none
+        yield
+        return
+    _flush_stderr()
     with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
         try:
             yield
         finally:
-            sys.stderr.flush()
+            _flush_stderr()
             os.dup2(saved, 2)
             os.close(saved)
             held.seek(0)
             for line in held:
                 if not any(noise in line for noise in _NOISE):
                     os.write(2, line)
+
+
+def _flush_stderr() -> None:
+    if sys.stderr is not None:
+        sys.stderr.flush()
 
 
 @contextlib.contextmanager

@@ -4,7 +4,7 @@ import errno
 import json
 import shutil
 import warnings
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import keras
 import numpy as np
@@ -187,7 +187,10 @@ def test_any_command_line_is_understood_or_refused_in_one_line(command: str, wor
     assert options is None or type(options) is COMMANDS[command][0]
 
 
-@given(st.text(max_size=120))
+DEVICES = st.tuples(st.sampled_from(["con", "NUL", "Aux", "com1", "lpt9"]), st.sampled_from(["", ".", ".x", "-1"]))
+
+
+@given(st.text(max_size=120) | DEVICES.map("".join))
 def test_a_run_name_is_usable_or_refused_and_never_leaves_its_folder(name: str) -> None:
     complaint = ""
     try:
@@ -198,3 +201,5 @@ def test_a_run_name_is_usable_or_refused_and_never_leaves_its_folder(name: str) 
     if not complaint:
         assert (Path("/runs") / name).resolve().parent == Path("/runs")
         assert name.isascii()
+        assert not PureWindowsPath(name).is_reserved()
+        assert not name.endswith((".", " "))

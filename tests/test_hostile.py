@@ -5,6 +5,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from prl_keras.config import Baseline, Finetune, Pretrain, RunOptions
 from prl_keras.errors import InputError
 from prl_keras.locks import locked
 from prl_keras.runs import Run, create_run, list_runs, write_json
+from prl_keras.terminal import ready_streams
 
 FIGURE = {"value": 0.5, "low": 0.4, "high": 0.6, "correct": 5, "n": 10}
 CONFIG = {
@@ -103,11 +105,33 @@ def test_a_damaged_record_is_listed_or_refused_in_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture, file: str, config: dict, result: dict | None, content: dict
 ) -> None:
     run = run_with(tmp_path, config, result)
-    codes = set()
+    create_run(tmp_path, "sound", CONFIG)
+    listed = set()
     for text in [*(text.encode() for text in variants(content)), *BROKEN]:
         (run.path / file).write_bytes(text)
-        codes.add(check_one_line(capsys, ["runs", "--runs-dir", str(tmp_path)]))
-    assert codes == {0, 2}, "some changes do no harm, some do"
+        assert main(["runs", "--runs-dir", str(tmp_path)]) == 0
+        captured = capsys.readouterr()
+        assert captured.out.count("\n sound ") == 1, "one damaged run hides no other"
+        is_listed = captured.out.count("\n run ") == 2  # the head of the table too
+        listed.add(is_listed)
+        complaint = rf"warning: not listed: .*{re.escape(str(run.path / file))}.*\n"
+        assert is_listed != bool(re.fullmatch(complaint, captured.err)), captured
+    assert listed == {True, False}, "some changes do no harm, some do"
+
+
+def test_a_result_that_is_too_large_hides_no_other_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As tables of many classes had before their confusions moved to a file of their own."""
+    write_json(create_run(tmp_path, "big", CONFIG).path / "result.json", RESULT | {"confusions": [0] * 1000})
+    write_json(create_run(tmp_path, "small", CONFIG).path / "result.json", RESULT)
+    monkeypatch.setattr("prl_keras.records._LARGEST", 5000)
+    assert main(["runs", "--runs-dir", str(tmp_path)]) == 0
+    captured = capsys.readouterr()
+    assert "\n small " in captured.out
+    assert re.fullmatch(
+        r"warning: not listed: cannot read .*big/result\.json: it has more than 5,000 bytes\n", captured.err
+    )
 
 
 ON_A_RUN = [
@@ -170,14 +194,21 @@ def test_an_option_younger_than_the_run_had_its_default(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
 def test_a_disk_without_locks_is_used_without_a_lock(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, number: int
 ) -> None:
+    ready_streams()
+
     def refuse(*_: Any) -> None:
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    with locked(create_run(tmp_path, "run", {})):
-        pass
+    run = create_run(tmp_path, "run", {})
+    for _ in range(2):
+        with locked(run):
+            pass
+    assert capsys.readouterr().err == (
+        f"warning: {run.path}: no locks on this disk ({os.strerror(number)}); start no second process on this run\n"
+    ), "said once"
 
 
 def test_a_draft_that_vanishes_while_others_are_looked_at_does_no_harm(

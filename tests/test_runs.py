@@ -1,14 +1,33 @@
 """The run folder."""
 
 import json
+import os
+import re
+import time
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 
 import pytest
 
+from prl_keras import runs
+from prl_keras.cli import main
+from prl_keras.commands.continuing import check_name, to_continue
+from prl_keras.config import Baseline
 from prl_keras.errors import InputError
 from prl_keras.locks import working_on
-from prl_keras.runs import Run, atomic_path, check_new_name, create_run, find_run, free_name, list_runs, write_json
+from prl_keras.runs import (
+    Run,
+    atomic_path,
+    check_new_name,
+    create_run,
+    find_run,
+    free_name,
+    is_finished,
+    list_runs,
+    usable,
+    write_json,
+)
+from prl_keras.terminal import ready_streams
 
 
 def test_a_created_run_is_found_by_name_folder_and_latest(tmp_path: Path) -> None:
@@ -24,11 +43,58 @@ def test_a_created_run_is_found_by_name_folder_and_latest(tmp_path: Path) -> Non
     assert first.metrics == []
 
 
-@pytest.mark.parametrize("name", ["../x", "a/b", "", ".hidden", "latest", "a b", "x" * 101, "-x", "ä"])
+FOR_WINDOWS = ["con", "NUL", "aux.txt", "com1", "Lpt9.x.y", "x.", "prn.", "con.1"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../x", "a/b", "a\\b", "c:x", "", ".hidden", "latest", "Latest", "a b", "x ", "x" * 101, "-x", "ä", *FOR_WINDOWS],
+)
 def test_a_name_that_could_leave_the_folder_or_confuse_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match="not usable"):
         create_run(tmp_path / "runs", name, {})
     assert not (tmp_path / "runs").exists()
+
+
+def test_an_old_run_of_a_name_that_windows_refuses_still_opens_and_continues(tmp_path: Path) -> None:
+    create_run(tmp_path, "old", {"command": "baseline"}).path.rename(tmp_path / "con.1")
+    assert find_run("con.1", tmp_path).config["command"] == "baseline"
+    options = Baseline(name="con.1", runs_dir=tmp_path)
+    assert to_continue("baseline", options).name == "con.1"
+    check_name("baseline", options)
+    with pytest.raises(InputError, match="Windows keeps such names"):
+        check_name("baseline", Baseline(name="con.2", runs_dir=tmp_path))
+
+
+@pytest.mark.parametrize("text", [*FOR_WINDOWS, "aux", "a" * 79 + ". b", "../nul", "tfds:con.x"])
+def test_what_is_made_of_any_text_is_a_name_for_any_system(tmp_path: Path, text: str) -> None:
+    check_new_name(tmp_path, usable(text))
+    check_new_name(tmp_path, free_name(tmp_path, text))
+    assert usable(usable(text)) == usable(text)
+
+
+def test_names_that_differ_only_in_case_are_one_name(tmp_path: Path) -> None:
+    create_run(tmp_path, "Query-1", {})
+    with pytest.raises(InputError, match="a run named 'Query-1' already exists"):
+        create_run(tmp_path, "query-1", {})
+    assert free_name(tmp_path, "query") == "query-2"
+
+
+def test_of_two_processes_that_take_a_name_the_slower_is_told_that_it_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = runs.write_json
+
+    def meanwhile(file: Path, content: dict) -> None:
+        monkeypatch.undo()
+        create_run(tmp_path, "run", {"command": "first"})
+        write(file, content)
+
+    monkeypatch.setattr(runs, "write_json", meanwhile)
+    with pytest.raises(InputError, match="a run named 'run' already exists"):
+        create_run(tmp_path, "run", {"command": "second"})
+    assert [run.config["command"] for run in list_runs(tmp_path)] == ["first"]
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_a_taken_name_is_refused_and_left_alone(tmp_path: Path) -> None:
@@ -80,10 +146,111 @@ def test_what_a_kill_left_of_a_finished_run_is_removed_with_the_next_run(tmp_pat
 
 
 @pytest.mark.parametrize("reference", ["nothing", "../nothing", "latest"])
-def test_an_unknown_run_is_one_line_that_says_where_to_look(tmp_path: Path, reference: str) -> None:
-    with pytest.raises(InputError, match=r"python main\.py runs") as caught:
+def test_a_missing_run_is_one_line_with_one_command_that_works_on_this_folder(tmp_path: Path, reference: str) -> None:
+    with pytest.raises(InputError) as caught:
         find_run(reference, tmp_path)
+    assert re.findall("`(.*?)`", str(caught.value)) == [f"python main.py pretrain --runs-dir {tmp_path}"]
     assert "\n" not in str(caught.value)
+    create_run(tmp_path, "other", {})
+    if reference != "latest":
+        with pytest.raises(InputError) as caught:
+            find_run(reference, tmp_path)
+        assert re.findall("`(.*?)`", str(caught.value)) == [f"python main.py runs --runs-dir {tmp_path}"]
+
+
+@pytest.mark.parametrize(
+    ("words", "command"),
+    [
+        (["evaluate"], "pretrain"),
+        (["visualize"], "pretrain"),
+        (["finetune", "--encoder"], "pretrain"),
+        (["tune", "--encoder"], "pretrain"),
+        (["predict"], "baseline"),
+    ],
+)
+def test_every_command_names_the_one_that_makes_what_it_wants(
+    tmp_path: Path, capsys: pytest.CaptureFixture, words: list[str], command: str
+) -> None:
+    for reference in ("latest", "nothing", "old"):
+        images = ["x.png"] if words == ["predict"] else []
+        assert main([*words, reference, *images, "--runs-dir", str(tmp_path)]) == 2
+        error = capsys.readouterr().err
+        assert re.findall("`(.*?)`", error) == [f"python main.py {command} --runs-dir {tmp_path}"]
+        if reference == "nothing":
+            write_json(create_run(tmp_path, "old", {"command": "baseline"}).path / "result.json", {})
+
+
+def test_predict_asks_for_a_fine_tuning_where_there_is_an_encoder(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    create_run(tmp_path, "pre", {"command": "pretrain"}).encoder_file.touch()
+    assert main(["predict", "latest", "x.png", "--runs-dir", str(tmp_path)]) == 2
+    assert f"`python main.py finetune --runs-dir {tmp_path}`" in capsys.readouterr().err
+
+
+def test_nothing_to_resume_names_the_command_that_begins_one(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    create_run(tmp_path, "other", {"command": "baseline"})
+    for command in ("pretrain", "finetune"):
+        assert main([command, "--resume", "--runs-dir", str(tmp_path)]) == 2
+        error = capsys.readouterr().err
+        assert f"no unfinished {command} run in {tmp_path} yet: make one with `python main.py {command} " in error
+        assert main([command, "--resume", "--name", "other", "--runs-dir", str(tmp_path)]) == 2
+        assert "it is an unfinished baseline run; repeat the command that began it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "advice"),
+    [("tune", "what it found is the run 'it-winner'"), ("reproduce", "runs --runs-dir {}/it` shows its runs")],
+)
+def test_a_run_without_a_model_says_where_the_models_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture, command: str, advice: str
+) -> None:
+    write_json(create_run(tmp_path, "it", {"command": command}).path / "result.json", {})
+    assert main(["evaluate", "it", "--runs-dir", str(tmp_path)]) == 2
+    assert advice.format(tmp_path) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("file", ["config.json", "result.json"])
+def test_latest_passes_over_a_damaged_run_and_names_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture, file: str
+) -> None:
+    create_run(tmp_path, "sound", {})
+    (create_run(tmp_path, "damaged", {}).path / file).write_text("{", encoding="utf-8")
+    ready_streams()
+    for _ in range(2):
+        assert find_run("latest", tmp_path, lambda run: not is_finished(run)).name == "sound"
+    error = capsys.readouterr().err
+    assert error.startswith(f"warning: cannot read {tmp_path / 'damaged' / file}: ")
+    assert error.count("\n") == 1, "said once"
+    with pytest.raises(InputError, match=rf"damaged.{file}"):
+        _ = (damaged := find_run("damaged", tmp_path)).config, damaged.result
+
+
+def test_where_only_damaged_runs_are_they_are_named_in_the_one_line(tmp_path: Path) -> None:
+    (create_run(tmp_path, "damaged", {}).path / "config.json").write_text("{", encoding="utf-8")
+    with pytest.raises(InputError, match=r"no run in .* yet: make one with .*passed over: .*damaged.config\.json"):
+        find_run("latest", tmp_path)
+
+
+def test_a_record_is_read_once_and_again_when_it_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = create_run(tmp_path, "run", {"command": "pretrain"})
+    config, reads = run.path / "config.json", []
+    read = runs.read_record
+    monkeypatch.setattr(runs, "read_record", lambda *words: reads.append(words[0].name) or read(*words))
+    assert [run.config["command"] for _ in range(3)] == ["pretrain"] * 3
+    assert len(reads) == 3, "just written: another write of the same size might show the same time"
+    os.utime(config, (time.time() - 60,) * 2)
+    assert [run.config["command"] for _ in range(3)] == ["pretrain"] * 3
+    assert len(reads) == 4
+    write_json(config, run.config | {"command": "finetune"})
+    assert run.config["command"] == "finetune"
+    assert run.result is None
+    write_json(run.path / "result.json", {"epochs": 3})
+    os.utime(run.path / "result.json", (time.time() - 60,) * 2)
+    assert [run.result["epochs"], run.result["epochs"]] == [3, 3]
+    assert reads.count("result.json") == 1
+    (run.path / "result.json").unlink()
+    assert run.result is None
 
 
 def test_a_damaged_config_is_named(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def best_table(rows: list[Row], most: int = 10) -> Table:
 
 def write_csv(rows: list[Row], file: Path) -> Path:
     """One line a finished trial, in the order of the trials."""
-    with atomic_path(file) as temporary, temporary.open("w", newline="") as stream:
+    with atomic_path(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         facts = ["best_epoch", "epochs", "seconds", "paper"]
         figures = ["correct", "n", "value", "low", "high"]

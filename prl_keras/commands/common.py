@@ -2,7 +2,6 @@
 
 import math
 import os
-import shlex
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,18 +15,22 @@ from prl_keras.data.catalog import takes_data_dir
 from prl_keras.data.seen import count_seen
 from prl_keras.data.splits import dataset_label
 from prl_keras.errors import InputError
-from prl_keras.runs import Run, usable
+from prl_keras.runs import Run, in_folder, usable
 from prl_keras.startup import start_keras
+from prl_keras.terminal import quoted
 
 
 class Terminal(Console):
-    """Rich would end the process by itself when the reader of a pipe has gone."""
+    """Shows a text as it is: no markup, no names of emoji."""
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(**{"highlight": False, "markup": False, "emoji": False} | kwargs)
 
     def on_broken_pipe(self) -> None:
-        raise BrokenPipeError  # for `cli.main`
+        raise BrokenPipeError  # for `cli.main`; Rich would end the process
 
 
-console = Terminal(highlight=False, markup=False, soft_wrap=True)
+console = Terminal(soft_wrap=True)
 WHERE = ("name", "data_dir")  # of a request: where the images are, not which
 
 
@@ -204,10 +207,9 @@ def print_end(written: list[Path], next_commands: list[str]) -> None:
 
 def run_argument(run: Run, runs_dir: Path) -> str:
     """How to name the run on the next command line."""
-    suffix = "" if runs_dir == Path("saved_models") else f" --runs-dir {shlex.quote(str(runs_dir))}"
-    return f"{run.name}{suffix}"
+    return f"{run.name}{in_folder(runs_dir)}"
 
 
 def tensorboard_command(folder: Path) -> str:
     """Shown to this machine only: TensorBoard has no password."""
-    return f"python -m tensorboard.main --logdir {shlex.quote(str(folder))} --host localhost"
+    return f"python -m tensorboard.main --logdir {quoted([str(folder)])} --host localhost"

@@ -93,7 +93,7 @@ def check_name(command: str, options: RunOptions) -> None:
 def to_continue(command: str, options: RunOptions) -> Run | None:
     """The unfinished run that --resume, or the same command with the same --name, continues; None: a new one."""
     if options.name is not None:
-        check_usable_name(options.name)
+        check_usable_name(options.name, new=False)
     if options.resume:
         return unfinished_run(command, options)
     if not options.name or command == "tune":  # a search may be at work in several processes: only --resume
@@ -146,6 +146,7 @@ def unfinished_run(command: str, options: RunOptions) -> Run:
         options.runs_dir,
         lambda run: run.config.get("command") == command and (options.name is not None or not is_finished(run)),
         f"unfinished {command} run",
+        make=command,
     )
     if is_finished(run):
         raise InputError(f"run {run.name!r} is finished; nothing to resume")

@@ -10,7 +10,7 @@ from prl_keras.data.images import BITS
 from prl_keras.data.seen import seen_by, short_digests
 from prl_keras.errors import InputError
 from prl_keras.records import damaged
-from prl_keras.runs import Run, find_run, has_classifier
+from prl_keras.runs import Run, find_run, has_classifier, has_encoder, list_runs
 from prl_keras.startup import start_keras
 
 
@@ -19,12 +19,9 @@ def run(options: Predict) -> None:
         raise InputError("no image to classify: name at least one file, python main.py predict RUN IMAGE...")
     if options.top < 1:
         raise InputError(f"--top is {options.top}; expected at least 1")
-    run = find_run(
-        options.run,
-        options.runs_dir,
-        has_classifier,
-        "fine-tuned or baseline run (make one with `python main.py finetune`)",
-    )
+    tunable = any(map(has_encoder, list_runs(options.runs_dir, skip_damaged=True)))
+    make = "finetune" if tunable else "baseline"
+    run = find_run(options.run, options.runs_dir, has_classifier, "fine-tuned or baseline run", make)
     height, width, _ = run.part("data")["image_shape"]
     class_names = run.part("data")["class_names"]
     images = np.stack([load_image(path, (height, width), _bits(run)) for path in options.images])

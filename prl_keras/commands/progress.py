@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from prl_keras.commands.common import Terminal
 from prl_keras.config import Reproduce
 from prl_keras.data import Dataset
 from prl_keras.experiments import estimate
@@ -26,7 +27,7 @@ class Progress:
         self.folder, self.cells = table.path, cells
         self.rows, self.replicates = choose_rows(options.rows), replicates(options)
         self.work = {id(cell): estimate.relative(cell, dataset) for cell in cells}
-        self.terminal = Console(file=sys.stdout, highlight=False, markup=False)
+        self.terminal = Terminal(file=sys.stdout)
         self.current: Cell | None = None
         self.seconds = self.worked = 0.0
         self.accuracies: dict[Path, float] = {}

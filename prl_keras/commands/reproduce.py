@@ -57,7 +57,7 @@ def run(options: Reproduce) -> None:
 def _check(options: Reproduce) -> None:
     choose_rows(options.rows)
     if options.name is not None:
-        check_usable_name(options.name)
+        check_usable_name(options.name, new=False)
     if options.seeds is not None and options.seeds < 1:
         raise InputError(f"--seeds is {options.seeds}; expected at least 1")
     if options.folds and options.seeds is not None:
@@ -125,7 +125,7 @@ def _train(table: Run, cells: list[Cell], options: Reproduce, dataset: Dataset) 
     if not todo:
         return
     progress = Progress(table, cells, options, dataset)
-    with (table.path / "reproduce.log").open("a", buffering=1) as log, progress.shown(log):
+    with (table.path / "reproduce.log").open("a", buffering=1, encoding="utf-8") as log, progress.shown(log):
         for cell in todo:
             progress.begin(cell)
             _run_cell(cell)

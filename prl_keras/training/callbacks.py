@@ -129,7 +129,7 @@ class MetricsLog(keras.callbacks.Callback):
             | {"images_per_second": round(self.images_per_epoch / seconds, 1)}
         )
         with atomic_path(self.run.path / "metrics.jsonl") as temporary:
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in self.lines))
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in self.lines), encoding="utf-8")
 
 
 class Checkpoint(keras.callbacks.Callback):

@@ -75,7 +75,7 @@ def restore_checkpoint(model: keras.Model, run: Run) -> Position:
             position, values = _read(file)
         except _DamagedError as error:
             warnings.warn(f"checkpoint {file} is damaged ({error}); using the one before", stacklevel=2)
-            file.rename(file.with_suffix(".damaged"))  # else it would count as one of those that are kept
+            file.replace(file.with_suffix(".damaged"))  # else it would count as one of those that are kept
             continue
         variables = _variables(model)
         if [v.shape for v in values] != [tuple(v.shape) for v in variables]:

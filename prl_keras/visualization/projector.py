@@ -43,7 +43,7 @@ def write_projector(
         tensor_file = _write_vectors(draft, np.asarray(vectors, "<f4"))
         _write_metadata(draft / "metadata.tsv", metadata)
         side = _write_sprite(draft / "sprite.png", images, colours, marked)
-        (draft / "bookmarks.json").write_text(json.dumps([_bookmark(vectors.shape)]))
+        (draft / "bookmarks.json").write_text(json.dumps([_bookmark(vectors.shape)]), encoding="utf-8")
         _write_event(draft, len(vectors))
         config = (
             f'embeddings {{\n  tensor_name: "features"\n  tensor_path: "{tensor_file}"\n'
@@ -51,7 +51,7 @@ def write_projector(
             '  metadata_path: "metadata.tsv"\n  bookmarks_path: "bookmarks.json"\n'
             f'  sprite {{ image_path: "sprite.png" single_image_dim: {side} single_image_dim: {side} }}\n}}\n'
         )
-        (draft / "projector_config.pbtxt").write_text(config)
+        (draft / "projector_config.pbtxt").write_text(config, encoding="utf-8")
         draft.chmod(0o755)
         shutil.rmtree(folder, ignore_errors=True)
         draft.rename(folder)
@@ -75,7 +75,7 @@ def _write_vectors(folder: Path, vectors: np.ndarray) -> str:
 def _write_metadata(file: Path, columns: dict[str, Sequence]) -> None:
     rows = [columns.keys(), *zip(*columns.values(), strict=True)]
     lines = ["\t".join(" ".join(str(value).split()) for value in row) for row in rows]
-    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")  # TensorBoard keeps a \r in the last cell
 
 
 def _write_sprite(file: Path, images: np.ndarray, colours: np.ndarray, marked: np.ndarray) -> int:

@@ -1,0 +1,54 @@
+"""Write a file whole or not at all, in UTF-8 and with the same bytes on every system."""
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+_PAUSES = (0.01, 0.05, 0.2, 0.5, 1.0)  # seconds
+
+
+def patiently(step: Callable[[], Any]) -> None:
+    """Windows moves nothing that a virus scanner, an indexer or a reader has open; most let go of it in a moment."""
+    for pause in _PAUSES:
+        try:
+            step()
+            return
+        except PermissionError:
+            time.sleep(pause)
+    step()
+
+
+@contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """Yield a temporary sibling (same suffix) to write to; it replaces `target` only if all went well."""
+    handle, name = tempfile.mkstemp(prefix=".tmp-", suffix=target.suffix, dir=target.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:  # Windows syncs only what is open for writing
+            os.fsync(file.fileno())
+        with suppress(PermissionError):  # a disk without permissions
+            temporary.chmod(0o644)
+        patiently(lambda: temporary.replace(target))
+    except OSError as error:
+        error.filename = error.filename or str(target)  # of a full disk the system names no file
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(target: Path, content: str) -> None:
+    """Atomic; lines end in \\n."""
+    with atomic_path(target) as temporary:
+        temporary.write_text(content, encoding="utf-8", newline="\n")
+
+
+def write_json(target: Path, content: Any) -> None:
+    """Atomic; paths become strings."""
+    write_text(target, json.dumps(content, indent=2, default=str, allow_nan=False) + "\n")

@@ -3,14 +3,13 @@
 import json
 import re
 import shlex
-import subprocess
-import sys
 from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from faults import kill_after, run_program
 
 from prl_keras.cli import main, parse
 from prl_keras.commands.reproduce import _command, _default_name
@@ -25,7 +24,6 @@ from prl_keras.experiments.labels import nested_subset
 from prl_keras.experiments.table import ENCODERS, GROUPS, PAPER, ROWS, Cell, choose_rows, plan, replicates
 from prl_keras.runs import Run, create_run, write_json
 
-ROOT = Path(__file__).parents[1]
 REQUEST = {
     "name": "digits",
     "data_dir": None,
@@ -461,27 +459,28 @@ def test_an_interrupted_table_is_continued_without_repeating_a_run(
 
 @pytest.mark.slow
 def test_a_table_killed_anywhere_ends_as_one_that_was_not(tmp_path: Path) -> None:
-    """SIGKILL in real processes, at random moments, until one gets to the end."""
-    words = ["reproduce", *TINY, *ROWS_OF_TINY, "--epochs", "3"]
+    """SIGKILL in real processes: as it begins, within a training, after each run that it finishes, in its report."""
+    words = ["reproduce", *TINY, *ROWS_OF_TINY, "--epochs", "3", "--runs-dir"]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert main([*words, "--runs-dir", str(whole)]) == 0
-    rng, kills = np.random.default_rng(0), 0
-    finished: dict[str, float] = {}
-    while True:
-        process = subprocess.Popen([sys.executable, "main.py", *words, "--runs-dir", str(broken)], cwd=ROOT)
-        try:
-            assert process.wait(timeout=rng.uniform(8, 25)) == 0
-            break
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            kills += 1
-        for name, moment in finished.items():
-            file = broken / "table-digits" / name / "result.json"
-            assert file.stat().st_mtime == moment, f"{name} was made again"
-        finished |= {f.parent.name: f.stat().st_mtime for f in (broken / "table-digits").glob("*-s0/result.json")}
-        assert kills < 40
-    assert kills >= 3
+    assert main([*words, str(whole)]) == 0
+    table, before = broken / "table-digits", {}
+
+    def finished() -> dict[str, int]:
+        return {file.parent.name: file.stat().st_mtime_ns for file in table.glob("*-s0/result.json")}
+
+    moments = [
+        (table / "config.json").exists,
+        lambda: any(table.glob("query-s0/checkpoint/epoch-*.npz")),
+        *[lambda: len(finished()) > len(before)] * 3,
+        (table / "figures").exists,
+    ]
+    for happened in moments:
+        before = finished()
+        assert kill_after([*words, str(broken)], happened, delay=0), "it ended before it could be killed"
+        assert before.items() <= finished().items(), "a finished run was made again"
+    before = finished()
+    run_program([*words, str(broken)])
+    assert before == finished()
     assert figures_of(whole / "table-digits") == figures_of(broken / "table-digits")
     hashes = [Run(folder / "table-digits" / "query-s0").result["encoder_sha256"] for folder in (whole, broken)]
     assert hashes[0] == hashes[1]

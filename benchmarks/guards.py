@@ -83,7 +83,7 @@ def deterministic(dataset: list[str], rounds: int = 3) -> float:
                 words = ["pretrain", "--variant", "query", *dataset, "--epochs", "2", "--name", "x", *flag]
                 command = [sys.executable, "main.py", *words, "--runs-dir", folder]
                 subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-                lines = (Path(folder) / "x" / "metrics.jsonl").read_text().splitlines()
+                lines = (Path(folder) / "x" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
                 seconds.append(json.loads(lines[-1])["seconds"])
         ratios.append(seconds[1] / seconds[0])
     return statistics.median(ratios)
@@ -97,4 +97,4 @@ if __name__ == "__main__":
     }
     print(json.dumps(result, indent=1))
     if len(sys.argv) > 1:
-        Path(sys.argv[1]).write_text(json.dumps(result, indent=1) + "\n")
+        Path(sys.argv[1]).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

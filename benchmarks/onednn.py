@@ -62,4 +62,4 @@ if __name__ == "__main__":
     text = json.dumps(result, indent=2)
     print(text)
     if len(sys.argv) > 1:
-        Path(sys.argv[1]).write_text(text + "\n")
+        Path(sys.argv[1]).write_text(text + "\n", encoding="utf-8")

@@ -24,7 +24,7 @@ def program(words: Sequence[str]) -> list[str]:
 
 
 def run_program(words: Sequence[str], expected: int | None = 0, **kwargs) -> subprocess.CompletedProcess:
-    done = subprocess.run(program(words), cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, **kwargs)
+    done = subprocess.run(program(words), cwd=ROOT, capture_output=True, encoding="utf-8", timeout=PATIENCE, **kwargs)
     assert expected in (None, done.returncode), (done.returncode, done.stderr[-2000:])
     assert "Traceback" not in done.stderr, done.stderr[-2000:]
     return done
@@ -76,7 +76,7 @@ def moments(run: Path, epochs: int) -> dict[str, tuple[Callable[[], bool], float
         "data preparation": (lambda: True, 4.0),
         "first epoch": (lambda: (run / "config.json").exists(), 3.0),
         "checkpoint writing": (lambda: len(checkpoints(run)) == 2 and half_written(run), 0.3),  # the third
-        "last epoch": (lambda: lines.exists() and lines.read_text().count("\n") == epochs - 1, 1.0),
+        "last epoch": (lambda: lines.exists() and lines.read_text(encoding="utf-8").count("\n") == epochs - 1, 1.0),
         "saving": (lambda: f"epoch-{epochs:05d}.npz" in checkpoints(run), 2.0),
     }
 

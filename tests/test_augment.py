@@ -502,7 +502,7 @@ def test_a_fresh_process_draws_the_same_and_replicas_draw_differently():
     images = np.arange(8 * 16 * 16 * 3).reshape(8, 16, 16, 3).astype("uint8")
     expected = float(tf.reduce_sum(augmentation("simclr", (16, 16), 11)(images, training=True)))
     root = Path(augment.__file__).parents[2]
-    result = subprocess.run([sys.executable, "-c", FRESH], cwd=root, capture_output=True, text=True, check=True)
+    result = subprocess.run([sys.executable, "-c", FRESH], cwd=root, capture_output=True, encoding="utf-8", check=True)
     total, between_replicas, first_replica = map(float, result.stdout.split())
     assert total == expected
     assert between_replicas > 1

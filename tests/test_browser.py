@@ -121,7 +121,7 @@ def test_the_projector_serves_vectors_metadata_sprite_and_bookmark_that_fit(tens
 
 
 def test_scalars_of_an_epoch_are_the_lines_of_metrics_jsonl(tensorboard: str, runs_dir: Path) -> None:
-    lines = [json.loads(line) for line in (runs_dir / RUN / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (runs_dir / RUN / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     for name, tag, key in [
         ("train", "loss", "loss"),
         ("chance", "loss", "chance_loss"),
@@ -142,7 +142,7 @@ def test_the_loss_of_every_step_averages_to_that_of_the_epoch(tensorboard: str, 
     series = get(tensorboard, "scalars/scalars", run=f"{RUN}/logs/train", tag="step/loss")
     steps, values = [row[1] for row in series], [row[2] for row in series]
     assert steps == [1, 2, 3, 4, 5, 6]  # 120 images in batches of 40, two epochs
-    lines = [json.loads(line) for line in (runs_dir / RUN / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (runs_dir / RUN / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     assert np.mean(values[:3]) == pytest.approx(lines[0]["loss"], rel=1e-4)
     assert np.mean(values[3:]) == pytest.approx(lines[1]["loss"], rel=1e-4)
 
@@ -215,7 +215,7 @@ def test_a_report_opens_in_a_browser_without_a_network(tmp_path: Path) -> None:
         save_figure(figure, tmp_path / f"p.{suffix}")
         text += f"![p](p.{suffix})\n\n"
     page_file = tmp_path / "report.html"
-    page_file.write_text(to_html(text, tmp_path))
+    page_file.write_text(to_html(text, tmp_path), encoding="utf-8")
     for suffix in ("svg", "png"):
         (tmp_path / f"p.{suffix}").unlink()
     with browser_page() as page:

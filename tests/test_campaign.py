@@ -59,7 +59,7 @@ def report() -> Iterator[dict[str, Any]]:
     content: dict[str, Any] = {}
     yield content
     if target := os.environ.get("FAULTS_REPORT"):
-        Path(target).write_text(json.dumps(dict(sorted(content.items())), indent=2) + "\n")
+        Path(target).write_text(json.dumps(dict(sorted(content.items())), indent=2) + "\n", encoding="utf-8")
 
 
 @pytest.fixture(scope="module")

@@ -111,7 +111,7 @@ def test_the_last_line_of_pretrain_is_the_command_that_comes_next(
 def test_evaluate_writes_figures_and_a_confusion_matrix(runs_dir: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["evaluate", "pre", "--runs-dir", str(runs_dir)]) == 0
     shown = capsys.readouterr().out
-    content = json.loads((runs_dir / "pre" / "evaluation.json").read_text())
+    content = json.loads((runs_dir / "pre" / "evaluation.json").read_text(encoding="utf-8"))
     assert set(content["accuracy"]) == {"linear probe", "kNN", "nearest prototype"}
     for name, figure in content["accuracy"].items():
         assert figure["n"] == 50
@@ -121,7 +121,7 @@ def test_evaluate_writes_figures_and_a_confusion_matrix(runs_dir: Path, capsys: 
     with Image.open(runs_dir / "pre" / "plots" / "confusion.png") as picture:
         assert picture.width > 400
     assert main(["evaluate", "tuned", "--runs-dir", str(runs_dir)]) == 0
-    content = json.loads((runs_dir / "tuned" / "evaluation.json").read_text())
+    content = json.loads((runs_dir / "tuned" / "evaluation.json").read_text(encoding="utf-8"))
     assert content["accuracy"]["classifier"]["correct"] == Run(runs_dir / "tuned").result["accuracy"]["test"]["correct"]
 
 
@@ -364,11 +364,13 @@ def test_a_damaged_encoder_is_named(tmp_path: Path, runs_dir: Path, capsys: pyte
 
 def test_the_program_exits_with_2_and_0() -> None:
     command = [sys.executable, "main.py"]
-    bad = subprocess.run([*command, "pretrain", "--dataset", "nothing"], cwd=ROOT, capture_output=True, text=True)
+    bad = subprocess.run(
+        [*command, "pretrain", "--dataset", "nothing"], cwd=ROOT, capture_output=True, encoding="utf-8"
+    )
     assert bad.returncode == 2
     assert bad.stderr.count("\n") == 1
     assert "Traceback" not in bad.stderr
-    good = subprocess.run([*command, "--version"], cwd=ROOT, capture_output=True, text=True)
+    good = subprocess.run([*command, "--version"], cwd=ROOT, capture_output=True, encoding="utf-8")
     assert good.returncode == 0
 
 

@@ -199,7 +199,7 @@ def test_splits_that_contradict_themselves_are_one_line():
 def test_importing_the_data_package_is_instant():
     heavy = "tensorflow keras sklearn tensorflow_datasets PIL rich scipy"
     code = f"import sys, prl_keras.data; print([m for m in '{heavy}'.split() if m in sys.modules])"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
     assert found.stdout.strip() == "[]"
 
 
@@ -501,7 +501,9 @@ def test_list_says_what_is_here_without_tensorflow(tmp_path):
         "assert not {'tensorflow', 'keras', 'tensorflow_datasets', 'sklearn'} & set(sys.modules)"
     )
     environment = {"TFDS_DATA_DIR": str(tmp_path), "COLUMNS": "120", "PYTHONIOENCODING": "utf-8"}
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    shown = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", env=environment, check=True
+    )
     for name in ("stl10", "fashion_mnist", "fashion_500", "digits", "tfds:NAME", "PATH"):
         assert name in shown.stdout
 

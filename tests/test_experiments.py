@@ -161,7 +161,8 @@ def fake_table(folder: Path, options: Reproduce, accuracies: dict[str, float], n
             folder, cell.name, {"command": command, "options": chosen, "data": DATA, "versions": {"keras": "3"}}
         )
         (run.path / "metrics.jsonl").write_text(
-            json.dumps({"epoch": 1, "val_prototype_accuracy": 0.5, "val_accuracy": 0.5, "seconds": 1.0}) + "\n"
+            json.dumps({"epoch": 1, "val_prototype_accuracy": 0.5, "val_accuracy": 0.5, "seconds": 1.0}) + "\n",
+            encoding="utf-8",
         )
         result = {"epochs": 1, "seconds": 1.0}
         if isinstance(cell.options, Pretrain):
@@ -324,7 +325,7 @@ def test_runs_that_do_not_belong_together_are_refused(tmp_path: Path, file: str,
     options = Reproduce(seeds=1, rows=("mlp", "query-frozen-linear"))
     cells = fake_table(tmp_path, options, {}, n=100)
     analyse(options, tmp_path, cells)
-    write_json(tmp_path / file, json.loads((tmp_path / file).read_text()) | change)
+    write_json(tmp_path / file, json.loads((tmp_path / file).read_text(encoding="utf-8")) | change)
     with pytest.raises(InputError, match=message):
         analyse(options, tmp_path, cells)
 
@@ -380,7 +381,7 @@ def report(planted: Analysis) -> tuple[str, str]:
     pictures = draw_all(planted, dataset, planted.folder / "figures")
     assert set(pictures) == {"intervals", "curves", "classes", "confusion", "reliability", "labels"}
     files = write_report(Run(planted.folder), planted, dataset, pictures, "python main.py reproduce --seeds 3")
-    return tuple(file.read_text() for file in files)
+    return tuple(file.read_text(encoding="utf-8") for file in files)
 
 
 def test_the_page_needs_nothing_but_itself(report: tuple[str, str]) -> None:
@@ -418,7 +419,7 @@ ROWS_OF_TINY = ["--seeds", "1", "--rows", "pca", "mlp", "query-frozen-linear"]
 
 def figures_of(folder: Path) -> dict:
     """result.json without what a clock decides."""
-    content = json.loads((folder / "result.json").read_text())
+    content = json.loads((folder / "result.json").read_text(encoding="utf-8"))
     for part in (*(row["cost"] for row in content["rows"]), *content["encoders"].values()):
         del part["seconds"]
     return content
@@ -496,7 +497,7 @@ def test_the_papers_protocol_tests_every_epoch(tmp_path: Path) -> None:
     assert len(values) == 2
     assert result["maximum_over_epochs_on_test"]["value"] == max(values)
     assert result["accuracy"]["test"]["value"] == pytest.approx(values[-1], abs=1e-6), "the last step's weights"
-    assert "| optimism |" in (folder / "report.md").read_text()
+    assert "| optimism |" in (folder / "report.md").read_text(encoding="utf-8")
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -159,7 +159,7 @@ def test_no_command_trusts_a_damaged_config(
     added = CONFIG["data"] | {"request": CONFIG["data"]["request"] | {"more": 1}}
     damaged = [json.dumps({"data": added}), *variants({part: CONFIG[part] for part in ("data", "options")})]
     for text in damaged[::every]:
-        (run.path / "config.json").write_text(json.dumps(CONFIG | json.loads(text)))
+        (run.path / "config.json").write_text(json.dumps(CONFIG | json.loads(text)), encoding="utf-8")
         assert check_one_line(capsys, [*words, "--runs-dir", "runs"]) == 2
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -172,7 +172,7 @@ def test_recorded_options_are_those_that_were_given_or_refused(tmp_path: Path, k
     file, config = run.path / "config.json", run.config
     accepted = []
     for key, odd in product([*recorded, "more"], ODD):
-        file.write_text(json.dumps(config | {"options": recorded | {key: odd}}))
+        file.write_text(json.dumps(config | {"options": recorded | {key: odd}}), encoding="utf-8")
         with suppress(InputError):
             recorded_options(run, kind)
             accepted.append((key, odd))

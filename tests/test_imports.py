@@ -37,7 +37,7 @@ EXCEPTIONS = {("losses", "models"), ("models", "losses")}  # same layer, but the
 
 def parts_imported(file: Path) -> set[str]:
     names = set()
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "prl_keras":
             path = node.module.split(".")
             names |= {path[1]} if len(path) > 1 else {alias.name for alias in node.names}
@@ -64,7 +64,7 @@ def test_a_module_imports_only_from_its_left(file: Path) -> None:
 def test_prl_keras_never_imports_tuning() -> None:
     """The command line only names its module, as that of every command; it is imported when it is called."""
     for file in modules():
-        text = file.read_text()
+        text = file.read_text(encoding="utf-8")
         imported = set()
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.ImportFrom):
@@ -83,7 +83,7 @@ import tuning.command
 heavy = {"tensorflow", "keras", "keras_tuner", "sklearn", "scipy", "matplotlib", "grpc"}
 print("HEAVY", sorted(heavy & set(sys.modules)))
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, encoding="utf-8", check=True)
     assert done.stdout.splitlines()[-1] == "HEAVY []"
 
 
@@ -98,7 +98,7 @@ for command in COMMANDS:
 heavy = {"tensorflow", "keras", "tensorflow_datasets", "keras_tuner", "sklearn", "scipy", "matplotlib"}
 print("HEAVY", sorted(heavy & set(sys.modules)))
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, encoding="utf-8", check=True)
     assert done.stdout.splitlines()[-1] == "HEAVY []"
 
 

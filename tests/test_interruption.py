@@ -129,7 +129,9 @@ def test_a_killed_process_holds_no_lock(tmp_path: Path) -> None:
         "from prl_keras.locks import locked; from prl_keras.runs import Run\n"
         "with locked(Run(Path(sys.argv[1]))): print('locked', flush=True); time.sleep(60)"
     )
-    process = subprocess.Popen([sys.executable, "-c", code, str(run.path)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(run.path)], cwd=ROOT, stdout=subprocess.PIPE, encoding="utf-8"
+    )
     assert process.stdout.readline() == "locked\n"
     with pytest.raises(InputError, match=f"process {process.pid} on"), locked(run):
         pass
@@ -143,7 +145,7 @@ def test_what_a_kill_left_is_removed_and_what_a_user_made_is_not(tmp_path: Path)
     run = create_run(tmp_path, "run", {})
     (run.path / "checkpoint").mkdir()
     for name in (".tmp-1.npz", "checkpoint/.tmp-2.npz", "notes.txt", ".mine"):
-        (run.path / name).write_text("x")
+        (run.path / name).write_text("x", encoding="utf-8")
     old, young = tmp_path / ".new-old", tmp_path / ".new-young"
     for folder in (old, young):
         folder.mkdir()
@@ -255,11 +257,11 @@ def test_a_name_never_leaves_the_runs_folder(
 
 def test_a_lock_that_is_a_link_is_refused(tmp_path: Path) -> None:
     run = create_run(tmp_path, "run", {})
-    (tmp_path / "mine.txt").write_text("mine")
+    (tmp_path / "mine.txt").write_text("mine", encoding="utf-8")
     (run.path / ".lock").symlink_to(tmp_path / "mine.txt")
     with pytest.raises(InputError, match="is a link"), locked(run):
         pass
-    assert (tmp_path / "mine.txt").read_text() == "mine"
+    assert (tmp_path / "mine.txt").read_text(encoding="utf-8") == "mine"
 
 
 @pytest.mark.usefixtures("shallow")
@@ -377,7 +379,7 @@ def test_the_same_seed_gives_the_same_bits_with_and_without_deterministic(tmp_pa
 
 def test_no_pickle_anywhere() -> None:
     for file in [*(ROOT / "prl_keras").rglob("*.py"), *(ROOT / "tuning").rglob("*.py")]:
-        text = file.read_text()
+        text = file.read_text(encoding="utf-8")
         assert "allow_pickle=True" not in text, file
         assert not re.search(r"^\s*(import|from) (pickle|joblib|dill|cloudpickle)", text, re.MULTILINE), file
 

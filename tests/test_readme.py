@@ -6,7 +6,7 @@ from pathlib import Path
 from prl_keras.cli import COMMANDS, parse
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_python_example_runs() -> None:
@@ -18,7 +18,7 @@ def test_the_python_example_runs() -> None:
 
 
 def test_ci_runs_the_commands_of_the_readme() -> None:
-    ci = (ROOT / ".ci" / "run").read_text()
+    ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
     first, tests = re.findall(r"^    (\S*python3? -m venv.*|\S*ruff check.*)$", README, re.MULTILINE)
     assert first.split(" && .venv/bin/python main.py")[0] in ci
     assert tests in ci
@@ -28,7 +28,9 @@ def test_every_command_line_in_the_documents_is_accepted() -> None:
     lines = []
     for file in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         lines += re.findall(
-            r"^    (?:\S+=\S+ +)*(?:.*&& )?\S*python main\.py ([^#&\n]+)", file.read_text(), re.MULTILINE
+            r"^    (?:\S+=\S+ +)*(?:.*&& )?\S*python main\.py ([^#&\n]+)",
+            file.read_text(encoding="utf-8"),
+            re.MULTILINE,
         )
     assert len(lines) > 12
     for line in lines:

@@ -99,10 +99,10 @@ def test_of_two_processes_that_take_a_name_the_slower_is_told_that_it_is_taken(
 
 def test_a_taken_name_is_refused_and_left_alone(tmp_path: Path) -> None:
     create_run(tmp_path, "mine", {"command": "pretrain"})
-    before = (tmp_path / "mine" / "config.json").read_text()
+    before = (tmp_path / "mine" / "config.json").read_text(encoding="utf-8")
     with pytest.raises(InputError, match="already exists"):
         create_run(tmp_path, "mine", {"command": "other"})
-    assert (tmp_path / "mine" / "config.json").read_text() == before
+    assert (tmp_path / "mine" / "config.json").read_text(encoding="utf-8") == before
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
@@ -117,7 +117,7 @@ def test_free_name_counts_up_and_cleans_the_data_sets_name(tmp_path: Path) -> No
 def test_latest_is_what_came_last_also_when_the_clock_was_set_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (create_run(tmp_path, "damaged", {}).path / "config.json").write_text("{")
+    (create_run(tmp_path, "damaged", {}).path / "config.json").write_text("{", encoding="utf-8")
 
     class Clock(datetime):
         hours = 0
@@ -255,7 +255,7 @@ def test_a_record_is_read_once_and_again_when_it_changed(tmp_path: Path, monkeyp
 
 def test_a_damaged_config_is_named(tmp_path: Path) -> None:
     run = create_run(tmp_path, "broken", {})
-    (run.path / "config.json").write_text("{")
+    (run.path / "config.json").write_text("{", encoding="utf-8")
     with pytest.raises(InputError, match=r"config\.json"):
         _ = run.config
 
@@ -266,12 +266,12 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path: Path) -> None:
 
     def fail() -> None:
         with atomic_path(target) as temporary:
-            temporary.write_text("half")
+            temporary.write_text("half", encoding="utf-8")
             raise RuntimeError("stop")
 
     with pytest.raises(RuntimeError, match="stop"):
         fail()
-    assert json.loads(target.read_text()) == {"value": 1}
+    assert json.loads(target.read_text(encoding="utf-8")) == {"value": 1}
     assert list(tmp_path.iterdir()) == [target]
 
 

@@ -105,7 +105,7 @@ def test_class_names_come_from_the_file_or_are_the_known_ones(tmp_path, fake):
     assert read_binary(tmp_path).class_names[3] == "class 3"
     (folder / "class_names.txt").unlink()
     assert read_binary(tmp_path).class_names == CLASS_NAMES
-    (folder / "class_names.txt").write_text("cat\ndog\n")
+    (folder / "class_names.txt").write_text("cat\ndog\n", encoding="utf-8")
     fails(lambda: read_binary(tmp_path), "class_names.txt: 2 different names, expected 10")
 
 

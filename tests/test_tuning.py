@@ -106,7 +106,7 @@ def stop(*args: Any) -> None:
 
 
 def read_csv(run: Run) -> list[dict[str, str]]:
-    with (run.path / "trials.csv").open() as file:
+    with (run.path / "trials.csv").open(encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -199,9 +199,10 @@ def test_bayesian_search_survives_a_workers_float32_values(tmp_path: Path) -> No
 def test_a_trial_that_was_killed_while_its_state_was_written_is_not_lost(tmp_path: Path) -> None:
     oracle = open_oracle(tmp_path, "random")
     end(oracle, oracle.create_trial("w0"))
-    before = (tmp_path / "trials" / "oracle.json").read_text()
+    before = (tmp_path / "trials" / "oracle.json").read_text(encoding="utf-8")
     killed = oracle.create_trial("w0")
-    (tmp_path / "trials" / "oracle.json").write_text(before)  # trial.json is there, the oracle does not know it
+    # trial.json is there, the oracle does not know it
+    (tmp_path / "trials" / "oracle.json").write_text(before, encoding="utf-8")
     again = open_oracle(tmp_path, "random").create_trial("w0")
     assert (again.trial_id, again.status) == (killed.trial_id, "RUNNING")
     assert again.hyperparameters.values == killed.hyperparameters.values
@@ -256,7 +257,7 @@ def test_the_shared_encoder_never_changes_and_hyperband_continues_its_trials(tmp
     rows = search(run, search_data(data), {"a": encoder}, options)
     assert (weights_sha256(encoder), encoder.trainable) == (before, trainable)
     assert any(not row.values["freeze"] for row in rows)
-    later = [json.loads(file.read_text()) for file in run.path.glob("trials/trial_*/trial.json")]
+    later = [json.loads(file.read_text(encoding="utf-8")) for file in run.path.glob("trials/trial_*/trial.json")]
     continued = [trial for trial in later if trial["hyperparameters"]["values"].get("tuner/initial_epoch")]
     assert continued
     assert {row.epochs for row in rows} == {1, 3}

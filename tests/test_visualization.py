@@ -35,7 +35,7 @@ def test_vectors_are_little_endian_float32_by_rows_and_the_config_says_their_sha
     vectors = np.arange(15, dtype="float64").reshape(5, 3) + 0.5
     folder = write(tmp_path / "e", vectors)
     assert np.fromfile(folder / "tensors.bytes", "<f4").reshape(5, 3).tolist() == vectors.tolist()
-    config = (folder / "projector_config.pbtxt").read_text()
+    config = (folder / "projector_config.pbtxt").read_text(encoding="utf-8")
     assert "tensor_shape: 5\n  tensor_shape: 3\n" in config
 
 
@@ -44,7 +44,7 @@ def test_bytes_that_could_be_text_are_written_as_text(tmp_path: Path) -> None:
     folder = write(tmp_path / "e", np.zeros((4, 3)))
     assert not (folder / "tensors.bytes").exists()
     assert np.loadtxt(folder / "tensors.tsv").tolist() == np.zeros((4, 3)).tolist()
-    assert 'tensor_path: "tensors.tsv"' in (folder / "projector_config.pbtxt").read_text()
+    assert 'tensor_path: "tensors.tsv"' in (folder / "projector_config.pbtxt").read_text(encoding="utf-8")
 
 
 def test_tabs_and_newlines_in_class_names_do_not_break_the_table(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_visualize_writes_embeddings_pictures_and_the_command(
     assert not np.allclose(after, before)
     width, height = Image.open(runs_dir / "p" / "plots" / "tsne-all.png").size
     assert min(width, height) > 800
-    state = json.loads((logs / "projector" / "after-all" / "bookmarks.json").read_text())
+    state = json.loads((logs / "projector" / "after-all" / "bookmarks.json").read_text(encoding="utf-8"))
     assert state[0]["selectedColorOptionName"] == "class"
 
 

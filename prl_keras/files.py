@@ -44,9 +44,9 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 
 def write_text(target: Path, content: str) -> None:
-    """Atomic; lines end in \\n."""
+    """Atomic, and the same bytes on every system."""
     with atomic_path(target) as temporary:
-        temporary.write_text(content, encoding="utf-8", newline="\n")
+        temporary.write_bytes(content.encode())
 
 
 def write_json(target: Path, content: Any) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import windows
 from PIL import Image
+from test_fuzz import small_model
 
 from prl_keras import cli, files, locks, startup
 from prl_keras import terminal as terminal_module
@@ -25,6 +26,7 @@ from prl_keras.interruption import Stopped, noted, terminating
 from prl_keras.locks import locked, working_on
 from prl_keras.runs import Run, create_run, write_json
 from prl_keras.terminal import ready_streams
+from prl_keras.training.checkpoint import restore_checkpoint, save_checkpoint
 
 ROOT = Path(__file__).parents[1]
 TRAINING = ["--epochs", "1", "--batch-size", "8", "--runs-dir", "runs"]
@@ -126,6 +128,16 @@ def test_a_run_is_made_locked_written_and_removed_where_open_files_cannot_be_tou
 
 
 @pytest.mark.usefixtures("strict_files")
+def test_a_checkpoint_that_is_damaged_a_second_time_is_set_aside_too(tmp_path: Path) -> None:
+    run, model = small_model(tmp_path)
+    for _ in range(2):
+        save_checkpoint(model, run, 7).write_bytes(b"")
+        with pytest.warns(UserWarning, match="is damaged"), pytest.raises(InputError, match="all checkpoints"):
+            restore_checkpoint(model, run)
+    assert [path.name for path in (run.path / "checkpoint").iterdir()] == ["epoch-00007.damaged"]
+
+
+@pytest.mark.usefixtures("strict_files")
 def test_a_lock_that_is_a_link_is_refused_where_the_system_would_follow_it(tmp_path: Path) -> None:
     run = create_run(tmp_path, "run", {})
     (tmp_path / "mine.txt").write_text("mine", encoding="utf-8")
@@ -200,8 +212,7 @@ def test_a_disk_without_permissions_is_written_on(tmp_path: Path, monkeypatch: p
     assert json.loads((tmp_path / "x.json").read_text(encoding="utf-8")) == {"value": 1}
 
 
-def test_text_has_the_same_bytes_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "linesep", "\r\n")
+def test_text_is_written_as_utf8(tmp_path: Path) -> None:
     files.write_text(tmp_path / "x", "猫\nx\n")
     assert (tmp_path / "x").read_bytes() == "猫\nx\n".encode()
 
@@ -261,13 +272,14 @@ def test_a_reader_that_has_seen_enough_ends_the_command(
 
 def test_ctrl_break_stops_as_sigterm_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signal, "SIGBREAK", signal.SIGUSR1, raising=False)
+    usual = signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # else a fault here would end the tests
     with noted() as request:
         os.kill(os.getpid(), signal.SIGUSR1)
         assert request.signal == signal.SIGUSR1
     with pytest.raises(Stopped) as stop, terminating():
         os.kill(os.getpid(), signal.SIGUSR1)
     assert stop.value.signal == signal.SIGUSR1
-    assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
+    assert signal.signal(signal.SIGUSR1, usual) == signal.SIG_IGN
 
 
 def cp1252(monkeypatch: pytest.MonkeyPatch, errors: str = "strict") -> list[io.TextIOWrapper]:

@@ -24,7 +24,7 @@ def trained(tmp_path: Path) -> Run:
     mean = keras.layers.GlobalAveragePooling2D()(inputs)
     logits = keras.layers.Dense(2, kernel_initializer=keras.initializers.Constant([[1 / 3, 0]] * 3))(mean)
     save_model(keras.Model(inputs, logits), run.classifier_file)
-    (run.path / "result.json").write_text("{}")
+    (run.path / "result.json").write_text("{}", encoding="utf-8")
     return run
 
 
@@ -32,10 +32,10 @@ def brightness(run: Run, path: Path, bits: object, monkeypatch: pytest.MonkeyPat
     """The mean that the classifier saw; None if the image was refused. `bits`: what the run's record says, or ... ."""
     from prl_keras.models import encode
 
-    config = json.loads((run.path / "config.json").read_text())
+    config = json.loads((run.path / "config.json").read_text(encoding="utf-8"))
     config["data"].pop("bits", None)
     config["data"] |= {} if bits is ... else {"bits": bits}
-    (run.path / "config.json").write_text(json.dumps(config))
+    (run.path / "config.json").write_text(json.dumps(config), encoding="utf-8")
     seen, known = [], encode.encode
     monkeypatch.setattr(encode, "encode", lambda model, images: seen.append(known(model, images)) or seen[-1])
     code = main(["predict", str(run.path), str(path), "--top", "1", "--runs-dir", str(run.path.parent)])

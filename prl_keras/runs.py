@@ -1,8 +1,6 @@
 """The run folder: create, open, list, find."""
 
 import errno
-import os
-import platform
 import shutil
 import tempfile
 import time
@@ -10,7 +8,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +23,6 @@ from prl_keras.terminal import quoted, warn
 
 _DAY = 86_400.0  # seconds
 _SETTLED = 2.0  # seconds after which another write would show in a file's time; FAT counts in twos
-_PACKAGES = (
-    "tensorflow",
-    "tensorflow-cpu",
-    "keras",
-    "keras-tuner",
-    "tensorflow-datasets",
-    "numpy",
-    "scipy",
-    "scikit-learn",
-    "pillow",
-)
 
 
 @dataclass(frozen=True)
@@ -251,16 +237,3 @@ def has_encoder(run: Run) -> bool:
 
 def has_classifier(run: Run) -> bool:
     return run.classifier_file.exists()
-
-
-def package_versions() -> dict[str, str]:
-    """Versions of what decides a result to the last bit: Python, packages, processors, and TensorFlow's kernels."""
-    mine = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    versions = {"python": platform.python_version(), "processors": str(len(mine))}
-    versions["oneDNN"] = "off" if os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0" else "on"
-    for package in _PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions

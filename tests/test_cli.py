@@ -242,7 +242,7 @@ def test_an_interrupted_run_continues_to_the_same_weights(
         (["baseline", "--dataset", "digits", "--batch-size", "0"], "at least 2"),
         (["finetune", "--encoder", "nobody"], "nobody"),
         (["evaluate", "latest"], "python main.py pretrain"),
-        (["predict", "latest", "x.png"], "python main.py finetune"),
+        (["predict", "latest", "x.png"], "python main.py baseline"),
         (["data", "verify", "--dataset", "nothing"], "nothing"),
     ],
 )

@@ -80,7 +80,7 @@ def test_the_papers_protocol_is_the_papers(tmp_path: Path) -> None:
     ("name", "folder"),
     [
         ("digits", "table-digits"),
-        ("data/my pics/", "table-my-pics"),
+        ("/data/my pics", "table-my-pics"),
         ("tfds:mnist", "table-tfds-mnist"),
         ("./…", "table-data"),
     ],

@@ -18,6 +18,7 @@ LAYERS = {
     "files": 0,
     "terminal": 0,
     "names": 0,
+    "versions": 0,
     "prototypes": 1,
     "runs": 1,
     "locks": 1,

@@ -23,8 +23,8 @@ from prl_keras.runs import (
     free_name,
     is_finished,
     list_runs,
-    package_versions,
 )
+from prl_keras.versions import package_versions
 
 
 def run_config(

@@ -1,6 +1,13 @@
-"""Prototypical representation learning in Keras 3. The public names; each is imported when first used."""
+"""Prototypical representation learning in Keras 3. The public names; each is imported when first used.
 
-from importlib import import_module
+After `import prl_keras`, before or after `import keras`, `keras.models.load_model` opens whatever this package saves.
+"""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module, util
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -29,6 +36,19 @@ __all__ = [
     "resnet18",
 ]
 
+# Classes that Keras finds in its files by their registered name, and where they are defined.
+_SAVED = {
+    "Augmentation": "prl_keras.data.augment",
+    "FusedAdam": "prl_keras.training.adam",
+    "FusedBatchNormalization": "prl_keras.models.batch_norm",
+    "NTXentLoss": "prl_keras.losses",
+    "PrototypicalLoss": "prl_keras.losses",
+    "PrototypicalPretrainer": "prl_keras.training.pretrain",
+    "SimCLRPretrainer": "prl_keras.training.pretrain",
+    "SmallMapConv2D": "prl_keras.models.convolution",
+    "SupervisedContrastiveLoss": "prl_keras.losses",
+}
+
 
 def __getattr__(name: str) -> Any:
     """Import lazily: `python main.py --help` must not pay for TensorFlow."""
@@ -39,3 +59,49 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *_HOME])
+
+
+class _Deferred:
+    """Stands in Keras's registry for a class until its module is imported, which replaces it."""
+
+    def __init__(self, module: str, name: str):
+        self.module, self.name = module, name
+
+    def from_config(self, config: dict) -> Any:
+        return getattr(import_module(self.module), self.name).from_config(config)
+
+
+def _register(keras: ModuleType) -> None:
+    registered = keras.saving.get_custom_objects()
+    for name, module in _SAVED.items():
+        registered.setdefault(f"prl_keras>{name}", _Deferred(module, name))
+
+
+class _WhenKerasComes:
+    """A finder that finds Keras where it is, and registers as soon as it is imported."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name != "keras":
+            return None
+        sys.meta_path.remove(self)
+        try:
+            spec = util.find_spec(name)
+        finally:
+            sys.meta_path.insert(0, self)  # that import may fail, and be tried again
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def execute_and_register(module: ModuleType) -> None:
+                execute(module)
+                _register(module)
+
+            spec.loader.exec_module = execute_and_register
+        return spec
+
+
+if "keras" in sys.modules:
+    _register(sys.modules["keras"])
+else:
+    sys.meta_path.insert(0, _WhenKerasComes())

@@ -87,7 +87,8 @@ class Pretrain(DataOptions, RunOptions):
     epochs: int = 25
     """Passes over the training images (the paper: 25)."""
     batch_size: int = 256
-    """Images a step; an incomplete last batch is left out (the paper: 256)."""
+    """Images a step; an incomplete last batch is left out (the paper: 256). The more classes, the more it takes until
+    most images meet another of their class."""
     learning_rate: float = 1e-3
     """Of Adam (the paper: 0.001)."""
     average: bool = True
@@ -96,9 +97,11 @@ class Pretrain(DataOptions, RunOptions):
     augment: Annotated[Augmentation | None, arg(metavar="{none,light,simclr}")] = None
     """none (the paper), light (flip, gentle crop), simclr. None: simclr for simclr and supcon, else none."""
     distance: Literal["euclidean", "squared", "cosine"] = "euclidean"
-    """Distance to the prototypes: euclidean (the paper), squared (Snell et al. 2017) or cosine."""
+    """Distance to the prototypes: euclidean (the paper), squared (Snell et al. 2017) or cosine. Not for simclr and
+    supcon, which have none."""
     temperature: Annotated[float | None, arg(metavar="FLOAT")] = None
-    """Logits are divided by it. None: 1 for prototypes, 0.07 for simclr, 0.1 for supcon."""
+    """Logits are divided by it. None: 1 for prototypes (0.1 with --distance cosine, whose similarities are between
+    -1 and 1), 0.07 for simclr, 0.1 for supcon."""
     projection_dim: int = 128
     """Output size of the projection head (512 -> 512 -> this); 0: no head, the loss acts on the features."""
     stem: Annotated[str | None, arg(metavar="{imagenet,small}")] = None
@@ -118,7 +121,7 @@ class TrainingOptions:
     epochs: int = 25
     """Passes over the training images (the paper: 25)."""
     batch_size: int = 128
-    """Images a step (the paper: 128)."""
+    """Images a step (the paper: 128); a last batch of less than a quarter joins the one before."""
     learning_rate: float = 1e-3
     """Of Adam (the paper: 0.001)."""
     average: bool = True
@@ -194,7 +197,7 @@ class Tune(RunDataOptions, RunOptions):
     patience: int = 5
     """Stop a trial whose validation accuracy has not improved for this many epochs."""
     batch_size: int = 128
-    """Images a step (the paper: 128)."""
+    """Images a step (the paper: 128); a last batch of less than a quarter joins the one before."""
     precision: Precision = "float32"
     """Compute type of training; the saved model is always float32. bfloat16 is slow on a CPU without AVX-512."""
     worker_timeout: int = 600

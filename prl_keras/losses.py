@@ -1,6 +1,6 @@
 """The losses: pure functions, and thin `keras.losses.Loss` classes around them.
 
-Imports `prototypes`. Every function computes in float32, or in float64 where its input is float64.
+Every function computes in float32, or in float64 where its input is float64.
 """
 
 import math
@@ -8,6 +8,7 @@ import numbers
 from typing import Literal, NamedTuple
 
 import keras
+import numpy as np
 from keras import KerasTensor, ops
 
 from prl_keras.errors import InputError
@@ -15,6 +16,7 @@ from prl_keras.prototypes import (
     Distance,
     as_float,
     check_distance,
+    class_numbers,
     class_prototypes,
     l2_normalise,
     one_hot_labels,
@@ -25,6 +27,7 @@ from prl_keras.prototypes import (
 Variant = Literal["standard", "query", "loo"]
 VARIANTS = ("standard", "query", "loo")
 
+_ROUNDING = 1e-6  # keeps a fraction such as 0.29 of 100 rows from losing one row
 _NEVER = -1e30  # a logit that gets no probability; finite, so that 0 * loss stays 0
 
 
@@ -32,12 +35,29 @@ class Episode(NamedTuple):
     """A batch seen as queries that are classified by the prototypes of its support.
 
     logits: (batch, num_classes); is_query: (batch,) bool, the rows that should receive the loss;
-    answerable: (batch,) bool, the queries whose class has support; only these do receive it.
+    answerable: (batch,) bool, the queries whose class has support; only these do receive it;
+    telling: (batch,) bool, those of them that do not make up their class's support all alone (standard only).
     """
 
     logits: KerasTensor
     is_query: KerasTensor
     answerable: KerasTensor
+    telling: KerasTensor
+
+
+class Outlook(NamedTuple):
+    """What can be learned from a batch, as far as the classes of its images tell.
+
+    queries: how many images are asked for their class or for their other view; answerable: how many of these have
+    another image of their class, or view, to be found by; loss, accuracy: of embeddings that tell nothing, None where
+    there is no such figure; least_loss: of the best embeddings, exact where all classes are of equal size.
+    """
+
+    queries: int
+    answerable: int
+    loss: float | None
+    accuracy: float | None
+    least_loss: float
 
 
 def prototypical_episode(
@@ -56,11 +76,14 @@ def prototypical_episode(
     prototype, (S_k - z_i) / (n_k - 1).
 
     Args:
-        labels: (batch,) integers; a label outside 0..num_classes-1 is neither support nor answerable.
+        labels: (batch,) or (batch, 1) integers; a label outside 0..num_classes-1 is neither support nor answerable.
         embeddings: (batch, dim), any float dtype.
+
+    Raises:
+        InputError: an argument out of its range, or labels of another shape.
     """
     _check_options(num_classes, variant, distance, temperature, query_fraction)
-    labels = ops.cast(ops.reshape(labels, (-1,)), "int32")
+    labels = class_numbers(labels)
     embeddings = as_float(embeddings)
     if distance == "cosine":
         embeddings = l2_normalise(embeddings)
@@ -68,8 +91,7 @@ def prototypical_episode(
     is_query = ops.ones_like(labels, dtype="bool")
     support_labels = labels
     if variant == "query":
-        # the small term keeps a fraction such as 0.29 of 100 rows from losing one row to rounding
-        queries = ops.cast(ops.floor(ops.cast(batch, "float64") * query_fraction + 1e-6), "int32")
+        queries = ops.cast(ops.floor(ops.cast(batch, "float64") * query_fraction + _ROUNDING), "int32")
         is_query = ops.arange(batch, dtype="int32") >= batch - queries
         support_labels = ops.where(is_query, -1, labels)
 
@@ -86,7 +108,9 @@ def prototypical_episode(
     own_logit = _paired_logits(embeddings, own_prototype, distance, temperature)
     logits = ops.where(own_class > 0, own_logit[:, None], logits)
     logits = ops.where(counts > 0, logits, _NEVER)
-    return Episode(logits, is_query, ops.logical_and(is_query, own_count > 0))
+    answerable = ops.logical_and(is_query, own_count > 0)
+    telling = ops.logical_and(answerable, own_count > 1) if variant == "standard" else answerable
+    return Episode(logits, is_query, answerable, telling)
 
 
 def prototypical_loss(
@@ -133,15 +157,18 @@ def supervised_contrastive_loss(labels: KerasTensor, embeddings: KerasTensor, te
     """L_out of SupCon (Khosla et al. 2020, eq. 2), without their base temperature; mean over anchors.
 
     Args:
-        labels: (n,) integers; rows with equal labels are positives of each other.
+        labels: (n,) or (n, 1) integers; rows with equal labels are positives of each other.
         embeddings: (n, dim), all views stacked. Normalised here.
         temperature: positive.
 
     Returns:
         Scalar. Anchors without a positive are left out; with none left, loss and gradient are 0.
+
+    Raises:
+        InputError: labels of another shape, or a temperature that is not a positive number.
     """
     check_distance("cosine", temperature)
-    labels = ops.cast(ops.reshape(labels, (-1,)), "int32")
+    labels = class_numbers(labels)
     embeddings = l2_normalise(as_float(embeddings))
     similarities = ops.matmul(embeddings, ops.transpose(embeddings)) / temperature
     count = ops.shape(labels)[0]
@@ -153,19 +180,28 @@ def supervised_contrastive_loss(labels: KerasTensor, embeddings: KerasTensor, te
     return _masked_mean(per_anchor / ops.maximum(positives, 1.0), positives > 0)
 
 
+class _EmbeddingLoss(keras.losses.Loss):
+    """A loss of a whole batch: a scalar, which no weight of a single image could enter any more."""
+
+    def __call__(self, y_true: KerasTensor, y_pred: KerasTensor, sample_weight: KerasTensor | None = None):
+        if sample_weight is not None:
+            raise InputError(f"{self.name} takes no sample or class weights: all images of a batch count alike")
+        return super().__call__(y_true, y_pred)
+
+
 @keras.saving.register_keras_serializable("prl_keras")
-class PrototypicalLoss(keras.losses.Loss):
+class PrototypicalLoss(_EmbeddingLoss):
     """`loss(labels, embeddings)` -> scalar: PRL's loss. See `prototypical_episode` for the variants.
 
     Args:
         num_classes: number of classes of the data set; a batch need not contain all.
         variant: "standard", "query" or "loo".
         distance: "euclidean" (the paper), "squared" (Snell et al.) or "cosine".
-        temperature: positive; logits are divided by it.
+        temperature: positive; logits are divided by it. With cosine, 1 is much too high (see `least_loss`): 0.1.
         query_fraction: share of the batch that is queried; used by variant "query" only.
 
     Raises:
-        InputError: an argument out of its range.
+        InputError: an argument out of its range; labels that are not class numbers; sample weights.
     """
 
     def __init__(
@@ -193,8 +229,28 @@ class PrototypicalLoss(keras.losses.Loss):
         return prototypical_episode(labels, embeddings, **self._options())
 
     def chance(self, batch_size: int) -> float:
-        """The loss of an embedding that tells nothing: ln(num_classes), when every class has support."""
-        return math.log(self.num_classes)
+        """The loss of equal embeddings, when as many classes as possible have support; for real batches: `outlook`."""
+        return math.log(min(self.num_classes, max(batch_size - self._queries(batch_size), 1)))
+
+    def outlook(self, labels: np.ndarray) -> Outlook:
+        """Of a batch with these labels, (batch,) or (batch, 1). In "standard" every image is part of its own prototype,
+        so that embeddings without any sense come out well: there is no loss and no accuracy of chance."""
+        labels = np.ravel(labels).astype("int64")
+        queries = self._queries(len(labels))
+        asked, support = (labels[len(labels) - queries :], labels[:-queries]) if queries else (labels, labels)
+        if self.variant == "query" and not queries:
+            return Outlook(0, 0, None, None, 0.0)
+        known = [part[(part >= 0) & (part < self.num_classes)] for part in (asked, support)]
+        counts = np.bincount(known[1], minlength=self.num_classes)
+        others = counts[known[0]] - (self.variant != "query")
+        answerable, classes = int(np.count_nonzero(others > 0)), int(np.count_nonzero(counts))
+        least = least_loss(1, classes - 1, classes, self.temperature) if self.distance == "cosine" else 0.0
+        chance = (math.log(classes), 1 / classes) if classes and self.variant != "standard" else (None, None)
+        return Outlook(len(asked), answerable, *chance, least)
+
+    def _queries(self, batch_size: int) -> int:
+        """How many rows are queries and not support."""
+        return math.floor(batch_size * self.query_fraction + _ROUNDING) if self.variant == "query" else 0
 
     def _options(self) -> dict:
         return {
@@ -209,7 +265,7 @@ class PrototypicalLoss(keras.losses.Loss):
         return {"name": self.name, **self._options()}
 
 
-class _ContrastiveLoss(keras.losses.Loss):
+class _ContrastiveLoss(_EmbeddingLoss):
     """What NT-Xent and SupCon share: two stacked views, and a temperature."""
 
     def __init__(self, temperature: float = 0.1, name: str | None = None):
@@ -220,6 +276,17 @@ class _ContrastiveLoss(keras.losses.Loss):
     def chance(self, batch_size: int) -> float:
         """The loss when all embeddings are equally similar: ln(2 * batch_size - 1)."""
         return math.log(2 * batch_size - 1)
+
+    def outlook(self, labels: np.ndarray) -> Outlook:
+        """Of a batch of two views of images with these labels, (batch,) or (batch, 1); accuracy: that the other view is
+        nearest."""
+        labels = np.ravel(labels)
+        others = 2 * len(labels) - 1
+        _, own, counts = np.unique(self._classes(labels), return_inverse=True, return_counts=True)
+        positives = 2 * counts[own] - 1
+        least = least_loss(positives, others - positives, len(counts), self.temperature)
+        answerable = len(labels) if len(labels) > 1 else 0  # the only other view is the right one
+        return Outlook(len(labels), answerable, self.chance(len(labels)), 1 / others, float(np.mean(least)))
 
     def get_config(self) -> dict:
         return {"name": self.name, "temperature": self.temperature}
@@ -233,6 +300,9 @@ class NTXentLoss(_ContrastiveLoss):
         first_view, second_view = ops.split(y_pred, 2, axis=0)
         return nt_xent_loss(first_view, second_view, self.temperature)
 
+    def _classes(self, labels: np.ndarray) -> np.ndarray:
+        return np.arange(len(labels))
+
 
 @keras.saving.register_keras_serializable("prl_keras")
 class SupervisedContrastiveLoss(_ContrastiveLoss):
@@ -240,6 +310,21 @@ class SupervisedContrastiveLoss(_ContrastiveLoss):
 
     def call(self, y_true: KerasTensor, y_pred: KerasTensor) -> KerasTensor:
         return supervised_contrastive_loss(y_true, y_pred, self.temperature)
+
+    def _classes(self, labels: np.ndarray) -> np.ndarray:
+        return labels
+
+
+def least_loss(
+    positives: int | np.ndarray, negatives: int | np.ndarray, num_classes: int, temperature: float
+) -> float | np.ndarray:
+    """The least possible cross-entropy of cosine similarities: what the corners of a simplex give (Graf et al. 2021).
+
+    A query's similarity to its `positives` is 1, to its `negatives` -1 / (num_classes - 1); no better is possible for
+    all classes at once. With one prototype a class: ln(1 + (C - 1) exp(-C / (C - 1) / T)), 1.38 for C = 10 and T = 1.
+    """
+    gap = 1 + 1 / max(num_classes - 1, 1)
+    return np.log(positives + negatives * np.exp(-gap / temperature))
 
 
 def _check_options(num_classes: int, variant: str, distance: str, temperature: float, query_fraction: float) -> None:

@@ -1,8 +1,7 @@
 """Class prototypes and distances to them: pure ops shared by losses and evaluation.
 
 Everything is computed in float32, or in float64 where the input is float64.
-
-Imports Keras only. Source: Snell et al. 2017, eq. 1 and 2; the Euclidean distance is PRL's.
+Source: Snell et al. 2017, eq. 1 and 2; the Euclidean distance is PRL's.
 """
 
 import math
@@ -16,6 +15,7 @@ from prl_keras.errors import InputError
 Distance = Literal["euclidean", "squared", "cosine"]
 DISTANCES = ("euclidean", "squared", "cosine")
 
+_LARGEST_ONE_HOT = 1 << 24  # values; beyond it, sums are gathered: an evaluation of 1.3 million x 1,000 would take 5 GB
 _TINY = 1e-12  # below float32 resolution of any real distance; keeps sqrt and division differentiable at 0
 
 
@@ -46,9 +46,25 @@ def safe_sqrt(squares: KerasTensor) -> KerasTensor:
     return ops.where(positive, ops.sqrt(ops.where(positive, squares, 1.0)), 0.0)
 
 
+def class_numbers(labels: KerasTensor) -> KerasTensor:
+    """(batch,) or (batch, 1) class numbers of any number type -> (batch,) int32.
+
+    Raises:
+        InputError: another shape, such as one-hot rows.
+    """
+    labels = ops.convert_to_tensor(labels)
+    rank_is_known = getattr(labels.shape, "rank", 0) is not None
+    if rank_is_known and (len(labels.shape) == 0 or tuple(labels.shape)[1:] not in ((), (1,))):
+        raise InputError(
+            f"labels have shape {tuple(labels.shape)}; expected one class number an image, (batch,) or (batch, 1): "
+            "for one-hot rows, labels.argmax(axis=1)"
+        )
+    return ops.cast(ops.reshape(labels, (-1,)), "int32")
+
+
 def one_hot_labels(labels: KerasTensor, num_classes: int, dtype: str = "float32") -> KerasTensor:
     """(batch,) integer labels -> (batch, num_classes). Labels outside the range give a zero row."""
-    return ops.one_hot(ops.cast(ops.reshape(labels, (-1,)), "int32"), num_classes, dtype=dtype)
+    return ops.one_hot(class_numbers(labels), num_classes, dtype=dtype)
 
 
 def pairwise_squared_distances(first: KerasTensor, second: KerasTensor) -> KerasTensor:
@@ -80,17 +96,33 @@ def class_prototypes(labels: KerasTensor, features: KerasTensor, num_classes: in
     """Mean feature vector of each class (Snell et al. 2017, eq. 1).
 
     Args:
-        labels: (batch,) integers. Labels outside 0..num_classes-1 take no part.
+        labels: (batch,) or (batch, 1) integers. Labels outside 0..num_classes-1 take no part.
         features: (batch, dim), any float dtype.
         num_classes: static number of classes.
 
     Returns:
         prototypes (num_classes, dim), zero for a class without samples, and counts (num_classes,), float.
+
+    Raises:
+        InputError: labels of another shape.
     """
     features = as_float(features)
+    if (features.shape[0] or 0) * num_classes > _LARGEST_ONE_HOT:
+        return _gathered_prototypes(class_numbers(labels), features, num_classes)
     members = one_hot_labels(labels, num_classes, features.dtype)
     counts = ops.sum(members, axis=0)
     sums = ops.matmul(ops.transpose(members), features)
+    return sums / ops.maximum(counts, 1.0)[:, None], counts
+
+
+def _gathered_prototypes(
+    labels: KerasTensor, features: KerasTensor, num_classes: int
+) -> tuple[KerasTensor, KerasTensor]:
+    """`class_prototypes` without the matrix of who is in which class: sums in another order, memory of the result."""
+    known = ops.logical_and(labels >= 0, labels < num_classes)
+    labels = ops.where(known, labels, num_classes)  # one row more, for those that take no part
+    sums = ops.segment_sum(features, labels, num_classes + 1)[:num_classes]
+    counts = ops.segment_sum(ops.cast(known, features.dtype), labels, num_classes + 1)[:num_classes]
     return sums / ops.maximum(counts, 1.0)[:, None], counts
 
 

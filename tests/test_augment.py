@@ -297,9 +297,19 @@ def test_blur_equals_the_slow_reference(size, kernel):
 
 
 @pytest.mark.parametrize(
-    ("side", "kernel", "sigma"), [(224, 9, 2), (96, 9, 2), (64, 7, 4 / 3), (32, 3, 2 / 3), (8, 3, 1 / 6)]
+    ("side", "kernel", "sigma"),
+    [
+        (224, 23, 2),
+        (128, 13, 2),
+        (100, 11, 2),
+        (96, 9, 2),
+        (80, 7, 5 / 3),
+        (64, 7, 4 / 3),
+        (32, 3, 2 / 3),
+        (8, 3, 1 / 6),
+    ],
 )
-def test_the_blur_shrinks_with_the_image(side, kernel, sigma):
+def test_the_blur_fits_the_image(side, kernel, sigma):
     got_kernel, (_, high) = augment.blur_settings((side, side + 5), (0.1, 2.0))
     assert got_kernel == kernel
     assert high == pytest.approx(sigma)

@@ -198,8 +198,8 @@ def test_an_interrupted_run_continues_to_the_same_weights(
     arguments = ["pretrain", *TINY, "--epochs", "2", "--batch-size", "32", "--runs-dir", str(tmp_path), "--name", "pre"]
     save = callbacks.save_checkpoint
 
-    def save_then_stop(model: keras.Model, run: Run, epoch: int) -> None:
-        save(model, run, epoch)
+    def save_then_stop(*arguments: object) -> None:
+        save(*arguments)
         raise KeyboardInterrupt
 
     monkeypatch.setattr(callbacks, "save_checkpoint", save_then_stop)

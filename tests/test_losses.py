@@ -17,6 +17,7 @@ from prl_keras.losses import (
     NTXentLoss,
     PrototypicalLoss,
     SupervisedContrastiveLoss,
+    least_loss,
     nt_xent_loss,
     prototypical_episode,
     prototypical_loss,
@@ -246,6 +247,71 @@ def test_chance_is_the_loss_of_embeddings_that_tell_nothing() -> None:
         assert loss.chance(12) == pytest.approx(math.log(23))  # 12 images are 24 views; an anchor compares to 23
         assert float(loss(labels, equal)) == pytest.approx(loss.chance(12), abs=1e-6)
         assert float(loss(labels, np.eye(24))) == pytest.approx(loss.chance(12), abs=1e-6)  # all equally dissimilar
+
+
+@pytest.mark.parametrize("variant", ["query", "loo"])
+@pytest.mark.parametrize(("batch", "classes"), [(24, 6), (24, 100), (13, 5), (8, 8), (64, 1000)])
+def test_the_outlook_of_a_batch_is_what_equal_embeddings_get_in_it(variant: str, batch: int, classes: int) -> None:
+    """Also with classes that have no support, and with more classes than a batch holds."""
+    loss = PrototypicalLoss(classes, variant)
+    for seed in range(20):
+        labels = np.random.default_rng([batch, classes, seed]).integers(-1, classes, batch)
+        outlook, equal = loss.outlook(labels), np.ones((batch, 4), "float32")
+        episode = loss.episode(labels, equal)
+        assert outlook.queries == np.sum(episode.is_query)
+        assert loss.outlook(labels[:, None].astype("float32")) == outlook
+        assert outlook.answerable == np.sum(episode.answerable)
+        if outlook.answerable:
+            assert outlook.loss == pytest.approx(float(loss(labels, equal)), abs=1e-5)
+            assert outlook.loss <= loss.chance(batch) + 1e-9
+            assert outlook.accuracy == pytest.approx(1 / np.sum(episode.logits.numpy()[0] > -1e20))
+
+
+def test_in_standard_random_embeddings_beat_any_level_of_chance_so_none_is_given() -> None:
+    labels, embeddings = random_batch(256, 128, 10)
+    logits = PrototypicalLoss(10, "standard").episode(labels, embeddings).logits.numpy()
+    assert np.mean(logits.argmax(axis=1) == labels) > 0.5
+    assert PrototypicalLoss(10, "standard").outlook(labels)[:4] == (256, 256, None, None)
+    alone = np.array([0, 0, 1, 2, 3, 3])
+    assert PrototypicalLoss(10, "standard").outlook(alone)[:2] == (6, 4)
+    assert PrototypicalLoss(10, "standard").episode(alone, embeddings[:6]).telling.numpy().sum() == 4
+
+
+def test_the_chance_of_finding_the_other_view_is_one_among_all_other_views() -> None:
+    labels = np.arange(64) % 10
+    for loss in (NTXentLoss(), SupervisedContrastiveLoss()):
+        outlook = loss.outlook(labels)
+        assert outlook[:4] == (64, 64, pytest.approx(math.log(127)), pytest.approx(1 / 127))
+        assert loss.outlook(labels[:, None]) == outlook
+        assert loss.outlook(labels[:1]).answerable == 0, "there is only one other view, the right one"
+
+
+def simplex(classes: int) -> np.ndarray:
+    """(classes, classes): unit vectors, each at -1 / (classes - 1) to all others."""
+    centred = np.eye(classes) - 1 / classes
+    return centred / np.linalg.norm(centred, axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.5, 1.0])
+@pytest.mark.parametrize("classes", [2, 4, 10])
+def test_the_least_possible_loss_is_that_of_the_corners_of_a_simplex(classes: int, temperature: float) -> None:
+    labels = np.tile(np.arange(classes), 4)
+    corners = simplex(classes)[labels]
+    for variant in VARIANTS:
+        loss = PrototypicalLoss(classes, variant, "cosine", temperature)
+        assert loss.outlook(labels).least_loss == pytest.approx(float(loss(labels, corners)), abs=1e-5)
+        assert PrototypicalLoss(classes, variant, "euclidean", temperature).outlook(labels).least_loss == 0
+    views, view_labels = np.tile(corners, (2, 1)), np.tile(labels, 2)
+    supcon = SupervisedContrastiveLoss(temperature)
+    assert supcon.outlook(labels).least_loss == pytest.approx(float(supcon(view_labels, views)), abs=1e-5)
+    nt_xent, each_its_own = NTXentLoss(temperature), np.tile(simplex(len(labels)), (2, 1))
+    assert nt_xent.outlook(labels).least_loss == pytest.approx(float(nt_xent(view_labels, each_its_own)), abs=1e-5)
+
+
+def test_at_temperature_one_ten_cosine_classes_cannot_get_below_1_377() -> None:
+    assert least_loss(1, 9, 10, 1.0) == pytest.approx(1.377, abs=5e-4)
+    assert least_loss(1, 99, 100, 1.0) == pytest.approx(3.61, abs=5e-3)
+    assert least_loss(1, 9, 10, 0.1) < 1e-3
 
 
 # symmetries
@@ -683,6 +749,23 @@ def test_a_bad_temperature_of_a_contrastive_loss_is_an_input_error(temperature: 
     fails(lambda: SupervisedContrastiveLoss(temperature), message)
     fails(lambda: nt_xent_loss(EIGHT, EIGHT, temperature), message)
     fails(lambda: supervised_contrastive_loss(np.zeros(8), EIGHT, temperature), message)
+
+
+@pytest.mark.parametrize("shape", [(8, 4), (8, 2), (8, 1, 1), ()])
+def test_labels_that_are_no_class_numbers_are_refused(shape: tuple[int, ...]) -> None:
+    labels = np.zeros(shape, "int32")
+    losses = [PrototypicalLoss(4), SupervisedContrastiveLoss()]
+    functions = [lambda y, z: prototypical_loss(y, z, 4), supervised_contrastive_loss]
+    for call in functions + (losses if shape else []):  # Keras gives a lone label a dimension
+        with pytest.raises(InputError, match=r"one class number an image.*labels.argmax\(axis=1\)"):
+            call(labels, tf.constant(EIGHT, "float32"))
+
+
+@pytest.mark.parametrize("loss", [PrototypicalLoss(4), NTXentLoss(), SupervisedContrastiveLoss()])
+def test_weights_of_samples_are_refused_as_a_batch_is_one_value(loss: keras.losses.Loss) -> None:
+    labels = np.array([0, 1, 0, 1, 0, 1, 0, 1])
+    fails(lambda: loss(labels, EIGHT, sample_weight=np.ones(8)), "takes no sample or class weights")
+    assert float(loss(labels, EIGHT, sample_weight=None)) == float(loss(labels, EIGHT))
 
 
 def test_views_of_different_images_are_refused() -> None:

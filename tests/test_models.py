@@ -34,6 +34,12 @@ def random_images(count: int, size: int = 32, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
 
 
+def small_encoder() -> keras.Model:
+    images = keras.Input((8, 8, 3), name="images")
+    x = layers.BatchNormalization()(layers.Conv2D(4, 3, use_bias=False)(layers.Rescaling(1 / 255)(images)))
+    return keras.Model(images, layers.GlobalAveragePooling2D()(layers.Conv2D(6, 3)(layers.ReLU()(x))), name="encoder")
+
+
 @pytest.fixture(scope="module")
 def encoder() -> keras.Model:
     keras.utils.set_random_seed(0)
@@ -240,6 +246,68 @@ def test_freezing_leaves_only_the_head_trainable() -> None:
     encoder = resnet18((16, 16, 3))
     assert len(build_classifier(encoder, 10, freeze=True).trainable_weights) == 2
     assert len(build_classifier(encoder, 10, freeze=False).trainable_weights) == 20 * 3 + 2
+
+
+def test_a_frozen_classifier_stays_frozen_whatever_is_done_with_the_encoder() -> None:
+    encoder = small_encoder()
+    images, labels = random_images(8, 8), np.arange(8) % 3
+    frozen = build_classifier(encoder, 3, freeze=True)
+    frozen.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
+    assert encoder.trainable, "freezing has a copy"
+    before = weights_sha256(frozen.get_layer("encoder"))
+    unfrozen = build_classifier(encoder, 3, freeze=False)
+    unfrozen.compile(keras.optimizers.SGD(0.1), "sparse_categorical_crossentropy")
+    other = build_classifier(encoder, 3, freeze=True)
+    start = weights_sha256(encoder)
+    unfrozen.train_on_batch(images, labels)
+    assert weights_sha256(encoder) != start, "a later freezing does not freeze what was built before"
+    encoder.trainable = True
+    head = frozen.get_layer("head").get_weights()
+    frozen.train_on_batch(images, labels)
+    assert weights_sha256(frozen.get_layer("encoder")) == before
+    assert len(frozen.trainable_weights) == len(other.trainable_weights) == 2
+    assert not np.array_equal(frozen.get_layer("head").get_weights()[0], head[0])
+
+
+def test_what_is_frozen_stays_frozen_in_copies_and_files(tmp_path: Path) -> None:
+    frozen = build_classifier(small_encoder(), 3, freeze=True)
+    save_model(copy_as(frozen, "float32"), tmp_path / "classifier.keras")
+    for each in (copy_as(frozen, "float32", FAST), load_model(tmp_path / "classifier.keras")):
+        assert len(each.trainable_weights) == 2
+    encoder = small_encoder()
+    encoder.layers[2].trainable = False
+    copy = copy_as(encoder, "float32", FAST)
+    assert [w.path for w in copy.trainable_weights] == [w.path for w in encoder.trainable_weights]
+    assert (
+        len(build_classifier(load_model(tmp_path / "classifier.keras").get_layer("encoder"), 3).trainable_weights) > 2
+    )
+
+
+class Sizes:
+    """A model that notes how many images it is given at once."""
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    def predict_on_batch(self, images: np.ndarray) -> np.ndarray:
+        self.seen.append(len(images))
+        return np.zeros((len(images), 1))
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"), [((8, 8, 3), 250), ((96, 96, 3), 250), ((224, 224, 3), 45), ((512, 128, 3), 35), ((512,), 250)]
+)
+def test_large_images_are_encoded_fewer_at_a_time(shape: tuple[int, ...], size: int) -> None:
+    model = Sizes()
+    images = np.broadcast_to(np.uint8(0), (size + 3, *shape))  # takes no memory
+    assert encode(model, images).shape == (size + 3, 1)
+    assert model.seen == [size, 3]
+
+
+def test_an_image_larger_than_the_limit_is_encoded_alone() -> None:
+    model = Sizes()
+    encode(model, np.broadcast_to(np.uint8(0), (2, 4000, 3000, 1)))
+    assert model.seen == [1, 1]
 
 
 def test_a_saved_encoder_opens_in_plain_keras_and_gives_the_same_features(tmp_path: Path) -> None:

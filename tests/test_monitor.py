@@ -1,11 +1,15 @@
 """Figures of the representations: against definitions written out, and at their ends."""
 
+from collections.abc import Callable
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prl_keras.training.monitor import class_spread, effective_rank, knn_vote
+from prl_keras.training import monitor
+from prl_keras.training.monitor import RepresentationMonitor, class_spread, effective_rank, knn_vote
 
 
 def test_effective_rank_counts_equal_directions() -> None:
@@ -57,11 +61,58 @@ def test_knn_vote_with_fewer_than_ten_neighbours_takes_all() -> None:
     assert knn_vote(np.ones((1, 2)), np.eye(2)[[0, 1, 1]], np.array([0, 2, 2]), 3).tolist() == [2]
 
 
+def test_knn_vote_by_blocks_is_that_of_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    support, labels, features = rng.normal(size=(50, 6)), rng.integers(0, 4, 50), rng.normal(size=(100, 6))
+    whole = knn_vote(features, support, labels, 4)
+    monkeypatch.setattr(monitor, "BLOCK", 7)
+    assert (knn_vote(features, support, labels, 4) == whole).all()
+
+
+@pytest.mark.parametrize(
+    ("classes", "each", "support", "neighbours"), [(10, 80, 50, 10), (10, 7, 7, 7), (300, 8, 6, 6)]
+)
+def test_the_support_has_a_limit_and_a_vote_no_more_voters_than_a_class_has(
+    classes: int, each: int, support: int, neighbours: int
+) -> None:
+    labels = np.repeat(np.arange(classes), each)
+    images = np.zeros((len(labels), 1, 1, 3), "uint8")
+    model = SimpleNamespace(encoder=None, projection_head=None)
+    found = RepresentationMonitor(model, (images, labels), (images, labels), classes)
+    assert np.bincount(found.support[1]).tolist() == [support] * classes
+    assert found.neighbours == neighbours
+
+
+def line(scale: float, labels: np.ndarray, dim: int, seed: int) -> np.ndarray:
+    """Embeddings on a line: one class at one end, the others at the other; a little noise."""
+    ends = np.where(labels == 0, scale, -scale)[:, None] * np.eye(dim)[:1]
+    return ends + 0.01 * np.random.default_rng(seed).normal(size=(len(labels), dim))
+
+
+@pytest.mark.parametrize(
+    ("embeddings", "warned"),
+    [
+        (lambda labels, seed: line(1.0, labels, 8, seed), False),  # two opposites: nothing better is possible
+        (lambda labels, seed: line(0.01, labels, 1, seed), False),
+        (lambda labels, seed: line(0.0, labels, 1, seed), False),  # one dimension has no more
+        (lambda labels, seed: line(0.0, labels, 8, seed) + 5.0, True),
+    ],
+)
+def test_one_direction_is_a_collapse_only_where_classes_are_not_told_apart(
+    embeddings: Callable, warned: bool, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = np.arange(2000) % 2
+    train, validation = ((embeddings(labels, seed).astype("float32"), labels) for seed in (0, 1))
+    monkeypatch.setattr(monitor, "encode", lambda model, inputs: inputs)
+    model = SimpleNamespace(encoder=None, projection_head=None)
+    RepresentationMonitor(model, train, validation, 2).on_epoch_end(0, {})
+    assert ("the embeddings collapse" in capsys.readouterr().out) is warned
+
+
 def test_the_monitor_classifies_validation_by_prototypes_of_training_features() -> None:
     from test_training import CLASSES, pictures, prototypical
 
     from prl_keras.models.encode import encode
-    from prl_keras.training.monitor import RepresentationMonitor
 
     pretrainer = prototypical()
     train, validation = pictures(80), pictures(40, seed=1)

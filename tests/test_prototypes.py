@@ -98,6 +98,27 @@ def test_the_gradient_of_a_prototype_is_shared_equally_by_its_members() -> None:
     np.testing.assert_allclose(found, np.array([1, 1 / 3, 1 / 3, 1 / 3, 0])[:, None] * np.ones((5, 2)), atol=1e-15)
 
 
+def test_large_prototypes_are_those_of_small_ones_without_a_matrix_of_members(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = np.random.default_rng(0).integers(-2, 1002, 20_000)
+    features = tf.constant(normal(20_000, 3))
+    few = [class_prototypes(labels[start : start + 5000], features[start : start + 5000], 1000) for start in (0, 5000)]
+    counts = few[0][1] + few[1][1]
+    expected = sum(part * count[:, None] for part, count in few) / tf.maximum(counts, 1)[:, None]
+
+    def never(*_: object) -> None:
+        raise AssertionError("80 MB of zeros")
+
+    monkeypatch.setattr("prl_keras.prototypes.one_hot_labels", never)
+    half = labels.copy()
+    half[10_000:] = -1
+    prototypes, found = class_prototypes(half, features, 1000)
+    assert found.numpy().tolist() == counts.numpy().tolist()
+    np.testing.assert_allclose(prototypes, expected, atol=1e-12)
+    (slope,) = gradient(lambda x: class_prototypes(half, x, 1000)[0], features)
+    members = np.where((half >= 0) & (half < 1000), 1 / np.maximum(counts.numpy()[half.clip(0, 999)], 1), 0)
+    np.testing.assert_allclose(slope, members[:, None] * np.ones((20_000, 3)), atol=1e-12)
+
+
 def test_one_hot_labels_are_known_rows() -> None:
     rows = one_hot_labels(np.array([[1], [0], [-1], [3]]), 3)
     assert rows.numpy().tolist() == [[0, 1, 0], [1, 0, 0], [0, 0, 0], [0, 0, 0]]

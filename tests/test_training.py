@@ -1,5 +1,11 @@
 """Pre-trainers, fine-tuning, checkpoints: small encoders, real `fit`."""
 
+import ast
+import json
+import re
+import subprocess
+import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,24 +15,28 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
+import prl_keras
 from prl_keras.config import Finetune
 from prl_keras.data import Dataset, Split
 from prl_keras.data.augment import augmentation
-from prl_keras.data.batches import Batches
+from prl_keras.data.batches import Batches, steps_per_epoch
 from prl_keras.errors import InputError
 from prl_keras.losses import NTXentLoss, PrototypicalLoss, SupervisedContrastiveLoss, nt_xent_loss
 from prl_keras.models import build_classifier, classification_head, projection_head
 from prl_keras.models.batch_norm import FusedBatchNormalization
 from prl_keras.models.encode import encode
+from prl_keras.models.layer_types import FAST
 from prl_keras.models.storage import copy_as, weights_sha256
 from prl_keras.runs import Run, create_run
+from prl_keras.training import callbacks, checkpoint, outlook
 from prl_keras.training.adam import FusedAdam
 from prl_keras.training.average import adam, recalibrate_batch_norm
 from prl_keras.training.checkpoint import restore_checkpoint, save_checkpoint
 from prl_keras.training.finetune import finetune, train_classifier, train_head
-from prl_keras.training.fit import fit
+from prl_keras.training.fit import create_variables, fit
 from prl_keras.training.pretrain import PrototypicalPretrainer, SimCLRPretrainer
 
+ROOT = Path(__file__).parents[1]
 CLASSES = 4
 
 
@@ -180,6 +190,176 @@ def test_batches_hold_every_image_once_in_an_order_of_seed_and_epoch() -> None:
     assert order(0, 3, drop_remainder=True) == order(0, 3)[:8]
 
 
+@pytest.mark.parametrize(
+    ("images", "batch_size", "sizes"),
+    [
+        (385, 128, [128, 128, 129]),
+        (384, 128, [128, 128, 128]),
+        (383, 128, [128, 128, 127]),
+        (287, 128, [128, 159]),
+        (288, 128, [128, 128, 32]),
+        (71, 32, [32, 39]),
+        (72, 32, [32, 32, 8]),
+        (9, 2, [2, 2, 2, 3]),
+        (5, 128, [5]),
+        (1, 128, [1]),
+    ],
+)
+def test_no_step_is_taken_on_a_handful_of_images(images: int, batch_size: int, sizes: list[int]) -> None:
+    """Fewer than 8, or than a quarter of a batch, join the batch before; every image is seen once an epoch."""
+    batches = Batches(np.arange(images), np.arange(images), batch_size, seed=0)
+    for epoch in range(3):
+        batches.epoch = epoch
+        assert [len(batches[step][0]) for step in range(len(batches))] == sizes
+        assert sorted(np.concatenate([batches[step][1] for step in range(len(batches))])) == list(range(images))
+    assert batches.images == images
+    assert steps_per_epoch(images, batch_size) == len(sizes)
+    whole = Batches(np.arange(images), np.arange(images), batch_size, seed=0, drop_remainder=True)
+    assert len(whole) == images // batch_size == steps_per_epoch(images, batch_size, drop_remainder=True)
+    assert whole.images == images // batch_size * batch_size
+
+
+# Labels and weights --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["query", "standard", "loo", "simclr", "supcon"])
+def test_labels_may_be_a_column_as_keras_datasets_give_them(name: str) -> None:
+    images, labels = pictures(32)
+    logs = []
+    for given in (labels, labels[:, None], labels[:, None].astype("float32")):
+        model = MAKERS[name]()
+        model.compile(keras.optimizers.SGD(0.1), run_eagerly=True)
+        logs.append([model.train_on_batch(images, given, return_dict=True) for _ in range(2)])
+        logs[-1].append(model.test_on_batch(images, given, return_dict=True))
+    assert logs[0] == logs[1] == logs[2]
+
+
+@pytest.mark.parametrize("name", ["query", "supcon"])
+def test_what_cannot_be_used_is_refused_and_not_dropped(name: str) -> None:
+    images, labels = pictures(32)
+    model = MAKERS[name]()
+    model.compile("sgd")
+    for call in (model.fit, model.evaluate):
+        with pytest.raises(InputError, match="takes no sample or class weights"):
+            call(images, labels, sample_weight=np.zeros(32), verbose=0)
+        with pytest.raises(InputError, match=r"labels have shape \(.*, 4\); expected one class number"):
+            call(images, np.eye(CLASSES)[labels], verbose=0)
+    with pytest.raises(InputError, match="takes no sample or class weights"):
+        model.fit(images, labels, class_weight={0: 2.0, 1: 1.0, 2: 1.0, 3: 1.0}, verbose=0)
+    if name == "query":
+        with pytest.raises(InputError, match="learns from labels"):
+            model.fit(images, verbose=0)
+
+
+@pytest.mark.parametrize("name", ["query", "loo", "standard"])
+def test_figures_of_nothing_are_none_and_not_zero(run: Run, name: str) -> None:
+    """One validation image a class: none meets another of its class."""
+    model = MAKERS[name]()
+    model.build((None, 8, 8, 3))
+    model.compile("sgd")
+    validation = Batches(pictures(4)[0], np.arange(4), 4, seed=0)
+    fit(model, Batches(*pictures(32), 32, seed=1), 1, run, validation)
+    assert run.metrics[0]["val_loss"] is None
+    assert run.metrics[0]["val_accuracy"] is None
+    assert run.metrics[0]["loss"] > 0
+    assert outlook.expected(model.embedding_loss, validation)[1:4] == (0, None, None)
+
+
+def test_the_only_other_view_is_no_choice(run: Run) -> None:
+    model = MAKERS["simclr"]()
+    model.build((None, 8, 8, 3))
+    model.compile("sgd")
+    fit(model, Batches(*pictures(8), 8, seed=1), 1, run, Batches(*pictures(1), 1, seed=0))
+    assert run.metrics[0]["val_loss"] is None
+    assert run.metrics[0]["val_accuracy"] is None
+
+
+# What a training can learn -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["query", "loo"])
+def test_chance_in_validation_is_what_equal_embeddings_get_there(name: str) -> None:
+    """Few images of many classes, some of them rare: in each batch another number of classes has support."""
+    labels = np.random.default_rng(0).geometric(0.1, 130) % 40
+    loss = PrototypicalLoss(40, name)
+    model = PrototypicalPretrainer(small_encoder(), projection_head(8, 16, 16), loss)
+    for weight in model.projection_head.weights:
+        weight.assign(weight * 0)
+    model.compile(run_eagerly=True)
+    batches = Batches(np.zeros((130, 8, 8, 3), "uint8"), labels, 32, seed=5, drop_remainder=True)
+    measured = model.evaluate(batches, verbose=0, return_dict=True)
+    ahead = outlook.expected(loss, batches)
+    assert ahead.loss == pytest.approx(measured["loss"], abs=1e-5)
+    assert ahead.queries - ahead.answerable == measured["masked_queries"]
+    assert ahead.loss < np.log(40) - 0.3
+    assert 1 / 40 < ahead.accuracy < 1 / 10
+
+
+def answerable_share(counts: np.ndarray, batch_size: int, support: int) -> float:
+    """The expected share of queries whose class is among `support` others: hypergeometric, exact."""
+    from scipy.stats import hypergeom
+
+    n = counts.sum()
+    return 1 - np.sum(counts / n * hypergeom.pmf(0, n - 1, counts - 1, support))
+
+
+@pytest.mark.parametrize(("classes", "expected"), [(300, (0.47, 0.57)), (1000, (0.175, 0.225))])
+def test_the_share_of_answerable_queries_is_the_expected_one(classes: int, expected: tuple[float, float]) -> None:
+    counts = np.full(classes, 200)
+    labels = np.repeat(np.arange(classes), 200)
+    batches = Batches(labels, labels, 256, seed=0, drop_remainder=True)
+    for variant, support, about in (("query", 192, expected[0]), ("loo", 255, expected[1])):
+        ahead = outlook.expected(PrototypicalLoss(classes, variant), batches, epochs=25)
+        assert ahead.answerable / ahead.queries == pytest.approx(answerable_share(counts, 256, support), abs=0.01)
+        assert ahead.answerable / ahead.queries == pytest.approx(about, abs=0.01)
+        line = outlook.check(ahead, variant, 256, len(labels))
+        assert line.startswith(f"warning: in batches of 256 of these {len(labels):,} images only")
+        assert "\n" not in line
+    assert batches.epoch == 0
+
+
+def test_a_training_that_can_learn_from_none_of_its_images_is_refused() -> None:
+    labels = np.arange(60)  # every class has one image
+    for variant in ("query", "loo", "standard"):
+        ahead = outlook.expected(PrototypicalLoss(60, variant), Batches(labels, labels, 30, 0), epochs=3)
+        with pytest.raises(InputError, match="no image meets another of its class"):
+            outlook.check(ahead, variant, 30, 60)
+    labels = labels % 4
+    for size in (2, 3):
+        ahead = outlook.expected(PrototypicalLoss(4, "query"), Batches(labels, labels, size, 0, drop_remainder=True))
+        with pytest.raises(InputError, match=rf"--batch-size {size} leaves nothing .*use --batch-size 4 or more"):
+            outlook.check(ahead, "query", size, 60)
+    plenty = outlook.expected(PrototypicalLoss(4, "query"), Batches(labels, labels, 20, 0))
+    assert outlook.check(plenty, "query", 20, 60) is None
+    pairs = outlook.expected(SupervisedContrastiveLoss(), Batches(np.arange(60), np.arange(60), 30, 0))
+    assert outlook.check(pairs, "supcon", 30, 60) is None, "the other view is of the same class"
+
+
+def test_what_is_printed_before_pretraining_fits_the_loss() -> None:
+    labels = np.arange(2560) % 10
+    batches = Batches(labels, labels, 256, seed=0)
+
+    def words(variant: str, loss: keras.losses.Loss) -> str:
+        return outlook.in_words(outlook.expected(loss, batches), variant)
+
+    assert words("query", PrototypicalLoss(10)) == "an encoder that tells nothing has loss 2.303 and accuracy 0.100"
+    assert "accuracy 0.002 at finding the other view" in words("simclr", NTXentLoss(0.07))
+    assert "least possible" not in words("simclr", NTXentLoss(0.07))
+    assert "part of its own prototype" in words("standard", PrototypicalLoss(10, "standard"))
+    assert "chance" not in words("standard", PrototypicalLoss(10, "standard"))
+    cosine = words("loo", PrototypicalLoss(10, "loo", "cosine"))
+    assert cosine.endswith("accuracy 0.100; the least possible loss is about 1.377")
+    assert "least" not in words("loo", PrototypicalLoss(10, "loo", "cosine", 0.1))
+    assert re.search(r"least possible loss is about 3\.9\d\d", words("supcon", SupervisedContrastiveLoss(0.1)))
+    same = outlook.expected(NTXentLoss(), batches)
+    smaller = outlook.expected(NTXentLoss(), Batches(labels, labels, 16, seed=0))
+    found = outlook.constants(same, smaller)
+    assert found["chance_loss"] == pytest.approx(np.log(511), abs=1e-5)
+    assert found["chance_val_loss"] == pytest.approx(np.log(31), abs=1e-5)
+    assert found["chance_accuracy"] == pytest.approx(1 / 511, abs=1e-5)
+    assert found["chance_val_accuracy"] == pytest.approx(1 / 31, abs=1e-5)
+
+
 # Fine-tuning ---------------------------------------------------------------------------------------------
 
 
@@ -297,6 +477,20 @@ def test_the_fused_adam_equals_keras_adam(options: dict) -> None:
         np.testing.assert_allclose(got, expected, rtol=2e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("images", [75, 62])
+def test_an_incomplete_last_batch_counts_by_its_images_when_statistics_are_made(images: int) -> None:
+    layer = layers.BatchNormalization(momentum=0.9)
+    encoder = keras.Sequential([keras.Input((8, 8, 3)), layers.Rescaling(1 / 255), layer])
+    batches = Batches(*pictures(images), 30, seed=0)
+    recalibrate_batch_norm(encoder, batches, None)
+    values = [batches[step][0] / 255.0 for step in range(len(batches))]
+    assert [len(value) for value in values] == ([30, 30, 15] if images == 75 else [30, 32])
+    weights = [len(value) / images for value in values]
+    for found, name in ((layer.moving_mean, np.mean), (layer.moving_variance, np.var)):
+        expected = sum(weight * name(value, axis=(0, 1, 2)) for weight, value in zip(weights, values, strict=True))
+        np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
 def test_recalibration_leaves_a_frozen_encoder_alone() -> None:
     encoder = small_encoder()
     encoder.trainable = False
@@ -383,6 +577,136 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
     other.compile("adam")
     with pytest.raises(InputError, match="another model"):
         restore_checkpoint(other, run)
+
+
+class Clock(keras.callbacks.Callback):
+    """Time that passes where it should be counted, a second a step, and where it should not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        self.now += 1
+
+    def on_test_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        self.now += 1000
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self.now += 1000
+
+
+def test_the_seconds_of_an_epoch_are_those_of_its_steps_also_after_a_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = create_run(tmp_path, "run", {})
+    for interrupt_at in (1, None):
+        model, clock = prototypical(), Clock()
+        monkeypatch.setattr(callbacks.time, "monotonic", lambda clock=clock: clock.now)
+        model.build((None, 8, 8, 3))
+        model.compile("adam")
+        monitors = [clock] if interrupt_at is None else [clock, Interrupt(interrupt_at)]
+        arguments = (model, Batches(*pictures(96), 32, seed=1), 3, run, pictures(32, seed=9), monitors)
+        with pytest.raises(InterruptedError) if interrupt_at else nullcontext():
+            fit(*arguments, checkpoint_steps=1)
+    assert [line["seconds"] for line in run.metrics] == [3, 3, 3]
+    assert [line["images_per_second"] for line in run.metrics] == [32, 32, 32]
+
+
+def as_first_version(file: Path) -> None:
+    """Take out of a checkpoint what the first version did not write."""
+    with np.load(file) as content:
+        header, arrays = json.loads(str(content["header"])), {k: content[k] for k in content.files}
+    arrays = {key: value for key, value in arrays.items() if key not in ("header", "seconds", "steps_per_epoch")}
+    header["sha256"] = checkpoint._sha256(header["epoch"], header["step"], arrays)
+    np.savez(file, header=np.array(json.dumps(header)), **arrays)
+
+
+@pytest.mark.parametrize(
+    ("images", "size", "begun_with", "message"),
+    [
+        (96, 32, None, None),  # the same steps as before
+        (90, 32, None, "counted an incomplete last batch as a whole one"),
+        (97, 32, None, "counted an incomplete last batch as a whole one"),
+        (96, 32, 4, "took 4 steps an epoch, this one takes 3"),
+        (96, 32, 3, None),
+    ],
+)
+def test_an_unfinished_run_of_another_version_continues_to_its_own_bits_or_is_refused(
+    run: Run, images: int, size: int, begun_with: int | None, message: str | None
+) -> None:
+    model = prototypical()
+    model.build((None, 8, 8, 3))
+    model.compile("adam")
+    batches = Batches(*pictures(images), size, seed=1)
+    create_variables(model, batches)
+    file = save_checkpoint(model, run, 1, 0, 0.0, begun_with)
+    if begun_with is None:
+        as_first_version(file)
+    if message is None:
+        fit(model, batches, 2, run)
+        assert run.metrics[-1]["epoch"] == 2
+    else:
+        with pytest.raises(InputError, match=f"begun by another version of the program, which {message}: remove"):
+            fit(model, batches, 2, run)
+    whole = Batches(*pictures(images), size, seed=1, drop_remainder=True)
+    if begun_with is None:
+        fit(model, whole, 3, run)
+
+
+def test_an_unfinished_run_whose_images_were_blurred_less_is_refused(run: Run) -> None:
+    for side, recipe, refused in ((96, "simclr", False), (224, "light", False), (224, "simclr", True)):
+        images = keras.Input((side, side, 3))
+        x = layers.Dense(3)(layers.GlobalAveragePooling2D()(augmentation(recipe, (side, side), 0)(images)))
+        model = keras.Model(images, x)
+        model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        batches = Batches(np.zeros((8, side, side, 3), "uint8"), np.arange(8) % 3, 8, seed=0)
+        create_variables(model, batches)
+        as_first_version(save_checkpoint(model, run, 1))
+        with pytest.raises(InputError, match="blurred images of this size less") if refused else nullcontext():
+            fit(model, batches, 1, run)
+
+
+@pytest.mark.parametrize("order", ["prl_keras, keras", "keras, prl_keras"])
+def test_importing_the_package_is_enough_to_load_what_it_saved(order: str, tmp_path: Path) -> None:
+    """A pre-trainer with fast layers, loss, augmentation and optimizer; in a process that imports nothing else."""
+    encoder = copy_as(small_encoder(), "float32", FAST)
+    for name, kind, loss in (
+        ("prl", PrototypicalPretrainer, PrototypicalLoss(CLASSES)),
+        ("simclr", SimCLRPretrainer, NTXentLoss()),
+        ("supcon", SimCLRPretrainer, SupervisedContrastiveLoss()),
+    ):
+        model = kind(encoder, projection_head(8, 16, 16), loss, augmentation("simclr", (8, 8), 0))
+        model.compile(adam(1e-3, 10, average=True))
+        model.save(tmp_path / f"{name}.keras")
+    code = f"""
+import sys
+import {order}
+for name in ("prl", "simclr", "supcon"):
+    model = keras.models.load_model(rf"{tmp_path}/{{name}}.keras")
+    print(*(type(part).__name__ for part in (model, model.embedding_loss, model.augmentation, model.optimizer)))
+print(keras.saving.get_registered_object("prl_keras>PrototypicalLoss").__name__)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "PrototypicalPretrainer PrototypicalLoss Augmentation FusedAdam",
+        "SimCLRPretrainer NTXentLoss Augmentation FusedAdam",
+        "SimCLRPretrainer SupervisedContrastiveLoss Augmentation FusedAdam",
+        "PrototypicalLoss",
+    ]
+
+
+def test_every_registered_class_can_be_found_before_it_is_imported() -> None:
+    defined = {}
+    for file in (ROOT / "prl_keras").rglob("*.py"):
+        module = ".".join(file.relative_to(ROOT).with_suffix("").parts)
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef) and "register_keras_serializable" in " ".join(
+                map(ast.unparse, node.decorator_list)
+            ):
+                defined[node.name] = module
+    assert defined == prl_keras._SAVED
 
 
 def test_copying_for_mixed_precision_keeps_the_weights() -> None:

@@ -1,4 +1,4 @@
-"""The model of one trial and its training. Imports `config`, `data`, `models`, `training`."""
+"""The model of one trial and its training."""
 
 import time
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import keras_tuner as kt
 import numpy as np
 
 from prl_keras.config import Finetune, Tune
-from prl_keras.data.batches import Batches
+from prl_keras.data.batches import Batches, steps_per_epoch
 from prl_keras.models import build_classifier, classification_head
 from prl_keras.models.layer_types import FAST
 from prl_keras.models.storage import copy_as
@@ -55,7 +55,8 @@ class FineTuning(kt.HyperModel):
             copy = copy_as(encoder, self.options.precision, FAST)
             classifier = build_classifier(copy, classes, model, settings.freeze)
             model = augmented(classifier, self.data.image_shape, settings)
-        compile_classifier(model, settings, steps=self.options.epochs * len(self.data.train))
+        steps = steps_per_epoch(len(self.data.train), self.options.batch_size)
+        compile_classifier(model, settings, self.options.epochs * steps)
         return model
 
     def fit(

@@ -1,5 +1,6 @@
 """`python main.py pretrain`: pre-train an encoder and keep it as a run."""
 
+from dataclasses import replace
 from typing import Any
 
 from prl_keras.commands.common import check_training, console, data_request, open_data, print_end, run_argument
@@ -22,14 +23,22 @@ def run(options: Pretrain) -> None:
     check_training(options, len(labels), whole_batches=True)
 
     start_keras(options.seed, options.precision, options.deterministic)
-    from prl_keras.training.recipes import build_pretrainer
+    from prl_keras.data.batches import Batches
+    from prl_keras.training import outlook, recipes
 
-    pretrainer = build_pretrainer(options, dataset.image_shape, dataset.num_classes)
+    pretrainer = recipes.build_pretrainer(options, dataset.image_shape, dataset.num_classes)
+    batches = Batches(images, labels, options.batch_size, options.seed, drop_remainder=True)
+    ahead = outlook.expected(pretrainer.embedding_loss, batches, options.epochs)
+    warning = outlook.check(ahead, options.variant, options.batch_size, len(labels))
+    if options.distance == "cosine":  # what None means has changed: an unfinished run of before is another one
+        options = replace(options, temperature=recipes.temperature(options))
     inputs = {"unlabelled_sha256": unlabelled_sha256(request["data_dir"])} if options.unlabelled else None
     run = start_run("pretrain", options, f"{options.variant}-{dataset.label}", request, dataset, inputs)
     with working_on(run):
         record_seen(run, images)
-        validation = _train(pretrainer, images, labels, dataset, options, run)
+        if warning:
+            console.print(warning)
+        validation = _train(pretrainer, batches, ahead, dataset, options, run)
         _finish(pretrainer, validation, run, options)
 
 
@@ -47,10 +56,11 @@ def _training_images(options: Pretrain, dataset: Dataset, request: dict[str, Any
 
 
 def _train(
-    pretrainer: Any, images: Any, labels: Any, dataset: Dataset, options: Pretrain, run: Run
-) -> dict[str, float]:
+    pretrainer: Any, batches: Any, ahead: Any, dataset: Dataset, options: Pretrain, run: Run
+) -> dict[str, float | None]:
     """Train; return what the monitor says of the encoder that will be saved."""
     from prl_keras.data.batches import Batches
+    from prl_keras.training import outlook
     from prl_keras.training.average import adam, recalibrate_batch_norm
     from prl_keras.training.callbacks import finite
     from prl_keras.training.fit import fit
@@ -58,13 +68,13 @@ def _train(
     from prl_keras.training.tensorboard import log_views
 
     train, validation = dataset.train, dataset.validation
-    batches = Batches(images, labels, options.batch_size, options.seed, drop_remainder=True)
+    # of the same size, where there are as many images, and whole: only so is the loss comparable to that of training
     size = min(options.batch_size, len(validation))
     val_batches = Batches(validation.images, validation.labels, size, options.seed, drop_remainder=True)
-    chance = pretrainer.embedding_loss.chance(options.batch_size)
+    constants = outlook.constants(ahead, outlook.expected(pretrainer.embedding_loss, val_batches))
     console.print(
         f"Pre-training {run.name}: {len(batches)} steps of {options.batch_size} images an epoch; "
-        f"an encoder that tells nothing has loss {chance:.3f} and accuracy {1 / dataset.num_classes:.3f}"
+        f"{outlook.in_words(ahead, options.variant)}"
     )
     monitor = RepresentationMonitor(
         pretrainer,
@@ -74,7 +84,6 @@ def _train(
     )
     if getattr(pretrainer.augmentation, "recipe", "none") != "none":
         log_views(run, pretrainer.augmentation, train.images[:12])
-    constants = {"chance_loss": round(chance, 6)}
     pretrainer.compile(adam(options.learning_rate, len(batches) * options.epochs, options.average))
     fit(pretrainer, batches, options.epochs, run, val_batches, [monitor], constants, options.checkpoint_steps)
     if options.average:
@@ -100,9 +109,12 @@ def _finish(pretrainer: Any, validation: dict[str, float], run: Run, options: Pr
     }
     write_json(run.path / "result.json", result)
     forget_checkpoints(run)
+    names = {"chance": "chance_loss", "at best about": "least_loss"}
+    beside = ", ".join(f"{name} {last[key]:.3f}" for name, key in names.items() if last.get(key) is not None)
+    loss = "unknown" if last["loss"] is None else f"{last['loss']:.3f}"
     console.print(
-        f"\nFinished {run.name} in {result['seconds']:.0f} s of training: loss {last['loss']:.3f} "
-        f"(chance {last['chance_loss']:.3f}), validation accuracy with the nearest prototype "
+        f"\nFinished {run.name} in {result['seconds']:.0f} s of training: loss {loss}"
+        f"{f' ({beside})' if beside else ''}, validation accuracy with the nearest prototype "
         f"{100 * validation['val_prototype_accuracy']:.1f} %"
     )
     reference = run_argument(run, options.runs_dir)

@@ -1,7 +1,7 @@
 """Random augmentation of an image batch, as one Keras layer that runs inside the training step.
 
 Raw images in (uint8 or float, 0..255), float32 0..255 of the same size out; with training=False only the
-cast. May be imported by training, experiments and tests; imports only `prl_keras.errors`, Keras, TensorFlow.
+cast.
 
 Every random number is drawn per image, in one call, from one SeedGenerator, whose state is saved.
 What the operations mean is torchvision's definition (ColorJitter, RandomResizedCrop, GaussianBlur on PIL
@@ -45,7 +45,7 @@ class Recipe:
     jitter: tuple[float, float, float] = (0.0, 0.0, 0.0)  # brightness, contrast, saturation
     hue: float = 0.0  # at most 1/6, see shift_hue
     grayscale_probability: float = 0.0
-    blur_sigma: tuple[float, float] | None = None  # at 96 pixels, with a kernel of 9
+    blur_sigma: tuple[float, float] | None = None  # at 96 pixels and above
 
 
 RECIPES: dict[str, Recipe | None] = {
@@ -227,9 +227,11 @@ def grayscale(planes, chosen):
 
 
 def blur_settings(size: tuple[int, int], sigma: tuple[float, float]) -> tuple[int, tuple[float, float]]:
-    """Kernel size (9 at 96 pixels, odd, at least 3) and sigma range, both smaller for smaller images."""
+    """Kernel size and sigma range. The kernel: a tenth of the side as in SimCLR (9 at 96 pixels, 23 at 224), odd, at
+    least 3. The range: that of the recipe, smaller below 96 pixels."""
     scale = min(1.0, min(size) / 96)
-    return max(3, 2 * int(9 * scale / 2) + 1), (sigma[0] * scale, sigma[1] * scale)
+    half = min(size) // 20 if scale == 1.0 else int(9 * scale / 2)
+    return 2 * max(half, 1) + 1, (sigma[0] * scale, sigma[1] * scale)
 
 
 def gaussian_blur(planes, sigma, kernel: int, size: tuple[int, int]):

@@ -1,16 +1,29 @@
 """Shuffled batches whose order depends on the seed and the epoch only, so that training can be resumed.
 
-Imports nothing of this package; imports Keras, so `prl_keras.data` does not re-export it.
+Importing this imports Keras, so `prl_keras.data` does not re-export it.
 """
-
-import math
 
 import keras
 import numpy as np
 
+FEWEST = 8  # images: fewer say nothing about a mean and a variance
+
+
+def steps_per_epoch(images: int, batch_size: int, drop_remainder: bool = False) -> int:
+    """Number of batches: an incomplete last one counts if it is large enough to be one, see `Batches`."""
+    whole, rest = divmod(images, batch_size)
+    if drop_remainder:
+        return whole
+    joined = rest < max(FEWEST, batch_size / 4)
+    return max(whole, min(images, 1)) if joined else whole + 1
+
 
 class Batches(keras.utils.PyDataset):
     """Batches of (inputs, labels) in a new order every epoch.
+
+    An incomplete last batch is taken as it is, but if it has fewer than 8 images or a quarter of a batch, it is joined
+    to the one before: batch normalisation over a handful of images is noise, and each of them would count for many in
+    its step. So every image is seen once an epoch, by the same number of steps in every epoch.
 
     Keras calls `on_epoch_end` also where no epoch ended, so the epoch is not counted here: set `epoch`
     when one begins (`training.callbacks.EpochOrder` does).
@@ -18,8 +31,9 @@ class Batches(keras.utils.PyDataset):
     Args:
         inputs: (n, ...) array, also memory-mapped; batches are copied out of it.
         labels: (n,) integers.
-        batch_size: images a batch; the last one may be smaller unless `drop_remainder`.
+        batch_size: images a batch, but for the last one.
         seed: with the epoch, decides the order.
+        drop_remainder: leave an incomplete last batch out; which images it has changes with the epoch.
     """
 
     def __init__(
@@ -39,10 +53,19 @@ class Batches(keras.utils.PyDataset):
         self._epoch = epoch
         self._order = np.random.default_rng((self.seed, epoch)).permutation(len(self.labels))
 
+    @property
+    def images(self) -> int:
+        """How many an epoch has."""
+        return len(self) * self.batch_size if self.drop_remainder else len(self.labels)
+
     def __len__(self) -> int:
-        steps = len(self.labels) / self.batch_size
-        return math.floor(steps) if self.drop_remainder else math.ceil(steps)
+        return steps_per_epoch(len(self.labels), self.batch_size, self.drop_remainder)
+
+    def rows(self, step: int) -> np.ndarray:
+        """Which images the step has: indices into inputs and labels."""
+        last = step == len(self) - 1
+        return self._order[step * self.batch_size : self.images if last else (step + 1) * self.batch_size]
 
     def __getitem__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        rows = self._order[step * self.batch_size : (step + 1) * self.batch_size]
+        rows = self.rows(step)
         return self.inputs[rows], self.labels[rows]

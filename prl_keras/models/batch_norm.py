@@ -1,4 +1,4 @@
-"""Batch normalisation through TensorFlow's fused kernel, for training. Imports nothing of this package.
+"""Batch normalisation through TensorFlow's fused kernel, for training.
 
 Keras 3's own layer computes the moments with elementwise ops on TensorFlow. Same weights, same function:
 `storage.copy_as` turns one into the other, and what is saved uses the stock layer.

@@ -1,4 +1,4 @@
-"""Convolution of maps no larger than the kernel as one matrix product, for training. Imports nothing of this package.
+"""Convolution of maps no larger than the kernel as one matrix product, for training.
 
 The last stages of a ResNet on small images work on maps of 2x2 and 1x1 pixels, where most taps of a 3x3 kernel see
 nothing but padding, and where oneDNN's gradient with respect to the kernel is slow. Same weights, same function:

@@ -1,14 +1,22 @@
-"""Encode images once, outside training. Imports nothing of this package."""
+"""Encode images once, outside training."""
 
 import keras
 import numpy as np
 
+_BATCH, _PIXELS = 250, 250 * 96 * 96  # at 224 px, 250 images would take 800 MB in the first layer alone
 
-def encode(model: keras.Model, images: np.ndarray, batch_size: int = 250) -> np.ndarray:
-    """Raw images (n, height, width, channels) -> outputs (n, ...) float32, in inference mode.
+
+def encode(model: keras.Model, images: np.ndarray, batch_size: int | None = None) -> np.ndarray:
+    """Raw images (n, height, width, channels), or features (n, dim) -> outputs (n, ...) float32, in inference mode.
 
     Batches are cut from `images` one by one, so a memory-mapped array is never read as a whole.
+
+    Args:
+        batch_size: None: 250, or fewer for images above 96 x 96 pixels.
     """
+    if batch_size is None:
+        pixels = images.shape[1] * images.shape[2] if images.ndim == 4 else 1
+        batch_size = max(1, min(_BATCH, _PIXELS // pixels))
     batches = (
         model.predict_on_batch(np.asarray(images[start : start + batch_size]))
         for start in range(0, len(images), batch_size)

@@ -1,9 +1,10 @@
-"""Heads: what sits on an encoder's features during pre-training and after it. Imports `errors` only."""
+"""Heads: what sits on an encoder's features during pre-training and after it."""
 
 import keras
 from keras import layers
 
 from prl_keras.errors import InputError
+from prl_keras.models.storage import copy_as
 
 HEADS = ("linear", "mlp")
 
@@ -67,9 +68,11 @@ def build_classifier(
     """Put a head on an encoder: raw images -> logits (batch, num_classes), a plain Functional model.
 
     Args:
-        encoder: (batch, height, width, channels) -> (batch, features). Used as it is, not copied.
-        head: "linear", "mlp", or a model that takes the encoder's features.
-        freeze: sets `encoder.trainable`; frozen batch normalisation uses its moving statistics.
+        encoder: a Functional or Sequential model, (batch, height, width, channels) -> (batch, features).
+        head: "linear", "mlp", or a model that takes the encoder's features. Used as it is, not copied.
+        freeze: True: the classifier has a frozen copy, so that nothing that is done with the encoder later reaches it;
+            its batch normalisation uses its moving statistics. False: the encoder itself is part of the classifier, is
+            made trainable, and is trained with it. Either way it is `classifier.get_layer(encoder.name)`.
 
     Raises:
         InputError: the encoder's output is not (batch, features), or does not fit the head.
@@ -83,6 +86,8 @@ def build_classifier(
         raise InputError(f"encoder gives {features} features, but the head takes {head.input_shape[-1]}")
     if head.output_shape[-1] != num_classes:
         raise InputError(f"head gives {head.output_shape[-1]} classes; expected {num_classes}")
+    if freeze:
+        encoder = copy_as(encoder, None, None)
     encoder.trainable = not freeze
     images = keras.Input(encoder.input_shape[1:], name="images")
     return keras.Model(images, head(encoder(images)), name="classifier")

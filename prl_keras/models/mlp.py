@@ -1,4 +1,4 @@
-"""The paper's MLP baseline without its last layer. Imports nothing of this package."""
+"""The paper's MLP baseline without its last layer."""
 
 import keras
 from keras import layers

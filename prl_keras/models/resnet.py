@@ -1,4 +1,4 @@
-"""ResNet-18 as a plain Functional model: raw images in, 512 features out. Imports `errors` and `layer_types`."""
+"""ResNet-18 as a plain Functional model: raw images in, 512 features out."""
 
 import keras
 from keras import KerasTensor, layers

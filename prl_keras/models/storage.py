@@ -1,4 +1,4 @@
-"""Save models atomically and plainly, load them safely, hash their weights. Imports `layer_types` and `runs`."""
+"""Save models atomically and plainly, load them safely, copy them, hash their weights."""
 
 import hashlib
 from pathlib import Path
@@ -55,29 +55,32 @@ def load_encoder(run: str | Path | Run, runs_dir: str | Path = "saved_models") -
     return load_model(run.classifier_file).get_layer("encoder")
 
 
-def copy_as(model: keras.Model, precision: str, layer_types: LayerTypes = STOCK) -> keras.Model:
+def copy_as(model: keras.Model, precision: str | None, layer_types: LayerTypes | None = STOCK) -> keras.Model:
     """The same Functional model under another dtype policy and of other layer classes; weights copied.
 
-    What a run folder keeps is `copy_as(model, "float32")`: stock layers, not compiled, open to any Keras.
+    What is frozen stays frozen. What a run folder keeps is `copy_as(model, "float32")`: stock layers, not compiled,
+    open to any Keras.
+
+    Args:
+        precision, layer_types: None: those of the model.
     """
 
     def convert(layer: keras.layers.Layer) -> keras.layers.Layer:
         if isinstance(layer, keras.Model):
             return copy_as(layer, precision, layer_types)
         config = layer.get_config()
-        if not isinstance(layer, keras.layers.InputLayer) and layer.name != "logits":
+        if precision and not isinstance(layer, keras.layers.InputLayer) and layer.name != "logits":
             config["dtype"] = precision
-        kind = next(
-            (own for own, stock in zip(layer_types, STOCK, strict=True) if isinstance(layer, stock)), type(layer)
-        )
-        return kind.from_config(config)
+        pairs = zip(layer_types, STOCK, strict=True) if layer_types else ()
+        return next((own for own, stock in pairs if isinstance(layer, stock)), type(layer)).from_config(config)
 
     compiled, model.compiled = model.compiled, False  # else the copy is too, and its file holds the optimizer's slots
     try:
         copy = keras.models.clone_model(model, clone_function=convert)
     finally:
         model.compiled = compiled
-    copy.trainable = model.trainable
+    if not model.trainable:  # True would reach down and thaw what is frozen inside
+        copy.trainable = False
     copy.set_weights(model.get_weights())
     return copy
 

@@ -1,4 +1,4 @@
-"""Adam through TensorFlow's own kernel, for training. Imports nothing of this package.
+"""Adam through TensorFlow's own kernel, for training.
 
 Keras 3 updates each weight with a dozen elementwise operations; on two cores these are a fifth of a fine-tuning step
 of 128 small images. The kernel passes over memory once.

@@ -2,7 +2,6 @@
 
 At a constant learning rate the accuracy of one and the same run moves by about a point from epoch to epoch. The
 report answers with the best epoch on test; averaging (Polyak & Juditsky 1992, Izmailov et al. 2018) needs no test set.
-Imports `data.batches` and `training.adam`.
 """
 
 import keras
@@ -25,7 +24,8 @@ def adam(learning_rate: float, steps: int, average: bool, weight_decay: float = 
 
 
 def recalibrate_batch_norm(encoder: keras.Model, batches: Batches, augmentation: keras.layers.Layer | None) -> None:
-    """Give averaged weights their own batch-normalisation statistics: the mean over (at most 50) training batches.
+    """Give averaged weights their own batch-normalisation statistics: the mean over (at most 50) training batches,
+    each weighted by its images.
 
     Frozen layers keep theirs (Izmailov et al. 2018, section 3.2).
     """
@@ -36,10 +36,12 @@ def recalibrate_batch_norm(encoder: keras.Model, batches: Batches, augmentation:
         return
     momentum = [layer.momentum for layer in layers]
     batches.epoch = 0  # the same images whether training was interrupted or not
-    for count in range(min(len(batches), _MAX_BATCHES)):
-        images, _ = batches[count]
+    seen = 0
+    for step in range(min(len(batches), _MAX_BATCHES)):
+        images, _ = batches[step]
         for layer in layers:
-            layer.momentum = count / (count + 1)  # a running mean of all batches
+            layer.momentum = seen / (seen + len(images))  # a running mean of all images
+        seen += len(images)
         images = augmentation(images, training=True) if augmentation else images
         encoder(images, training=True)
     for layer, value in zip(layers, momentum, strict=True):

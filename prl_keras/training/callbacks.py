@@ -1,7 +1,4 @@
-"""What happens at the edges of steps and epochs: order, guard, metrics.jsonl, checkpoint.
-
-Imports `data.batches`, `interruption`, `models.encode`, `runs` and `training.checkpoint`.
-"""
+"""What happens at the edges of steps and epochs: order, guard, metrics.jsonl, checkpoint."""
 
 import json
 import math
@@ -108,25 +105,37 @@ class TestAccuracy(keras.callbacks.Callback):
 
 
 class MetricsLog(keras.callbacks.Callback):
-    """Keep metrics.jsonl: one line an epoch, the constants first, rewritten atomically."""
+    """Keep metrics.jsonl: one line an epoch, the constants first, rewritten atomically.
 
-    def __init__(self, run: Run, images_per_epoch: int, constants: dict[str, float], first_epoch: int = 0):
+    `seconds` are those of the epoch's training steps, also of those that were taken before an interruption; without
+    validation, monitors and the writing of files.
+    """
+
+    def __init__(self, run: Run, images_per_epoch: int, constants: dict[str, float], start: Position | None = None):
         super().__init__()
         self.run = run
         self.images_per_epoch = images_per_epoch
         self.constants = constants
-        self.lines = [line for line in run.metrics if line["epoch"] <= first_epoch]
+        self.start = start or Position()
+        self.lines = [line for line in run.metrics if line["epoch"] <= self.start.epoch]
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        self.continued = epoch == self.start.epoch
+        self.seconds = self.start.seconds if self.continued else 0.0
+
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         self.started = time.monotonic()
 
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        if not (self.continued and batch < self.start.step):  # skipped
+            self.seconds += time.monotonic() - self.started
+
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        seconds = time.monotonic() - self.started
         values = {key: finite(value) for key, value in logs.items()}
         values["learning_rate"] = finite(self.model.optimizer.learning_rate)
         self.lines.append(
-            {"epoch": epoch + 1, **self.constants, **values, "seconds": round(seconds, 3)}
-            | {"images_per_second": round(self.images_per_epoch / seconds, 1)}
+            {"epoch": epoch + 1, **self.constants, **values, "seconds": round(self.seconds, 3)}
+            | {"images_per_second": round(self.images_per_epoch / max(self.seconds, 1e-9), 1)}
         )
         with atomic_path(self.run.path / "metrics.jsonl") as temporary:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in self.lines), encoding="utf-8")
@@ -138,9 +147,12 @@ class Checkpoint(keras.callbacks.Callback):
     When a stop was requested, it saves what is there and ends the training.
     """
 
-    def __init__(self, order: EpochOrder, run: Run, request: StopRequest, steps: int | None = None):
+    def __init__(
+        self, order: EpochOrder, metrics: MetricsLog, run: Run, request: StopRequest, steps: int | None = None
+    ):
         super().__init__()
-        self.batches, self.start, self.run, self.request, self.steps = order.batches, order.start, run, request, steps
+        self.batches, self.start, self.metrics = order.batches, order.start, metrics
+        self.run, self.request, self.steps = run, request, steps
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         done = batch + 1
@@ -149,11 +161,11 @@ class Checkpoint(keras.callbacks.Callback):
         if self.batches.epoch == self.start.epoch and done <= self.start.step:
             return  # skipped
         if self.request.signal is not None or (self.steps and done % self.steps == 0):
-            save_checkpoint(self.model, self.run, self.batches.epoch, done)
+            save_checkpoint(self.model, self.run, self.batches.epoch, done, self.metrics.seconds, len(self.batches))
         self._obey()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        save_checkpoint(self.model, self.run, epoch + 1)
+        save_checkpoint(self.model, self.run, epoch + 1, 0, 0.0, len(self.batches))
         self._obey()
 
     def _obey(self) -> None:

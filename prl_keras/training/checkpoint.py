@@ -1,7 +1,7 @@
 """A training's complete state in one file: weights, optimizer slots, metrics, random generators, epoch.
 
 `.keras` files leave out the states of random generators (Dropout, augmentation), so a resumed training
-would differ; this file has every variable. Imports `errors` and `runs`.
+would differ; this file has every variable.
 """
 
 import hashlib
@@ -23,19 +23,35 @@ KEEP = 2
 
 @dataclass(frozen=True, eq=False)
 class Position:
-    """Complete epochs, steps of the next one, and its metrics so far."""
+    """Complete epochs, steps of the next one, its metrics and the seconds of its steps so far.
+
+    steps_per_epoch: of the training that left the checkpoint; None in those of the first version, which took a step
+    for every last batch, however small.
+    """
 
     epoch: int = 0
     step: int = 0
     metrics: tuple[np.ndarray, ...] = ()
+    seconds: float = 0.0
+    steps_per_epoch: int | None = None
 
 
 class _DamagedError(Exception):
     pass
 
 
-def save_checkpoint(model: keras.Model, run: Run, epoch: int, step: int = 0) -> Path:
+def save_checkpoint(
+    model: keras.Model,
+    run: Run,
+    epoch: int,
+    step: int = 0,
+    seconds: float = 0.0,
+    steps_per_epoch: int | None = None,
+) -> Path:
     """Write the state after `epoch` complete epochs and `step` steps of the next, atomically; keep the last two.
+
+    Args:
+        seconds, steps_per_epoch: see `Position`.
 
     Raises:
         InputError: a weight is not finite; the checkpoints before stay.
@@ -50,6 +66,9 @@ def save_checkpoint(model: keras.Model, run: Run, epoch: int, step: int = 0) -> 
         )
     metrics = [keras.ops.convert_to_numpy(variable) for variable in model.metrics_variables] if step else []
     arrays = {f"v{i:05d}": v for i, v in enumerate(values)} | {f"metric{i:05d}": v for i, v in enumerate(metrics)}
+    arrays["seconds"] = np.array(seconds)
+    if steps_per_epoch is not None:
+        arrays["steps_per_epoch"] = np.array(steps_per_epoch)
     header = {"epoch": epoch, "step": step, "sha256": _sha256(epoch, step, arrays)}
     target = folder / _name(epoch, step)
     with atomic_path(target) as temporary:
@@ -137,7 +156,8 @@ def _parsed(stream: BinaryIO, name: str) -> tuple[Position, list[np.ndarray]]:
     if header["sha256"] != _sha256(epoch, step, arrays) or name != _name(epoch, step):
         raise ValueError("checksum differs")
     values, metrics = ([value for key, value in arrays.items() if key.startswith(prefix)] for prefix in ("v", "metric"))
-    return Position(epoch, step, tuple(metrics)), values
+    seconds, steps = float(arrays.get("seconds", 0.0)), arrays.get("steps_per_epoch")
+    return Position(epoch, step, tuple(metrics), seconds, None if steps is None else int(steps)), values
 
 
 def _sha256(epoch: int, step: int, arrays: dict[str, np.ndarray]) -> str:

@@ -1,7 +1,4 @@
-"""Supervised training of a classifier: on images, or of a head on features that were encoded once.
-
-Imports `data`, `models`, `runs` and `training.fit`.
-"""
+"""Supervised training of a classifier: on images, or of a head on features that were encoded once."""
 
 from dataclasses import replace
 
@@ -23,8 +20,8 @@ from prl_keras.training.fit import fit
 def finetune(encoder: keras.Model, dataset: Dataset, options: Finetune, run: Run) -> keras.Model:
     """Train a head (and, unless frozen, the encoder) and return the classifier: raw images -> logits.
 
-    A frozen encoder without augmentation gives the same features every epoch, so each image is encoded
-    once and the head is trained on features.
+    Unfrozen, the encoder itself is trained; frozen, the classifier has a copy of it. A frozen encoder without
+    augmentation gives the same features every epoch, so each image is encoded once and the head is trained on features.
     """
     features = encoder.output_shape[-1]
     head = classification_head(options.head, dataset.num_classes, features, options.dropout)

@@ -1,7 +1,4 @@
-"""Run `model.fit` inside a run folder: continue from its checkpoint, log every epoch, keep the state.
-
-Imports `data.batches`, `runs` and its siblings in `training`.
-"""
+"""Run `model.fit` inside a run folder: continue from its checkpoint, log every epoch, keep the state."""
 
 import shutil
 import sys
@@ -10,12 +7,13 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
+from prl_keras.data.augment import RECIPES, Augmentation, blur_settings
 from prl_keras.data.batches import Batches
 from prl_keras.errors import InputError
 from prl_keras.interruption import noted
 from prl_keras.runs import Run
 from prl_keras.training.callbacks import Checkpoint, EpochOrder, FiniteGuard, MetricsLog
-from prl_keras.training.checkpoint import restore_checkpoint
+from prl_keras.training.checkpoint import Position, restore_checkpoint
 from prl_keras.training.tensorboard import TensorBoardLog, log_config
 
 
@@ -26,7 +24,7 @@ def fit(
     run: Run,
     validation: tuple[np.ndarray, np.ndarray] | Batches | None = None,
     monitors: Sequence[keras.callbacks.Callback] = (),
-    constants: dict[str, float] | None = None,
+    constants: dict[str, float | None] | None = None,
     checkpoint_steps: int | None = None,
 ) -> None:
     """Train a built, compiled model for `epochs` epochs in all, those of an earlier, interrupted call included.
@@ -34,24 +32,23 @@ def fit(
     Args:
         validation: (inputs, labels) or batches, evaluated every epoch.
         monitors: callbacks that add to the epoch's logs.
-        constants: values to repeat on each line of metrics.jsonl, such as the loss's chance level.
+        constants: values to repeat on each line of metrics.jsonl, such as the loss's chance level; None: no such value.
         checkpoint_steps: keep the state every so many steps too, not only after each epoch.
 
     Raises:
         Stopped: Ctrl-C or SIGTERM came; the state is saved.
-        InputError: the loss or a gradient is not finite.
+        InputError: the loss or a gradient is not finite; a checkpoint of another training.
     """
     create_variables(model, batches)
     start = restore_checkpoint(model, run)
-    if start.epoch > epochs or start.step >= len(batches):
-        raise InputError(f"the checkpoint of run {run.name!r} is of a longer training; start a new run")
+    _check_continues(start, epochs, batches, model, run)
     if start.epoch or start.step:
         within = f", step {start.step} of {len(batches)} of the next" if start.step else ""
         print(f"Continuing {run.name} after epoch {start.epoch} of {epochs}{within}.")
     else:
         log_config(run)
-    images = len(batches) * batches.batch_size if batches.drop_remainder else len(batches.labels)
-    metrics = MetricsLog(run, images, constants or {}, start.epoch)
+    constants = {key: value for key, value in (constants or {}).items() if value is not None}
+    metrics = MetricsLog(run, batches.images, constants, start)
     order = EpochOrder(batches, start)
     with noted() as request:
         model.fit(
@@ -67,9 +64,35 @@ def fit(
                 *monitors,
                 metrics,
                 TensorBoardLog(run, metrics),
-                Checkpoint(order, run, request, checkpoint_steps),
+                Checkpoint(order, metrics, run, request, checkpoint_steps),
             ],
         )
+
+
+def _check_continues(start: Position, epochs: int, batches: Batches, model: keras.Model, run: Run) -> None:
+    """Raise InputError unless the rest of the training would be what it was when the checkpoint was left."""
+    if not (start.epoch or start.step):
+        return
+    if start.steps_per_epoch not in (None, len(batches)):
+        difference = f"took {start.steps_per_epoch} steps an epoch, this one takes {len(batches)}"
+    elif start.steps_per_epoch is None and not batches.drop_remainder and len(batches.labels) % batches.batch_size:
+        difference = "counted an incomplete last batch as a whole one"
+    elif start.steps_per_epoch is None and any(map(_wider_blur, model.layers)):
+        difference = "blurred images of this size less"
+    elif start.epoch > epochs or start.step >= len(batches):
+        raise InputError(f"the checkpoint of run {run.name!r} is of a longer training; start a new run")
+    else:
+        return
+    raise InputError(
+        f"run {run.name!r} was begun by another version of the program, which {difference}: "
+        f"remove {run.path}, or start a new run under another --name"
+    )
+
+
+def _wider_blur(layer: keras.Layer) -> bool:
+    """Whether the first version's kernel, of 9 pixels at most, was smaller."""
+    recipe = RECIPES[layer.recipe] if isinstance(layer, Augmentation) else None
+    return bool(recipe and recipe.blur_sigma) and blur_settings(layer.image_size, recipe.blur_sigma)[0] > 9
 
 
 def create_variables(model: keras.Model, batches: Batches) -> None:

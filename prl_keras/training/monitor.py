@@ -1,7 +1,4 @@
-"""Does pre-training work? Figures of the representations on validation images, every epoch.
-
-Imports `prototypes`, `models.encode`.
-"""
+"""Does pre-training work? Figures of the representations on validation images, every epoch."""
 
 import keras
 import numpy as np
@@ -10,6 +7,8 @@ from prl_keras.models.encode import encode
 from prl_keras.prototypes import class_prototypes, prototype_logits
 
 KNN_K = 10
+BLOCK = 1000  # images whose neighbours are looked for together
+MOST_SUPPORT = 2000  # images in all, or one a class
 COLLAPSED = 1.5  # effective rank
 
 
@@ -17,15 +16,16 @@ class RepresentationMonitor(keras.callbacks.Callback):
     """Add figures of the features to the epoch's logs.
 
     val_prototype_accuracy and val_knn_accuracy: validation features classified by the prototypes of, and by a
-    vote of the 10 most similar (cosine) of, some training features. val_class_spread: `class_spread` of the
-    validation features. val_effective_rank: `effective_rank` of the validation embeddings; near 1, they collapsed.
+    vote of the 10 most similar (cosine; fewer if there are fewer a class) of, some training features.
+    val_class_spread: `class_spread` of the validation features. val_effective_rank: `effective_rank` of the validation
+    embeddings; near 1, they collapsed, if they do not tell classes apart either.
 
     Args:
         pretrainer: has `encoder` and `projection_head`.
         train, validation: (images, labels) of the splits.
         num_classes: of the data set.
-        support_per_class: prototypes and neighbours come from this many training images; enough for a stable
-            mean at a small part of an epoch's cost.
+        support_per_class: prototypes and neighbours come from at most this many training images a class, and 2,000
+            in all; enough for a stable mean at a small part of an epoch's cost.
     """
 
     def __init__(
@@ -39,15 +39,16 @@ class RepresentationMonitor(keras.callbacks.Callback):
         super().__init__()
         self.encoder, self.projection_head = pretrainer.encoder, pretrainer.projection_head
         self.num_classes = num_classes
-        rows = [np.flatnonzero(train[1] == k)[:support_per_class] for k in range(num_classes)]
-        rows = np.sort(np.concatenate(rows))
+        most = max(1, min(support_per_class, MOST_SUPPORT // num_classes))
+        rows = np.sort(np.concatenate([np.flatnonzero(train[1] == k)[:most] for k in range(num_classes)]))
         self.support = train[0][rows], train[1][rows]
+        self.neighbours = max(1, min(KNN_K, len(rows) // num_classes))
         self.validation = validation
         self.warned = False
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         figures = self.figures()
-        if figures["val_effective_rank"] < COLLAPSED and not self.warned:
+        if figures["val_effective_rank"] < COLLAPSED and not self.warned and self._tells_no_classes():
             self.warned = True
             print(
                 f"\nwarning: the embeddings collapse: after epoch {epoch + 1} their effective rank is "
@@ -56,12 +57,26 @@ class RepresentationMonitor(keras.callbacks.Callback):
             )
         logs.update(figures)
 
+    def _tells_no_classes(self) -> bool:
+        """Whether the embeddings are hardly better than one answer for all. A low rank alone is no fault: two classes
+        that are opposites need no more than one direction, and one dimension has no more."""
+        (embeddings, labels), (support, support_labels) = (
+            (encode(self.projection_head, encode(self.encoder, images)), labels)
+            for images, labels in (self.validation, self.support)
+        )
+        if min(embeddings.shape) < 2:
+            return False
+        prototypes, _ = class_prototypes(support_labels, support, self.num_classes)
+        accuracy = np.mean(np.argmax(prototype_logits(embeddings, prototypes), axis=-1) == labels)
+        one_answer = np.bincount(labels).max() / len(labels)
+        return bool(accuracy <= one_answer + 0.1 * (1 - one_answer))
+
     def figures(self) -> dict[str, float]:
         support, support_labels = encode(self.encoder, self.support[0]), self.support[1]
         features, labels = encode(self.encoder, self.validation[0]), self.validation[1]
         prototypes, _ = class_prototypes(support_labels, support, self.num_classes)
         by_prototype = np.argmax(prototype_logits(features, prototypes), axis=-1)
-        by_neighbours = knn_vote(features, support, support_labels, self.num_classes)
+        by_neighbours = knn_vote(features, support, support_labels, self.num_classes, self.neighbours)
         return {
             "val_prototype_accuracy": float(np.mean(by_prototype == labels)),
             "val_knn_accuracy": float(np.mean(by_neighbours == labels)),
@@ -70,13 +85,22 @@ class RepresentationMonitor(keras.callbacks.Callback):
         }
 
 
-def knn_vote(features: np.ndarray, support: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """(n, dim) features, (m, dim) support with labels (m,) -> labels (n,): vote of the 10 most similar by cosine."""
+def knn_vote(
+    features: np.ndarray, support: np.ndarray, labels: np.ndarray, num_classes: int, neighbours: int = KNN_K
+) -> np.ndarray:
+    """(n, dim) features, (m, dim) support with labels (m,) -> labels (n,): vote of the most similar by cosine.
+
+    Of classes with as many votes, the first. Memory: of a thousand images at a time.
+    """
     unit, unit_support = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in (features, support))
-    k = min(KNN_K, len(support))
-    nearest = np.argpartition(-(unit @ unit_support.T), k - 1, axis=1)[:, :k]
-    votes = (labels[nearest][:, :, None] == np.arange(num_classes)).sum(axis=1)
-    return votes.argmax(axis=1)
+    k = min(neighbours, len(support))
+
+    def vote(block: np.ndarray) -> np.ndarray:
+        nearest = np.argpartition(-(block @ unit_support.T), k - 1, axis=1)[:, :k]
+        places = labels[nearest] + num_classes * np.arange(len(block))[:, None]
+        return np.bincount(places.ravel(), minlength=len(block) * num_classes).reshape(-1, num_classes).argmax(axis=1)
+
+    return np.concatenate([vote(unit[start : start + BLOCK]) for start in range(0, len(unit), BLOCK)])
 
 
 def class_spread(features: np.ndarray, labels: np.ndarray) -> float:

@@ -1,14 +1,22 @@
 """The two pre-trainers: `keras.Model` subclasses whose `train_step` reads like the paper.
 
-Import `losses` and `prototypes`; the models and the loss come in as instances.
+The models and the loss come in as instances.
 """
 
 import keras
 import tensorflow as tf
 from keras import KerasTensor, ops
 
+from prl_keras.errors import InputError
 from prl_keras.losses import PrototypicalLoss
-from prl_keras.prototypes import as_float, l2_normalise
+from prl_keras.prototypes import as_float, class_numbers, l2_normalise
+
+
+class _MeanOfSome(keras.metrics.Mean):
+    """A mean that is NaN, not 0, of nothing."""
+
+    def result(self) -> KerasTensor:
+        return self.total / ops.cast(self.count, self.dtype)
 
 
 class _Pretrainer(keras.Model):
@@ -27,8 +35,8 @@ class _Pretrainer(keras.Model):
         self.projection_head = projection_head
         self.embedding_loss = loss
         self.augmentation = augmentation or keras.layers.Identity(name="augmentation")
-        self.loss_tracker = keras.metrics.Mean(name="loss")
-        self.accuracy = keras.metrics.Mean(name="accuracy")
+        self.loss_tracker = _MeanOfSome(name="loss")
+        self.accuracy = _MeanOfSome(name="accuracy")
 
     def build(self, input_shape: tuple) -> None:
         self.built = True  # encoder and head come in built
@@ -39,6 +47,15 @@ class _Pretrainer(keras.Model):
     def call(self, images: KerasTensor, training: bool = False) -> KerasTensor:
         """Raw images (batch, height, width, channels) -> embeddings (batch, projection_dim)."""
         return self.projection_head(self.encoder(images, training=training), training=training)
+
+    def _unpacked(self, data: tuple) -> tuple[KerasTensor, KerasTensor | None]:
+        """Images and class numbers (batch,) int32, or None without labels."""
+        images, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+        if weights is not None:
+            raise InputError(
+                f"{type(self).__name__} takes no sample or class weights: all images of a batch count alike"
+            )
+        return images, None if labels is None else class_numbers(labels)
 
     def _descend(self, tape: tf.GradientTape, scaled_loss: KerasTensor) -> None:
         gradients = tape.gradient(scaled_loss, self.trainable_variables)
@@ -79,7 +96,15 @@ class PrototypicalPretrainer(_Pretrainer):
         augmentation: layer on raw images, active in training only; None: none, as in the paper.
 
     Metrics: loss; accuracy of the queries among the batch's prototypes; masked_queries, how many queries
-    of the epoch had no prototype of their class to learn from.
+    of the epoch had no prototype of their class to learn from. Loss and accuracy are NaN where none had one.
+
+    A batch teaches nothing if it has no queries (fewer than four images, in "query") or no two images of a class, and
+    little if it has few: with 1,000 classes, 256 images leave four of five queries unanswered. `loss.outlook(labels)`
+    says it of a batch, `training.outlook.expected` of a training. A last batch of a few images is better left out:
+    `fit(Batches(images, labels, 256, seed=0, drop_remainder=True))`, from `prl_keras.data.batches`.
+
+    Raises (in training and evaluation):
+        InputError: no labels, labels that are not class numbers (batch,) or (batch, 1), sample or class weights.
     """
 
     def __init__(
@@ -98,7 +123,7 @@ class PrototypicalPretrainer(_Pretrainer):
         return [self.loss_tracker, self.accuracy, self.masked_queries]
 
     def train_step(self, data: tuple) -> dict:
-        images, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
+        images, labels = self._unpacked(data)
         images = self.augmentation(images, training=True)
         with tf.GradientTape() as tape:
             embeddings = self(images, training=True)
@@ -108,16 +133,23 @@ class PrototypicalPretrainer(_Pretrainer):
         return self._update_metrics(labels, embeddings, loss)
 
     def test_step(self, data: tuple) -> dict:
-        images, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
+        images, labels = self._unpacked(data)
         embeddings = self(images, training=False)
         return self._update_metrics(labels, embeddings, self.embedding_loss(labels, embeddings))
 
+    def _unpacked(self, data: tuple) -> tuple[KerasTensor, KerasTensor]:
+        images, labels = super()._unpacked(data)
+        if labels is None:
+            raise InputError("PrototypicalPretrainer learns from labels: fit(images, labels)")
+        return images, labels
+
     def _update_metrics(self, labels: KerasTensor, embeddings: KerasTensor, loss: KerasTensor) -> dict:
         episode = self.embedding_loss.episode(labels, embeddings)
-        answered = ops.cast(episode.answerable, "float32")
-        correct = ops.cast(ops.argmax(episode.logits, axis=-1) == ops.cast(labels, "int32"), "float32")
-        self.loss_tracker.update_state(loss, sample_weight=ops.sum(answered))
-        self.accuracy.update_state(correct, sample_weight=answered)
+        answered, telling = (ops.cast(rows, "float32") for rows in (episode.answerable, episode.telling))
+        correct = ops.cast(ops.argmax(episode.logits, axis=-1) == labels, "float32")
+        any_telling = ops.cast(ops.any(episode.telling), "float32")
+        self.loss_tracker.update_state(loss, sample_weight=any_telling * ops.sum(answered))
+        self.accuracy.update_state(correct, sample_weight=telling)
         self.masked_queries.update_state(ops.cast(episode.is_query, "float32") - answered)
         return self.get_metrics_result()
 
@@ -134,7 +166,11 @@ class SimCLRPretrainer(_Pretrainer):
         loss: `NTXentLoss` or `SupervisedContrastiveLoss`, called with labels (2n,), embeddings (2n, dim).
         augmentation: random layer on raw images; without one, both views are the image itself.
 
-    Metrics: loss; accuracy, how often the other view is the nearest embedding of the batch.
+    Metrics: loss; accuracy, how often the other view is the nearest embedding of the batch. Both are NaN where no batch
+    had two images.
+
+    Raises (in training and evaluation):
+        InputError: labels that are not class numbers (batch,) or (batch, 1), sample or class weights.
     """
 
     @property
@@ -160,8 +196,8 @@ class SimCLRPretrainer(_Pretrainer):
 
         Without labels an image is its own class.
         """
-        images, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
-        labels = ops.arange(ops.shape(images)[0]) if labels is None else labels
+        images, labels = self._unpacked(data)
+        labels = ops.arange(ops.shape(images)[0], dtype="int32") if labels is None else labels
         views = self.augmentation(ops.concatenate([images, images]), training=True)
         return views, ops.concatenate([labels, labels])
 
@@ -171,6 +207,8 @@ class SimCLRPretrainer(_Pretrainer):
         similarities = ops.matmul(embeddings, ops.transpose(embeddings)) - 4.0 * ops.eye(count)
         other_view = ops.roll(ops.arange(count), count // 2)
         nearest = ops.argmax(similarities, axis=-1)
-        self.loss_tracker.update_state(loss, sample_weight=count)
-        self.accuracy.update_state(ops.cast(nearest == ops.cast(other_view, nearest.dtype), "float32"))
+        weight = ops.where(count > 2, ops.cast(count, "float32"), 0.0)  # of one image the only other view is nearest
+        self.loss_tracker.update_state(loss, sample_weight=weight)
+        correct = ops.cast(nearest == ops.cast(other_view, nearest.dtype), "float32")
+        self.accuracy.update_state(correct, sample_weight=ops.ones_like(correct) * weight)
         return self.get_metrics_result()

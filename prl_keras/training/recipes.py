@@ -1,7 +1,4 @@
-"""The pre-training variants as data: which loss, on how many views, with which augmentation.
-
-Imports `losses`, `data.augment`, `models` and `training.pretrain`.
-"""
+"""The pre-training variants as data: which loss, on how many views, with which augmentation."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,12 +18,12 @@ from prl_keras.training.pretrain import PrototypicalPretrainer, SimCLRPretrainer
 class Recipe:
     """One row of the table below.
 
-    loss: (options, num_classes, temperature) -> loss.
+    loss: (options, num_classes, temperature) -> loss; temperature: by distance.
     """
 
     pretrainer: type[keras.Model]
     loss: Callable[[Pretrain, int, float], keras.losses.Loss]
-    temperature: float
+    temperature: dict[str, float]
     augment: str
     preprocessing: str  # the paper's SimCLR also centres the pixels
 
@@ -35,14 +32,25 @@ def _prototypical(options: Pretrain, num_classes: int, temperature: float) -> ke
     return PrototypicalLoss(num_classes, options.variant, options.distance, temperature)
 
 
-_PRL = Recipe(PrototypicalPretrainer, _prototypical, 1.0, "none", "unit")
+# Similarities lie in -1..1: at 1, ten classes at the corners of a simplex still have a loss of 1.38 (`least_loss`).
+_PRL = Recipe(PrototypicalPretrainer, _prototypical, {"euclidean": 1.0, "squared": 1.0, "cosine": 0.1}, "none", "unit")
 RECIPES = {
     "standard": _PRL,
     "query": _PRL,
     "loo": _PRL,
-    "simclr": Recipe(SimCLRPretrainer, lambda _, __, t: NTXentLoss(t), 0.07, "simclr", "centred"),
-    "supcon": Recipe(SimCLRPretrainer, lambda _, __, t: SupervisedContrastiveLoss(t), 0.1, "simclr", "centred"),
+    "simclr": Recipe(SimCLRPretrainer, lambda _, __, t: NTXentLoss(t), {"cosine": 0.07}, "simclr", "centred"),
+    "supcon": Recipe(
+        SimCLRPretrainer, lambda _, __, t: SupervisedContrastiveLoss(t), {"cosine": 0.1}, "simclr", "centred"
+    ),
 }
+
+
+def temperature(options: Pretrain) -> float:
+    """The one that is asked for, or that of the recipe and the distance."""
+    if options.temperature is not None:
+        return options.temperature
+    by_distance = RECIPES[options.variant].temperature
+    return by_distance.get(options.distance) or by_distance["cosine"]
 
 
 def build_pretrainer(options: Pretrain, image_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
@@ -55,11 +63,10 @@ def build_pretrainer(options: Pretrain, image_shape: tuple[int, int, int], num_c
     augment = options.augment or recipe.augment
     if recipe.pretrainer is SimCLRPretrainer and augment == "none":
         raise InputError(f"--variant {options.variant} compares two augmented views: use --augment light or simclr")
-    temperature = options.temperature if options.temperature is not None else recipe.temperature
     pretrainer = recipe.pretrainer(
         resnet18(image_shape, options.stem, recipe.preprocessing, FAST),
         projection_head(options.projection_dim),
-        recipe.loss(options, num_classes, temperature),
+        recipe.loss(options, num_classes, temperature(options)),
         augmentation(augment, image_shape[:2], options.seed),
         name=f"{options.variant}_pretrainer",
     )

@@ -1,6 +1,8 @@
-"""What a run writes into logs/ for TensorBoard. Imports `runs` and `training.callbacks`.
+"""What a run writes into logs/ for TensorBoard.
 
-logs/train, logs/validation, logs/chance   scalars: one an epoch, and the loss of every step
+logs/train, logs/validation                scalars: one an epoch, and the loss of every step
+logs/chance, logs/chance_validation        what embeddings that tell nothing have there
+logs/least                                 the least possible loss, where that is not near 0
 logs/run                                   the configuration, the augmented views, hyperparameters
 """
 
@@ -16,6 +18,15 @@ import tensorflow as tf
 from prl_keras.runs import Run
 from prl_keras.training.callbacks import MetricsLog
 
+# what a key of metrics.jsonl begins with -> the writer of the rest of it; the first that fits
+_WRITERS = {
+    "val_": "validation",
+    "chance_val_": "chance_validation",
+    "chance_": "chance",
+    "least_": "least",
+    "": "train",
+}
+
 
 class TensorBoardLog(keras.callbacks.Callback):
     """The lines of metrics.jsonl as scalars, in charts that hold train, validation and chance together.
@@ -28,7 +39,7 @@ class TensorBoardLog(keras.callbacks.Callback):
     def __init__(self, run: Run, metrics: MetricsLog):
         super().__init__()
         self.metrics = metrics
-        self.writers = {name: _writer(run, name) for name in ("train", "validation", "chance")}
+        self.writers = {name: _writer(run, name) for name in _WRITERS.values()}
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self.first_step = epoch * self.params["steps"]
@@ -50,12 +61,8 @@ class TensorBoardLog(keras.callbacks.Callback):
         for key, value in self.metrics.lines[-1].items():
             if key == "epoch" or value is None:
                 continue
-            name, tag = "train", key
-            if key.startswith("val_"):
-                name, tag = "validation", key.removeprefix("val_")
-            elif key.startswith("chance_"):
-                name, tag = "chance", key.removeprefix("chance_")
-            self._scalar(name, f"epoch/{tag}", value, epoch + 1)
+            prefix = next(prefix for prefix in _WRITERS if key.startswith(prefix))
+            self._scalar(_WRITERS[prefix], f"epoch/{key.removeprefix(prefix)}", value, epoch + 1)
         for writer in self.writers.values():
             writer.flush()
 

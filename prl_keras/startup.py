@@ -1,4 +1,4 @@
-"""Start TensorFlow quietly and without what the commands do not use. Imports nothing of this package.
+"""Start TensorFlow quietly and without what the commands do not use.
 
 Called by a command before its first Keras import; changes the process, so libraries never call it.
 """
@@ -18,6 +18,11 @@ _NOISE = (
 )
 # Keras imports these eagerly when they are installed, for features that are not used here: 1-4 s.
 _NOT_FOR_KERAS = ("matplotlib", "pandas", "sklearn")
+
+# scikit-learn's OpenMP threads spin while they wait for each other; beside another job that took most of a minute for
+# a t-SNE of 194 points (docs/results/threads.json). Read once when scikit-learn is loaded, so set before any data are;
+# TensorFlow has threads of its own and never reads it.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def start_keras(seed: int | None = None, precision: str = "float32", deterministic: bool = False) -> None:

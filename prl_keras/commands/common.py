@@ -27,7 +27,7 @@ class Terminal(Console):
         raise BrokenPipeError  # for `cli.main`
 
 
-console = Terminal(highlight=False, markup=False, soft_wrap=True)
+console = Terminal(highlight=False, markup=False, emoji=False, soft_wrap=True)
 WHERE = ("name", "data_dir")  # of a request: where the images are, not which
 
 

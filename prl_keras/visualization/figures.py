@@ -42,20 +42,21 @@ def plot_training(run: Run) -> Path:
 
 
 def _curves(axes: Any, lines: list[dict[str, Any]], names: dict[str, str], scale: float) -> None:
-    """What was measured, over the epochs; dashed, the level of chance of each, or one for all."""
+    """What was measured, over the epochs; dashed, the level of chance of each, or one if they are equal."""
     epochs, levels = column(lines, "epoch"), {}
     for key, label in names.items():
-        values = scale * column(lines, key)
+        values, chance = scale * column(lines, key), scale * column(lines, f"chance_{key}")
         if not np.isfinite(values).any():
             continue
         (curve,) = axes.plot(epochs, values, marker=".", label=label)
-        chance = scale * column(lines, f"chance_{key}")
         if np.isfinite(chance).any():
-            levels[label.split(",")[0]] = float(np.nanmean(chance)), curve.get_color()
-    if len({level for level, _ in levels.values()}) == 1:
-        levels = {"": (next(iter(levels.values()))[0], "grey")}
-    for label, (level, colour) in levels.items():
-        axes.axhline(level, color=colour, linestyle="--", alpha=0.7, label=f"chance, {label}" if label else "chance")
+            split, _, how = label.partition(", ")
+            levels[split] = float(np.nanmean(chance)), curve.get_color(), how
+    if len({level for level, *_ in levels.values()}) == 1:
+        level, _, how = next(iter(levels.values()))
+        levels = {how: (level, "grey", how)}
+    for name, (level, colour, _) in levels.items():
+        axes.axhline(level, color=colour, linestyle="--", alpha=0.7, label=f"chance, {name}" if name else "chance")
 
 
 @dataclass(frozen=True, eq=False)

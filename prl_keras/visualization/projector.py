@@ -24,7 +24,8 @@ _MAX_SPRITE_SIDE = 8192  # pixels; the browser refuses larger textures
 _MAX_THUMBNAIL = 48  # pixels
 _BORDER, _MARKED_BORDER = 1 / 12, 1 / 4  # of a thumbnail, in its class's colour
 # What JavaScript takes for a number, an empty cell among it; a column of such would be coloured by a scale.
-_NUMBER = re.compile(r"\s*([+-]?(Infinity|\d+\.?\d*(e[+-]?\d+)?|\.\d+(e[+-]?\d+)?)|0x[\da-f]+|0o[0-7]+|0b[01]+)?\s*", re.I)
+_DECIMAL = r"(\d+\.?\d*|\.\d+)(e[+-]?\d+)?"
+_NUMBER = re.compile(rf"([+-]?(Infinity|{_DECIMAL})|0x[\da-f]+|0o[0-7]+|0b[01]+)?", re.IGNORECASE)
 _OURS = re.compile(r"(tensors|metadata|sprite|bookmarks|projector_config|events\.out\.tfevents)\..*|\.DS_Store")
 _SIDES = ("XLeft", "XRight", "YUp", "YDown")  # of the projector's custom view; a bookmark must have them
 

@@ -17,7 +17,7 @@ from prl_keras.commands.common import (
 )
 from prl_keras.commands.finetune import check_encoder
 from prl_keras.config import RunDataOptions, Visualize
-from prl_keras.data import Dataset
+from prl_keras.data import Dataset, resolved
 from prl_keras.errors import InputError
 from prl_keras.runs import Run, find_run, has_classifier, has_encoder
 from prl_keras.startup import start_keras
@@ -74,7 +74,8 @@ def _request(run: Run, options: Visualize) -> dict[str, Any]:
     """Images of another data set in the size that the run's encoder takes."""
     request = data_request_of_run(run, RunDataOptions(dataset=options.dataset, data_dir=options.data_dir))
     height, width, _ = run.part("data")["image_shape"]
-    if request["image_size"] is None and height == width and request["name"] != run.part("data")["request"]["name"]:
+    other = request["name"] != resolved(run.part("data")["request"]["name"])
+    if other and request["image_size"] is None and height == width:
         request["image_size"] = height
     return request
 

@@ -19,6 +19,11 @@ _NOISE = (
 # Keras imports these eagerly when they are installed, for features that are not used here: 1-4 s.
 _NOT_FOR_KERAS = ("matplotlib", "pandas", "sklearn")
 
+# scikit-learn's OpenMP threads spin while they wait for each other; beside another job that took most of a minute for
+# a t-SNE of 194 points (docs/results/threads.json). Read once when scikit-learn is loaded, so set before any data are;
+# TensorFlow has threads of its own and never reads it.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 
 def start_keras(seed: int | None = None, precision: str = "float32", deterministic: bool = False) -> None:
     """Import Keras, silence TensorFlow's start-up lines, set the seed and the precision policy.

@@ -20,10 +20,11 @@ from PIL import Image
 
 from prl_keras.cli import main
 from prl_keras.commands.common import check_training
-from prl_keras.commands.continuing import check_same, recorded_options
+from prl_keras.commands.continuing import check_same
 from prl_keras.config import Baseline, Finetune, Pretrain, RunOptions
 from prl_keras.errors import InputError
 from prl_keras.locks import locked
+from prl_keras.recorded import recorded_options
 from prl_keras.runs import Run, create_run, list_runs, write_json
 from prl_keras.terminal import ready_streams
 

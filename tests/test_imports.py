@@ -23,6 +23,7 @@ LAYERS = {
     "runs": 1,
     "locks": 1,
     "config": 1,
+    "recorded": 1,
     "data": 2,
     "models": 3,
     "losses": 3,

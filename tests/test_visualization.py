@@ -1,6 +1,11 @@
 """The projector's files, maps and their figures of quality, pictures; real files, no browser (see test_browser)."""
 
 import json
+import os
+import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +13,12 @@ import pytest
 from PIL import Image
 
 from prl_keras.cli import main
+from prl_keras.errors import InputError
 from prl_keras.visualization.embeddings import map_quality, tsne_map
 from prl_keras.visualization.figures import class_colours
 from prl_keras.visualization.projector import write_projector
+
+ROOT = Path(__file__).parents[1]
 
 
 def blobs(count: int = 90, distance: float = 20.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -83,6 +91,76 @@ def test_a_failed_write_leaves_the_old_embedding_and_no_draft(tmp_path: Path) ->
     assert [path.name for path in tmp_path.iterdir()] == ["e"]
 
 
+@pytest.mark.parametrize("name", ["after-..", "..", "-x", "a b", "é", "x/../../y"])
+def test_a_folder_whose_name_is_not_plain_is_refused(tmp_path: Path, name: str) -> None:
+    kept = tmp_path / "y"
+    kept.mkdir()
+    (kept / "mine.txt").write_text("mine")
+    with pytest.raises(InputError, match="no plain name"):
+        write(tmp_path / "runs" / "x" / name, np.ones((3, 2)))
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["y", "y/mine.txt"]
+
+
+def test_only_an_embedding_is_replaced(tmp_path: Path) -> None:
+    """A folder of the user, a file, a link, and what a link leads to stay as they are."""
+    folder, elsewhere = tmp_path / "e", tmp_path / "elsewhere"
+    write(elsewhere, np.ones((3, 2)))
+    for make in (
+        lambda: (folder.mkdir(), (folder / "mine.txt").write_text("mine")),
+        lambda: (folder / "sprite.png").mkdir(parents=True),
+        lambda: folder.write_text("mine"),
+        lambda: folder.symlink_to(elsewhere),
+        lambda: folder.symlink_to(tmp_path / "nowhere"),
+    ):
+        make()
+        before = {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")}
+        with pytest.raises(InputError, match="move it away"):
+            write(folder, np.ones((4, 2)))
+        assert {path: path.is_file() and path.read_bytes() for path in tmp_path.rglob("*")} == before
+        shutil.rmtree(folder) if folder.is_dir() and not folder.is_symlink() else folder.unlink()
+    folder.mkdir()
+    write(folder, np.ones((4, 2)))  # an empty folder is nobody's
+    linked = tmp_path / "linked"
+    linked.symlink_to(elsewhere.parent)  # a user's logs on another disk
+    write(linked / "elsewhere", np.ones((5, 2)))
+    assert np.fromfile(elsewhere / "tensors.bytes", "<f4").size == 10
+
+
+def test_few_points_are_mapped_by_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More of them wait for each other, beside another job for most of a minute."""
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_info
+
+    def threads(points: int) -> set[int]:
+        tsne_map(np.random.default_rng(0).normal(size=(points, 4)))
+        return used
+
+    used: set[int] = set()
+
+    def fit_transform(self: TSNE, features: np.ndarray) -> np.ndarray:
+        used.clear()
+        used.update(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "openmp")
+        return features[:, :2]
+
+    monkeypatch.setattr(TSNE, "fit_transform", fit_transform)
+    usual = {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "openmp"}
+    assert threads(2_000) == {1}
+    assert threads(2_001) == usual
+
+
+def test_commands_let_waiting_threads_sleep() -> None:
+    """Decided when the OpenMP runtime is loaded, so before any data are."""
+    code = (
+        "import os, sys, prl_keras.commands.visualize; print(os.environ['OMP_WAIT_POLICY'], 'sklearn' in sys.modules)"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
+    for added, expected in (({}, "PASSIVE False"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE False")):
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment | added, cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.strip() == expected
+
+
 def test_tsne_is_repeatable_and_separates_what_is_separate() -> None:
     features, labels = blobs()
     positions = tsne_map(features, seed=1)
@@ -139,19 +217,19 @@ def runs_dir(shallow_module: None, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 def test_before_is_the_untrained_network_of_the_same_seed(runs_dir: Path) -> None:
-    from prl_keras.commands.visualize import _untrained
     from prl_keras.data import load_dataset
     from prl_keras.models.storage import weights_sha256
     from prl_keras.runs import Run
     from prl_keras.startup import start_keras
     from prl_keras.training.recipes import build_pretrainer
+    from prl_keras.training.untrained import untrained_encoder
 
     run, dataset = Run(runs_dir / "p"), load_dataset("digits", samples_per_class=12, image_size=16)
     from prl_keras.config import Pretrain
 
     start_keras(0)
     expected = build_pretrainer(Pretrain(**run.config["options"]), dataset.image_shape, 10).encoder
-    assert weights_sha256(_untrained(run, dataset)) == weights_sha256(expected)
+    assert weights_sha256(untrained_encoder(run)) == weights_sha256(expected)
 
 
 def test_visualize_writes_embeddings_pictures_and_the_command(
@@ -180,6 +258,92 @@ def test_before_of_an_unfrozen_run_is_the_pre_trained_encoder(runs_dir: Path) ->
     assert main(["visualize", "p", *common]) == 0
     before = runs_dir / "free" / "logs" / "projector" / "before-test" / "tensors.bytes"
     assert before.read_bytes() == (runs_dir / "p" / "logs" / "projector" / "after-test" / "tensors.bytes").read_bytes()
+
+
+NAMES = (r"a $\frac$ b", "_hidden", "7", "%s {0} | `<b>`")
+
+
+def folder_of_images(root: Path, names: tuple[str, ...], side: int, seed: int = 0) -> Path:
+    rng = np.random.default_rng(seed)
+    for name in names:
+        for split, count in (("train", 4), ("test", 2)):
+            (root / split / name).mkdir(parents=True)
+            for i in range(count):
+                Image.fromarray(rng.integers(0, 256, (side, side, 3), np.uint8)).save(root / split / name / f"{i}.png")
+    return root
+
+
+def test_a_folder_elsewhere_with_any_class_names_is_looked_at_and_nothing_of_it_is_touched(
+    runs_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By a path that climbs, beside what the old names of its files would have replaced; in the encoder's size."""
+    pets = folder_of_images(tmp_path / "my pets!", NAMES, side=24)
+    deep = tmp_path / "1" / "2" / "3" / "4"
+    deep.mkdir(parents=True)
+    for path in (tmp_path / "my pets!-all", runs_dir / "my pets!-all"):
+        path.mkdir()
+        (path / "mine.txt").write_text("mine")
+    monkeypatch.chdir(deep)
+    run = runs_dir / "p"
+    outside = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    inside = {path for path in runs_dir.rglob("*") if run not in path.parents}
+    capsys.readouterr()
+    assert main(["visualize", "p", "--dataset", "../../../../my pets!", "--runs-dir", str(runs_dir)]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    assert "16x16 px" in printed.out
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == outside
+    assert {path for path in runs_dir.rglob("*") if run not in path.parents} == inside
+    (embedding,) = (run / "logs" / "projector").glob("*pets*")
+    (picture,) = (run / "plots").glob("*pets*")
+    assert re.fullmatch(r"after-my-pets-[0-9a-f]{6}-all", embedding.name)
+    assert picture.name == f"tsne{embedding.name.removeprefix('after')}.png"
+    table = [line.split("\t") for line in (embedding / "metadata.tsv").read_text("utf-8").splitlines()]
+    assert {row[0] for row in table[1:]} == {r"a $\frac$ b", "_hidden", "class 7", "%s {0} | `<b>`"}
+    assert {row[3] for row in table[1:5]} == {"-"}  # of the prototypes
+    assert len(table) == 1 + 4 + 4 * (3 + 1 + 2)
+    assert pets.is_dir()
+
+
+def test_a_copy_of_the_runs_own_data_has_no_name_of_its_own(
+    shallow: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pets = folder_of_images(tmp_path / "pets", ("a", "b"), side=16)
+    shutil.copytree(pets, tmp_path / "elsewhere" / "copy")
+    monkeypatch.chdir(tmp_path)
+    small = ["--batch-size", "4", "--variant", "standard", "--epochs", "1", "--name", "q", "--runs-dir", "runs"]
+    assert main(["pretrain", "--dataset", "./pets/", *small]) == 0
+    for spelling in ([], ["--dataset", "pets"], ["--dataset", "elsewhere/copy"]):
+        assert main(["visualize", "q", *spelling, "--split", "train", "--runs-dir", "runs"]) == 0
+    assert [path.name for path in (tmp_path / "runs/q/logs/projector").iterdir()] == ["after-train"]
+    (tmp_path / "runs/q/logs/projector/after-train/mine.txt").write_text("mine")
+    assert main(["visualize", "q", "--split", "train", "--runs-dir", "runs"]) == 2
+    assert (tmp_path / "runs/q/logs/projector/after-train/mine.txt").exists()
+
+
+def test_more_images_than_a_picture_can_show_are_left_out_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from prl_keras.commands.visualize import draw_sample
+    from prl_keras.config import Visualize
+    from prl_keras.data import Dataset
+    from prl_keras.data.splits import Split
+
+    def split(n: int) -> Split:
+        return Split(np.zeros((n, 2, 2, 3), np.uint8), np.arange(n) % 1_000)
+
+    names = tuple(map(str, range(1_000)))
+    data = Dataset("d", split(9_000), split(1_000), split(2_500), names, "f")
+    sample = draw_sample(data, Visualize())
+    assert {str(k): (sample.splits == k).sum() for k in np.unique(sample.splits)} == {
+        "test": 2_000,
+        "train": 2_000,
+        "validation": 1_000,
+    }
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("Showing 5,000 of the 12,500 images")
+    assert len(draw_sample(data, Visualize(split="test", samples_per_class=2)).rows) == 2_000
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize(

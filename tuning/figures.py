@@ -1,11 +1,12 @@
-"""PNG figures of a search: parallel coordinates and importances. Imports `runs`, `visualization.figures`."""
+"""PNG figures of a search: parallel coordinates and importances."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from prl_keras.visualization.figures import new_figure, save_figure
+from prl_keras.visualization.canvas import new_figure, save_figure
+from prl_keras.visualization.text import class_labels, drawable
 from tuning.report import Row, best_first
 from tuning.space import NAMES
 
@@ -17,6 +18,7 @@ LABELS = {
 }
 FEWEST = 5  # trials, for importances
 TREES, REPEATS = 300, 30
+MOST_MARKS = 40  # of one column; of more choices only some are named
 
 
 def varied(rows: list[Row]) -> list[str]:
@@ -31,18 +33,20 @@ def coordinates(rows: list[Row], name: str) -> tuple[np.ndarray, dict[float, str
         low, high = np.floor(np.log10(min(values))), np.ceil(np.log10(max(values)))
         return np.log10(values), {float(power): f"1e{power:.0f}" for power in np.arange(low, high + 1)}
     choices = sorted(set(values))
-    text = {True: "frozen", False: "unfrozen"} if name == "freeze" else {choice: f"{choice}" for choice in choices}
-    return np.array([choices.index(value) for value in values], float), {
-        float(i): text[choice] for i, choice in enumerate(choices)
-    }
+    words = {True: "frozen", False: "unfrozen"} if name == "freeze" else {}
+    texts = class_labels([words.get(choice, str(choice)) for choice in choices])
+    named = range(0, len(choices), -(-len(choices) // MOST_MARKS))
+    return np.array([choices.index(value) for value in values], float), {float(i): texts[i] for i in named}
 
 
 def plot_parallel(rows: list[Row], name: str, file: Path) -> Path:
     """A line a trial through its values, coloured by validation accuracy; the best one thick."""
     names = varied(rows)
-    figure, axes = new_figure(max(7, 1.6 * len(names) + 2.5), 5)
     accuracies = np.array([100 * row.validation["value"] for row in rows])
     columns = [_unit_column(*coordinates(rows, name)) for name in names]
+    most = max((len(marks) for _, marks in columns), default=0)
+    longest = max((len(text) for _, marks in columns for text in marks.values()), default=0)
+    figure, axes = new_figure(max(7, max(1.6, 0.09 * longest) * len(names) + 2.5), max(5, 0.22 * most))
     ticks = np.linspace(accuracies.min(), accuracies.max() or 1, 5)
     columns.append(_unit_column(accuracies, {float(tick): f"{tick:.1f}" for tick in ticks}))
     shift = np.random.default_rng(0).uniform(-0.03, 0.03, (len(rows), len(columns)))
@@ -60,7 +64,7 @@ def plot_parallel(rows: list[Row], name: str, file: Path) -> Path:
             )
     labels = [*(LABELS.get(name, name) for name in names), "validation\naccuracy, %"]
     axes.set(xticks=range(len(columns)), xticklabels=labels, yticks=[], xlim=(-0.1, len(columns) - 0.6))
-    axes.set_title(f"{name}: {len(rows)} trials; thick: the best, {accuracies.max():.1f} %")
+    axes.set_title(f"{drawable(name, 50)}: {len(rows)} trials; thick: the best, {accuracies.max():.1f} %")
     for side in axes.spines.values():
         side.set_visible(False)
     figure.colorbar(scale, ax=axes, label="validation accuracy, %", shrink=0.8)
@@ -105,7 +109,7 @@ def plot_importance(rows: list[Row], name: str, file: Path) -> Path | None:
     axes.barh([LABELS.get(names[i], names[i]) for i in order], mean[order], xerr=deviation[order], color="#3b6ea5")
     axes.set(xlabel="loss of R² when this column is shuffled (bar: mean, line: standard deviation)")
     axes.set_title(
-        f"{name}: what moved validation accuracy over {len(rows)} trials\n"
+        f"{drawable(name, 50)}: what moved validation accuracy over {len(rows)} trials\n"
         f"permutation importance, {REPEATS} repeats, random forest of {TREES} trees; its out-of-bag R² is {fit:.2f}"
         + (": too low to trust the bars" if fit < 0.3 else ""),
         fontsize=10,

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any
 
 from prl_keras import config as declared
 from prl_keras.commands.common import WHERE, console
@@ -13,7 +13,6 @@ from prl_keras.data import Dataset, resolved
 from prl_keras.data.splits import dataset_label
 from prl_keras.errors import InputError
 from prl_keras.locks import locked
-from prl_keras.records import damaged, is_number, is_text, is_whole
 from prl_keras.runs import (
     Run,
     check_new_name,
@@ -102,32 +101,6 @@ def to_continue(command: str, options: RunOptions) -> Run | None:
     if not (run.path / "config.json").is_file() or is_finished(run) or run.config.get("command") != command:
         return None
     return run
-
-
-def recorded_options(run: Run, kind: type[RunOptions]) -> Any:
-    """The run's options as `kind`, the dataclass of its command.
-
-    Raises:
-        InputError: the run's config.json has others, or values of other types.
-    """
-    hints, recorded = get_type_hints(kind), run.part("options")
-    for name, value in recorded.items():
-        if name not in hints or not _fits(value, hints[name]):
-            raise damaged(run.path / "config.json", f"options.{name} is {value!a:.40}")
-    return kind(**recorded)
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    """Whether a value from JSON is of the type that an option declares."""
-    origin, inner = get_origin(hint), get_args(hint)
-    if origin is Literal:
-        return value in inner
-    if origin is tuple:
-        return isinstance(value, list) and all(_fits(each, inner[0]) for each in value)
-    if inner:  # A | B
-        return any(_fits(value, each) for each in inner)
-    checks = {float: is_number, int: is_whole, str: is_text, Path: is_text}
-    return checks[hint](value) if hint in checks else isinstance(value, hint)
 
 
 def warn_of_versions(run: Run, versions: dict[str, str]) -> None:

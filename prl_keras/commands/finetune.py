@@ -16,12 +16,13 @@ from prl_keras.commands.common import (
     run_argument,
     warn_of_seen,
 )
-from prl_keras.commands.continuing import check_name, recorded_options, start_run, to_continue
+from prl_keras.commands.continuing import check_name, start_run, to_continue
 from prl_keras.config import Baseline, Finetune, TrainingOptions
 from prl_keras.data import Dataset
 from prl_keras.data.seen import record_seen
 from prl_keras.errors import InputError
 from prl_keras.locks import working_on
+from prl_keras.recorded import recorded_options
 from prl_keras.runs import Run, atomic_path, find_run, has_encoder, write_json
 from prl_keras.startup import start_keras
 

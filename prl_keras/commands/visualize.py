@@ -2,25 +2,29 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from prl_keras.commands.common import (
     console,
     data_request_of_run,
+    file_suffix,
     open_data,
     print_end,
     tensorboard_command,
     warn_of_seen,
 )
-from prl_keras.commands.continuing import recorded_options
 from prl_keras.commands.finetune import check_encoder
-from prl_keras.config import Baseline, Pretrain, RunDataOptions, Visualize
-from prl_keras.data import Dataset
+from prl_keras.config import RunDataOptions, Visualize
+from prl_keras.data import Dataset, resolved
 from prl_keras.errors import InputError
 from prl_keras.runs import Run, find_run, has_classifier, has_encoder
 from prl_keras.startup import start_keras
+from prl_keras.visualization.sample import MOST, balanced_rows, shown_classes
+
+if TYPE_CHECKING:
+    from prl_keras.visualization.figures import MapPanel
 
 SPLITS = ("train", "validation", "test")
 
@@ -55,8 +59,7 @@ def run(options: Visualize) -> None:
     if options.before and run.result is not None and run.result.get("encoder_frozen"):
         source = run.result["encoder_run"]
         raise InputError(f"run {run.name!r} left its encoder as it was: use `visualize {source} --before`")
-    request = data_request_of_run(run, RunDataOptions(dataset=options.dataset, data_dir=options.data_dir))
-    dataset = open_data(request, run)
+    dataset = open_data(_request(run, options), run)
     check_encoder(tuple(run.part("data")["image_shape"]), dataset, run.name)
     warn_of_seen(run, dataset)
     sample = draw_sample(dataset, options)
@@ -67,17 +70,33 @@ def run(options: Visualize) -> None:
     _write(run, stages, dataset, sample, options)
 
 
+def _request(run: Run, options: Visualize) -> dict[str, Any]:
+    """Images of another data set in the size that the run's encoder takes."""
+    request = data_request_of_run(run, RunDataOptions(dataset=options.dataset, data_dir=options.data_dir))
+    height, width, _ = run.part("data")["image_shape"]
+    other = request["name"] != resolved(run.part("data")["request"]["name"])
+    if other and request["image_size"] is None and height == width:
+        request["image_size"] = height
+    return request
+
+
 def draw_sample(dataset: Dataset, options: Visualize) -> Sample:
-    """At most `samples_per_class` images of each class and split, drawn by seed."""
+    """At most `samples_per_class` images of each class and split, and `MOST` of a split, drawn by seed."""
     chosen = SPLITS if options.split == "all" else (options.split,)
-    parts = []
+    parts, asked = [], 0
     for split_name in chosen:
         split = getattr(dataset, split_name)
         order = np.random.default_rng((options.seed, SPLITS.index(split_name))).permutation(len(split))
-        per_class = [order[split.labels[order] == k][: options.samples_per_class] for k in range(dataset.num_classes)]
-        rows = np.sort(np.concatenate(per_class))
+        rows = balanced_rows(split.labels, options.samples_per_class, order)
         parts.append((split.images[rows], split.labels[rows], np.full(len(rows), split_name), rows))
-    return Sample(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        asked += int(np.minimum(np.bincount(split.labels), options.samples_per_class).sum())
+    sample = Sample(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    if len(sample.rows) < asked:
+        console.print(
+            f"Showing {len(sample.rows):,} of the {asked:,} images that --samples-per-class "
+            f"{options.samples_per_class} asks for: at most {MOST:,} of a split, alike of each class"
+        )
+    return sample
 
 
 def _after(run: Run, dataset: Dataset, sample: Sample) -> Stage:
@@ -94,28 +113,13 @@ def _after(run: Run, dataset: Dataset, sample: Sample) -> Stage:
 def _before(run: Run, dataset: Dataset, sample: Sample, runs_dir: Path) -> Stage:
     """The encoder that a fine-tuned run started from; for other runs the same network with its first weights."""
     from prl_keras.models.storage import load_encoder
+    from prl_keras.training.untrained import untrained_encoder
 
-    command = run.part("command")
-    if command == "finetune":
+    if run.part("command") == "finetune":
         encoder = load_encoder(find_run(run.result["encoder_run"], runs_dir, has_encoder, "pre-trained encoder"))
     else:
-        encoder = _untrained(run, dataset)
+        encoder = untrained_encoder(run)
     return _stage("before", encoder, dataset, sample)
-
-
-def _untrained(run: Run, dataset: Dataset) -> Any:
-    """Built as in training, after the same seed, so the weights are those that training began with."""
-    from prl_keras.models import mlp_encoder, resnet18
-    from prl_keras.training.recipes import build_pretrainer
-
-    start_keras(run.part("options", "seed"))
-    if run.part("command") == "pretrain":
-        options = recorded_options(run, Pretrain)
-        return build_pretrainer(options, dataset.image_shape, len(run.part("data")["class_names"])).encoder
-    options = recorded_options(run, Baseline)
-    if options.model == "pca":
-        raise InputError(f"run {run.name!r} is a PCA, which has no state before training: leave out --before")
-    return mlp_encoder(dataset.image_shape) if options.model == "mlp" else resnet18(dataset.image_shape, options.stem)
 
 
 def _stage(name: str, encoder: Any, dataset: Dataset, sample: Sample) -> Stage:
@@ -137,34 +141,20 @@ def _answers(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _write(run: Run, stages: list[Stage], dataset: Dataset, sample: Sample, options: Visualize) -> None:
-    from prl_keras.visualization.embeddings import map_quality, tsne_map
-    from prl_keras.visualization.figures import MapPanel, plot_maps
+    from prl_keras.visualization.embeddings import joint_map
+    from prl_keras.visualization.figures import plot_maps
 
-    stem = "" if dataset.name == run.part("data")["request"]["name"] else f"-{dataset.name.replace(':', '-')}"
-    suffix = f"{stem}-{options.split}"
+    suffix = f"{file_suffix(run, dataset)}-{options.split}"
+    shown = shown_classes(sample.labels, dataset.num_classes)
     written, rows = [], []
     for stage in stages:
         with console.status(f"t-SNE of {len(sample.labels):,} images ({stage.name})"):
-            positions = tsne_map(np.concatenate([stage.features, stage.prototypes]), options.seed)
-        written.append(_write_projector(run, stage, dataset, sample, f"{stage.name}{suffix}"))
-        panels = []
-        for split in SPLITS:
-            part = sample.splits == split
-            if (split == "validation" and options.split == "all") or not part.any():
-                continue  # as the paper: train and test
-            placed = positions[: len(part)][part]
-            quality = map_quality(stage.features[part], sample.labels[part], placed)
-            panels.append(
-                MapPanel(
-                    f"{stage.name} training, {split} (n = {part.sum():,})",
-                    placed,
-                    sample.labels[part],
-                    positions[len(part) :],
-                    quality,
-                )
-            )
-        rows.append(panels)
-    title = f"{run.name} on {dataset.name}: t-SNE of the features, one map a row"
+            positions, prototypes = joint_map(stage.features, stage.prototypes, shown, options.seed)
+        written.append(_write_projector(run, stage, dataset, sample, shown, f"{stage.name}{suffix}"))
+        # as the paper: train and test
+        splits = ("train", "test") if options.split == "all" else (options.split,)
+        rows.append([_panel(stage, sample, positions, prototypes, split) for split in splits])
+    title = f"{run.name} on {dataset.label}: t-SNE of the features, one map a row"
     written.append(plot_maps(rows, dataset.class_names, title, run.path / "plots" / f"tsne{suffix}.png"))
     print_end(written, [tensorboard_command(run.path / "logs")])
     console.print(
@@ -173,31 +163,39 @@ def _write(run: Run, stages: list[Stage], dataset: Dataset, sample: Sample, opti
     )
 
 
-def _write_projector(run: Run, stage: Stage, dataset: Dataset, sample: Sample, name: str) -> Path:
-    """The class prototypes, shown as the mean image of their class, then the sampled images."""
-    from prl_keras.visualization.figures import class_colours
-    from prl_keras.visualization.projector import write_projector
+def _panel(stage: Stage, sample: Sample, positions: np.ndarray, prototypes: np.ndarray, split: str) -> "MapPanel":
+    from prl_keras.visualization.embeddings import map_quality
+    from prl_keras.visualization.figures import MapPanel
 
-    # A name that is a number would make TensorBoard colour by a scale.
-    names = np.array([f"class {name}" if name.isdecimal() else name for name in dataset.class_names], object)
-    classes = np.arange(dataset.num_classes)
-    means = [dataset.train.images[dataset.train.labels == k].mean(axis=0).astype(np.uint8) for k in classes]
-    labels = np.concatenate([classes, sample.labels])
-    no_answer = [""] * len(classes)
+    part = sample.splits == split
+    labels, placed = sample.labels[part], positions[part]
+    title = f"{stage.name} training, {split} (n = {part.sum():,})"
+    return MapPanel(title, placed, labels, prototypes, map_quality(stage.features[part], labels, placed))
+
+
+def _write_projector(run: Run, stage: Stage, dataset: Dataset, sample: Sample, shown: np.ndarray, name: str) -> Path:
+    """The prototypes of the classes shown, with the mean image of their class, then the sampled images."""
+    from prl_keras.visualization.figures import class_colours
+    from prl_keras.visualization.projector import category_names, write_projector
+
+    names = np.array(category_names(dataset.class_names), object)
+    means = [dataset.train.images[dataset.train.labels == k].mean(axis=0).astype(np.uint8) for k in shown]
+    labels = np.concatenate([shown, sample.labels])
+    no_answer, no_number = ["-"] * len(shown), [""] * len(shown)
     metadata = {
         "class": names[labels],
-        "kind": [*["prototype"] * len(classes), *["image"] * len(sample.labels)],
-        "split": [*["train"] * len(classes), *sample.splits],
+        "kind": [*["prototype"] * len(shown), *["image"] * len(sample.labels)],
+        "split": [*["train"] * len(shown), *sample.splits],
         "predicted": [*no_answer, *names[stage.predicted]],
         "correct": [*no_answer, *np.where(stage.predicted == sample.labels, "yes", "no")],
-        "confidence": [*no_answer, *(f"{value:.3f}" for value in stage.confidence)],
-        "index": [*no_answer, *sample.rows],
+        "confidence": [*no_number, *(f"{value:.3f}" for value in stage.confidence)],
+        "index": [*no_number, *sample.rows],
     }
     return write_projector(
         run.path / "logs" / "projector" / name,
-        np.concatenate([stage.prototypes, stage.features]),
+        np.concatenate([stage.prototypes[shown], stage.features]),
         metadata,
         np.concatenate([np.stack(means), sample.images]),
         class_colours(dataset.num_classes)[labels],
-        np.arange(len(labels)) < len(classes),
+        np.arange(len(labels)) < len(shown),
     )

@@ -1,4 +1,4 @@
-"""The pictures of the report, drawn from an `Analysis`. Imports `visualization.figures`; Matplotlib inside."""
+"""The pictures of the report, drawn from an `Analysis`."""
 
 from pathlib import Path
 from typing import Any
@@ -8,14 +8,18 @@ import numpy as np
 from prl_keras.data import Dataset
 from prl_keras.experiments.analysis import Analysis, RowFigures
 from prl_keras.experiments.table import ENCODERS, SUPERVISED, TITLES, encoder_run
-from prl_keras.visualization.figures import new_figure, save_figure
+from prl_keras.visualization.canvas import add_legend, make_folder, new_figure, save_figure
+from prl_keras.visualization.confusion import draw_confusion, left_out, most_confused
+from prl_keras.visualization.figures import column
+from prl_keras.visualization.text import class_labels
 
+MOST_CLASSES = 40  # columns of the picture of classes; more names cannot be read
 REPORTED = "paper (STL-10, best epoch on 1,000 test images)"
 
 
 def draw_all(analysis: Analysis, dataset: Dataset, folder: Path) -> dict[str, Path]:
     """Name -> file; a picture that the rows do not allow is left out."""
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     drawn = {
         "intervals": _intervals(analysis, dataset, folder / "intervals.svg"),
         "curves": _curves(analysis, folder / "curves.svg"),
@@ -89,41 +93,43 @@ def _curves(analysis: Analysis, file: Path) -> Path | None:
     right.set(title="Trained end to end: the classifier", xlabel="epoch", ylabel="validation accuracy, %")
     for axes in (left, right):
         axes.grid(alpha=0.3)
-        if axes.lines:
-            axes.legend(fontsize=7, loc="lower right")
+        add_legend(axes, fontsize=7, loc="lower right")
     return save_figure(figure, file) if sources or ends else None
 
 
 def _band(axes: Any, metrics: list[list[dict]], key: str, label: str, colour: Any, style: str = "-") -> None:
-    """Mean over the runs, and their range."""
-    values = 100 * np.array([[line[key] for line in lines] for lines in metrics])
-    epochs = [line["epoch"] for line in metrics[0]]
-    axes.plot(
-        epochs,
-        values.mean(axis=0),
-        style,
-        color=colour,
-        linewidth=1.4,
-        label=label,
-        marker="." if len(epochs) < 3 else "",
-    )
+    """Mean over the runs, and their range; a gap where a run has no figure, nothing if there is none."""
+    values = 100 * np.array([column(lines, key) for lines in metrics])
+    if not np.isfinite(values.mean(axis=0)).any():
+        return
+    epochs = column(metrics[0], "epoch")
+    marker = "." if len(epochs) < 3 else ""
+    axes.plot(epochs, values.mean(axis=0), style, color=colour, linewidth=1.4, label=label, marker=marker)
     if len(values) > 1:
         axes.fill_between(epochs, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.15, linewidth=0)
 
 
 def _classes(analysis: Analysis, dataset: Dataset, file: Path) -> Path:
+    """A line a row, a column a class: all of them, or the hardest. Grey: no test images."""
+    from matplotlib import colormaps
+
     values = 100 * np.stack([f.per_class for f in analysis.rows])
-    figure, axes = new_figure(min(4.5 + 0.62 * dataset.num_classes, 18), 0.3 * len(values) + 2)
-    image = axes.imshow(values, cmap="viridis", aspect="auto")
+    chosen, note = np.arange(values.shape[1]), ""
+    if len(chosen) > MOST_CLASSES:
+        chosen = np.argsort(values.mean(axis=0), kind="stable")[:MOST_CLASSES]  # NaN last
+        note = f"; the {MOST_CLASSES} hardest of {dataset.num_classes:,} classes, hardest first"
+    values = values[:, chosen]
+    figure, axes = new_figure(4.5 + 0.35 * max(len(chosen), 10), 0.3 * len(values) + 2.5)
+    image = axes.imshow(values, cmap=colormaps["viridis"].with_extremes(bad="0.85"), aspect="auto")
     axes.set_yticks(range(len(values)), [f.row.short for f in analysis.rows], fontsize=8)
-    if dataset.num_classes <= 40:
-        axes.set_xticks(range(dataset.num_classes), dataset.class_names, rotation=45, ha="right", fontsize=8)
-    if dataset.num_classes <= 20:
-        middle = (values.min() + values.max()) / 2
-        for (row, column), value in np.ndenumerate(values):
-            colour = "black" if value > middle else "white"
-            axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=7, color=colour)
-    axes.set_title("Test accuracy of each class, %", fontsize=10)
+    names = [class_labels(dataset.class_names)[k] for k in chosen]
+    axes.set_xticks(range(len(chosen)), names, rotation=45, ha="right", rotation_mode="anchor", fontsize=8)
+    middle = (np.nanmin(values) + np.nanmax(values)) / 2
+    for (row, place), value in np.ndenumerate(values):
+        text = "-" if np.isnan(value) else f"{value:.0f}"
+        colour = "white" if value <= middle else "black"
+        axes.text(place, row, text, ha="center", va="center", fontsize=7, color=colour)
+    axes.set_title(f"Test accuracy of each class, %{note}", fontsize=10)
     figure.colorbar(image, ax=axes, shrink=0.8)
     return save_figure(figure, file)
 
@@ -139,23 +145,16 @@ def _confusion(analysis: Analysis, dataset: Dataset, file: Path) -> Path:
     if base is not None and base is not shown[0]:
         shown.append(base)
     figure, grid = new_figure(6.2 * len(shown), 5.6, columns=len(shown))
+    chosen = most_confused(sum(f.confusion for f in shown))
     for axes, f in zip(np.atleast_1d(grid), shown, strict=True):
-        share = 100 * f.confusion / np.maximum(f.confusion.sum(axis=1, keepdims=True), 1)
-        axes.imshow(share, cmap="Blues", vmin=0, vmax=100)
-        if dataset.num_classes <= 30:
-            axes.set_xticks(range(dataset.num_classes), dataset.class_names, rotation=60, ha="right", fontsize=8)
-            axes.set_yticks(range(dataset.num_classes), dataset.class_names, fontsize=8)
-            for (row, column), value in np.ndenumerate(share):
-                if value >= 0.5:
-                    colour = "white" if value > 50 else "black"
-                    axes.text(column, row, f"{value:.0f}", ha="center", va="center", color=colour, fontsize=7)
-        axes.set(xlabel="predicted", ylabel="true")
-        axes.set_title(f"{f.row.short}, % of the true class", fontsize=9)
+        draw_confusion(axes, f.confusion, dataset.class_names, chosen, 4.2, percent=True)
+        title = [f"{f.row.short}, % of the true class", *left_out(len(chosen), dataset.num_classes)]
+        axes.set_title("\n".join(title), fontsize=9)
     return save_figure(figure, file)
 
 
-def _reliability(analysis: Analysis, file: Path) -> Path:
-    """At most eight rows: confidence against accuracy."""
+def _reliability(analysis: Analysis, file: Path) -> Path | None:
+    """At most eight rows: confidence against accuracy. No picture if no bin has images enough."""
     wanted = ("pca", "mlp", "resnet18", "simclr-unfrozen-linear", "standard-frozen-linear", "query-frozen-linear")
     wanted += ("loo-frozen-linear", "supcon-frozen-linear")
     rows = [f for f in analysis.rows if f.row.key in wanted] or analysis.rows[:8]
@@ -167,8 +166,12 @@ def _reliability(analysis: Analysis, file: Path) -> Path:
             for c, a, count in zip(*(f.calibration[key] for key in ("confidence", "accuracy", "counts")), strict=True)
             if count >= 20  # fewer say nothing
         ]
+        if not points:
+            continue
         label = f"{f.row.short}: ECE {100 * np.mean(f.calibration['eces']):.1f} %"
         axes.plot(*zip(*points, strict=True), marker=".", color=colour, linewidth=1.2, label=label)
+    if len(axes.lines) == 1:  # the diagonal
+        return None
     axes.set(xlabel="confidence, %", ylabel="accuracy, %", xlim=(0, 101), ylim=(0, 101))
     axes.set_title("Reliability on test; below the diagonal: overconfident", fontsize=10)
     axes.grid(alpha=0.3)

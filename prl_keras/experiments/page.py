@@ -1,8 +1,10 @@
-"""Markdown to one HTML page that opens without a network. Imports nothing of this package; markdown-it inside."""
+"""Markdown to one HTML page that opens without a network."""
 
 import base64
 import html
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
 
 _MEDIA = {".svg": "image/svg+xml", ".png": "image/png"}
 _STYLE = """
@@ -25,30 +27,47 @@ pre code { background: none; padding: 0; }
 
 
 def to_html(text: str, folder: Path) -> str:
-    """One page: headings get anchors, pictures of `folder` are put into the page, HTML in the text stays text."""
+    """One page: headings get anchors, pictures of `folder` are put into the page, HTML in the text stays text.
+
+    A picture that is not a PNG or SVG file in the folder is left as its caption: nothing is fetched from elsewhere.
+    """
     from markdown_it import MarkdownIt
 
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = parser.parse(text)
-    links = []
+    links, title = [], ""
     for at, token in enumerate(tokens):
+        heading = _words(tokens[at + 1]) if token.type == "heading_open" else ""
+        title = title or heading
         if token.type == "heading_open" and token.tag == "h2":
-            title = tokens[at + 1].content
-            token.attrSet("id", title.lower().replace(" ", "-"))
-            links.append(f'<a href="#{html.escape(token.attrGet("id"))}">{html.escape(title)}</a>')
+            token.attrSet("id", heading.lower().replace(" ", "-"))
+            links.append(f'<a href="#{html.escape(token.attrGet("id"))}">{html.escape(heading)}</a>')
         for child in token.children or ():
-            if child.type == "image":
-                child.attrSet("src", _inline(folder / str(child.attrGet("src"))))
+            if child.type == "image" and (source := _inline(folder, str(child.attrGet("src")))):
+                child.attrSet("src", source)
+            elif child.type == "image":
+                child.type, child.tag = "text", ""
     body = parser.renderer.render(tokens, parser.options, {})
     body = body.replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")
-    first, rest = body.split("</h1>", 1)
-    title = html.escape(tokens[1].children[0].content if tokens[1].children else "report")
+    first, end, rest = body.partition("</h1>")
+    title = html.escape(title or "report")
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n<style>{_STYLE}</style></head>\n'
-        f"<body>\n{first}</h1>\n<nav>{''.join(links)}</nav>\n{rest}</body></html>\n"
+        f"<body>\n{first}{end}\n<nav>{''.join(links)}</nav>\n{rest}</body></html>\n"
     )
 
 
-def _inline(file: Path) -> str:
+def _words(heading: Any) -> str:
+    return " ".join("".join(child.content or " " for child in heading.children).split())
+
+
+def _inline(folder: Path, source: str) -> str | None:
+    file = folder / unquote(source)
+    try:
+        within = file.resolve().is_relative_to(folder.resolve()) and file.is_file()
+    except (OSError, ValueError):  # no name that a file could have
+        return None
+    if file.suffix not in _MEDIA or not within:
+        return None
     return f"data:{_MEDIA[file.suffix]};base64,{base64.b64encode(file.read_bytes()).decode()}"

@@ -1,11 +1,11 @@
-"""A flat map of an embedding (t-SNE), and figures that say how far to trust it.
+"""A flat map of an embedding (t-SNE), and figures that say how far to trust it."""
 
-Imports nothing of this package; scikit-learn inside the functions.
-"""
+from contextlib import nullcontext
 
 import numpy as np
 
 NEIGHBOURS = 10  # of the kNN accuracy and of the trustworthiness
+_FEW = 2_000  # points, up to which t-SNE's threads wait for each other more than they work (docs/results/threads.json)
 
 
 def tsne_map(features: np.ndarray, seed: int = 0) -> np.ndarray:
@@ -15,35 +15,63 @@ def tsne_map(features: np.ndarray, seed: int = 0) -> np.ndarray:
     components, the middle of its bounding box at 0.
     """
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
 
     features = np.asarray(features, "float32")
     if np.ptp(features, axis=0).max() == 0:  # a collapsed encoder: nothing to map
         return np.zeros((len(features), 2), "float32")
     perplexity = min(30.0, (len(features) - 1) / 3)
-    positions = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(features)
+    with threadpool_limits(1) if len(features) <= _FEW else nullcontext():
+        positions = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(features)
     return positions - (positions.max(axis=0) + positions.min(axis=0)) / 2
+
+
+def joint_map(
+    features: np.ndarray, prototypes: np.ndarray, shown: np.ndarray, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """One map of (n, dim) features and (classes, dim) prototypes: (n, 2), and (classes, 2), NaN but for those shown."""
+    positions = tsne_map(np.concatenate([features, prototypes[shown]]), seed)
+    placed = np.full((len(prototypes), 2), np.nan, "float32")
+    placed[shown] = positions[len(features) :]
+    return positions[: len(features)], placed
 
 
 def map_quality(features: np.ndarray, labels: np.ndarray, positions: np.ndarray) -> dict[str, float | None]:
     """What the picture cannot tell: how separate the classes are before the map, and how true the map is.
 
     Args:
-        features: (n, dim); labels: (n,) integers; positions: (n, 2), the map of the features.
+        features: (n, dim); labels: (n,) integers; positions: (n, 2), the map of the features. Memory: 25 bytes x n^2.
 
     Returns:
         silhouette (-1..1, of the features; Rousseeuw 1987), knn_accuracy (0..1, leave-one-out vote of the 10 nearest
         features), trustworthiness (0..1, share of the map's neighbours that are true ones; Venna & Kaski 2001).
-        None where too few points or classes make a figure meaningless.
+        None where too few points or classes make a figure meaningless (`enough`).
     """
     from sklearn.manifold import trustworthiness
     from sklearn.metrics import silhouette_score
 
-    n, classes = len(labels), len(np.unique(labels))
-    enough = n > 2 * NEIGHBOURS
+    possible = enough(labels)
     return {
-        "silhouette": float(silhouette_score(features, labels)) if 2 <= classes < n else None,
-        "knn_accuracy": _leave_one_out_knn(features, labels) if enough else None,
-        "trustworthiness": float(trustworthiness(features, positions, n_neighbors=NEIGHBOURS)) if enough else None,
+        "silhouette": float(silhouette_score(features, labels)) if possible["silhouette"] else None,
+        "knn_accuracy": _leave_one_out_knn(features, labels) if possible["knn_accuracy"] else None,
+        "trustworthiness": float(trustworthiness(features, positions, n_neighbors=NEIGHBOURS))
+        if possible["trustworthiness"]
+        else None,
+    }
+
+
+def enough(labels: np.ndarray) -> dict[str, bool]:
+    """Which figures of quality (n,) labels allow.
+
+    A silhouette takes two classes, and in each an image beside the one that is looked at. A vote of the 10 nearest
+    takes 10 of them: with fewer, the other classes fill the vote however clear the classes are.
+    """
+    counts = np.unique(labels, return_counts=True)[1]
+    smallest = int(counts.min()) if len(counts) > 1 else 0
+    return {
+        "silhouette": smallest > 1,
+        "knn_accuracy": smallest > NEIGHBOURS,
+        "trustworthiness": len(labels) > 2 * NEIGHBOURS,
     }
 
 

@@ -1,11 +1,13 @@
 """One embedding as files for TensorBoard's projector: vectors, metadata, thumbnails, a ready-made view.
 
-Imports `runs`; Pillow inside. Formats: TensorBoard 2.21's projector plugin. The folder appears in one step,
-because a broken one hides the projector's tab for every run.
+Formats: TensorBoard 2.21's projector plugin. The folder appears in one step, because a broken one hides the
+projector's tab for every run.
 """
 
 import json
 import math
+import os
+import re
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -13,9 +15,18 @@ from pathlib import Path
 
 import numpy as np
 
+from prl_keras.errors import InputError
+from prl_keras.runs import usable
+from prl_keras.visualization.canvas import make_folder
+from prl_keras.visualization.text import distinct, one_line
+
 _MAX_SPRITE_SIDE = 8192  # pixels; the browser refuses larger textures
 _MAX_THUMBNAIL = 48  # pixels
 _BORDER, _MARKED_BORDER = 1 / 12, 1 / 4  # of a thumbnail, in its class's colour
+# What JavaScript takes for a number, an empty cell among it; a column of such would be coloured by a scale.
+_DECIMAL = r"(\d+\.?\d*|\.\d+)(e[+-]?\d+)?"
+_NUMBER = re.compile(rf"([+-]?(Infinity|{_DECIMAL})|0x[\da-f]+|0o[0-7]+|0b[01]+)?", re.IGNORECASE)
+_OURS = re.compile(r"(tensors|metadata|sprite|bookmarks|projector_config|events\.out\.tfevents)\..*|\.DS_Store")
 _SIDES = ("XLeft", "XRight", "YUp", "YDown")  # of the projector's custom view; a bookmark must have them
 
 
@@ -30,14 +41,18 @@ def write_projector(
     """Write, or write anew, one embedding that TensorBoard's projector can open.
 
     Args:
-        folder: for this embedding alone; its name is what the projector's menu shows.
+        folder: for this embedding alone; its name is what the projector's menu shows. Only an embedding is replaced.
         vectors: (n, dim) float, dim > 1.
         metadata: at least two columns of n values; the column "class" colours the view.
         images: (n, height, width, 3) uint8, the thumbnails.
         colours: (n, 3) uint8, the frame of each thumbnail.
         marked: (n,) bool, who gets a thick frame.
+
+    Raises:
+        InputError: the folder's name is not a plain one, or it holds what is no embedding.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    _check_replaceable(folder)
+    make_folder(folder.parent)
     draft = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
     try:
         tensor_file = _write_vectors(draft, np.asarray(vectors, "<f4"))
@@ -60,6 +75,25 @@ def write_projector(
     return folder
 
 
+def category_names(names: Sequence[str]) -> list[str]:
+    """Distinct words, which the projector takes for categories, of any names."""
+    words = [one_line(name) for name in names]
+    return distinct([f"class {word}".rstrip() if _NUMBER.fullmatch(word) else word for word in words])
+
+
+def _check_replaceable(folder: Path) -> None:
+    """It will be removed: nothing but an earlier embedding may be there, and nothing behind a link or a `..`."""
+    if usable(folder.name) != folder.name or os.path.normpath(folder) != str(folder):
+        raise InputError(f"{folder.name!r} is no plain name for the folder of an embedding ({folder})")
+    if not os.path.lexists(folder):
+        return
+    if folder.is_symlink() or not folder.is_dir():
+        raise InputError(f"{folder}: a link or a file is in the way of an embedding; move it away")
+    foreign = sorted(path.name for path in folder.iterdir() if path.is_dir() or not _OURS.fullmatch(path.name))
+    if foreign:
+        raise InputError(f"{folder}: holds {foreign[0]!r}, which is no part of an embedding; move it away")
+
+
 def _write_vectors(folder: Path, vectors: np.ndarray) -> str:
     """Binary, unless TensorBoard would take the bytes for text (all features 0, for example)."""
     content = vectors.tobytes()
@@ -74,7 +108,7 @@ def _write_vectors(folder: Path, vectors: np.ndarray) -> str:
 
 def _write_metadata(file: Path, columns: dict[str, Sequence]) -> None:
     rows = [columns.keys(), *zip(*columns.values(), strict=True)]
-    lines = ["\t".join(" ".join(str(value).split()) for value in row) for row in rows]
+    lines = ["\t".join(one_line(str(value)) for value in row) for row in rows]
     file.write_text("\n".join(lines) + "\n", encoding="utf-8", newline="\n")  # TensorBoard keeps a \r in the last cell
 
 

@@ -90,17 +90,17 @@ def mean_over_seeds(values: np.ndarray) -> dict[str, Any]:
 def interval_over_images(correct: np.ndarray) -> dict[str, float]:
     """(seeds, n) right or wrong -> 95 % interval of the accuracy over test images, the trained models as they are.
 
-    Wilson's interval (1927), for one seed as it is. Several seeds on the same images say more than one and less than
+    Wilson's interval (1927), for one seed as it is. Several seeds on the same images say more than one, and less than
     as many times the images: with the variance v over images of the share of seeds that are right, p (1 - p) / v times
-    as many, at most one each seed (an effective sample size, Kish 1965). A bootstrap is too narrow near 100 %.
+    as many, at most one each seed (an effective sample size, Kish 1965). A few wrong answers tell v badly: half an
+    image more counts as answered alike by all seeds. Near 100 % this holds the truth in 95 to 98 % of simulated cases,
+    a percentile bootstrap of the images in 89 to 91.
     """
     correct = np.asarray(correct, bool)
     seeds, n = correct.shape
     shares = correct.mean(axis=0)
     p, variance = float(shares.mean()), float(shares.var())
-    if 0 < p < 1:
-        n *= min(p * (1 - p) / variance, seeds) if variance > 0 else seeds
-    low, high = _wilson(p, n)
+    low, high = _wilson(p, n * min((n * p * (1 - p) + 0.5) / (n * variance + 0.5), seeds))
     return {"low": low, "high": high}
 
 

@@ -12,7 +12,7 @@ from prl_keras.prototypes import class_prototypes, prototype_logits
 PROBE_C = (0.001, 0.01, 0.1, 1.0, 10.0)
 KNN_K = (1, 5, 10, 20, 50)
 _ITERATIONS = (50, 500)  # of a regression: as many as _PRODUCTS allow, which is 500 up to 54,000 x 512 x 10
-_PRODUCTS = 2.5e11  # images x features x classes x iterations
+_PRODUCTS = 1.5e11  # images x features x classes x iterations
 _DISTANCES_MB = 256  # of kNN's distances at a time
 _ROWS = 10_000  # of the distances to prototypes at a time
 

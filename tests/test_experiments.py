@@ -529,6 +529,7 @@ def test_the_report_has_the_papers_numbers_beside_ours(report: tuple[str, str], 
         line = next(line for line in lines if line.startswith(f"| {number} | {ROWS[key].title} "))
         assert f"| {test} ({train}) |" in line
         assert f"**{100 * planted.row(key).accuracy['test']['mean']:.1f}**" in line
+        assert "| 10.0 | 100.0 |" in line, "validation, then train"
     supcon = next(line for line in lines if "| SupCon, frozen, linear " in line)
     assert "\\*\\*" in supcon.split("|")[8]
 
@@ -581,7 +582,8 @@ def test_the_report_lists_every_run(report: tuple[str, str], planted: Analysis) 
     for f in planted.rows:
         for run in f.runs:
             correct = run.result["accuracy"]["test"]["correct"]
-            assert f"| [{run.name}]({run.name}/) | {correct:,} / 1,000 |" in report[0]
+            figures = f"{correct:,} / 1,000 | {correct / 10:.2f} | 10.00 | 100.00 |"
+            assert f"| [{run.name}]({run.name}/) | {figures}" in report[0]
 
 
 # The command

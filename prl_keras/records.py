@@ -69,7 +69,13 @@ CONFIG: Check = {
     },
     "versions?": {},
 }
-FIGURE: Check = {"value": is_number, "low?": is_number, "high?": is_number}
+FIGURE: Check = {
+    "value": is_number,
+    "low?": is_number,
+    "high?": is_number,
+    "balanced?": is_number,
+    "worst?": {"class": is_whole, "value": is_number, "correct": is_whole, "n": is_whole},
+}
 RESULT: Check = {
     "epochs?": is_whole,
     "seconds?": is_number,

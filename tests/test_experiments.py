@@ -12,15 +12,15 @@ import pytest
 from faults import kill_after, run_program
 
 from prl_keras.cli import main, parse
-from prl_keras.commands.reproduce import _command, _default_name
+from prl_keras.commands.reproduce import _command, _default_name, _short_table
 from prl_keras.config import Baseline, DataOptions, Finetune, Pretrain, Reproduce
-from prl_keras.data import load_dataset
+from prl_keras.data import Dataset, Split, load_dataset
 from prl_keras.errors import InputError
 from prl_keras.evaluation.statistics import accuracy
 from prl_keras.experiments import estimate
-from prl_keras.experiments.analysis import Analysis, Comparison, analyse, as_json
+from prl_keras.experiments.analysis import Analysis, Comparison, analyse, as_json, write_confusions
 from prl_keras.experiments.findings import findings, listed
-from prl_keras.experiments.labels import nested_subset
+from prl_keras.experiments.labels import label_efficiency, nested_subset
 from prl_keras.experiments.table import ENCODERS, GROUPS, PAPER, ROWS, Cell, choose_rows, plan, replicates
 from prl_keras.runs import Run, create_run, write_json
 
@@ -35,9 +35,14 @@ REQUEST = {
     "fold": None,
 }
 CLASSES = 10
-DATA = {"request": REQUEST, "fingerprint": "f" * 64, "class_names": [*"0123456789"], "image_shape": [32, 32, 3]}
+DATA = {"request": REQUEST, "fingerprint": "0" * 64, "class_names": [*"0123456789"], "image_shape": [32, 32, 3]}
 
-VERSIONS = {"versions": {"keras": "3"}}
+VERSIONS = {"versions": {"keras": "3", "processors": "17"}}
+
+
+def data_of(cell: Cell) -> dict:
+    """What the cell's run records: a split of its own for each seed."""
+    return DATA | {"request": REQUEST | {"seed": cell.options.seed}, "fingerprint": f"{cell.options.seed}" * 64}
 
 
 # The plan
@@ -152,14 +157,12 @@ def fake_table(folder: Path, options: Reproduce, accuracies: dict[str, float], n
         if cell.labels:
             sizes = (10, 20, 45) if cell.name == "query-s1" else (10, 20, 50)
             points = [{"labels_per_class": size, "C": 1.0, "test": accuracy(labels, labels)} for size in sizes]
-            write_json(cell.labels_file, {"seed": 0, "points": points})
+            write_json(cell.labels_file, {"seed": cell.options.seed, "points": points})
             continue
         elsewhere = {"resume", "name", "runs_dir", *DataOptions.__dataclass_fields__}
         chosen = {key: value for key, value in asdict(cell.options).items() if key not in elsewhere}
         command = type(cell.options).__name__.lower()
-        run = create_run(
-            folder, cell.name, {"command": command, "options": chosen, "data": DATA, "versions": {"keras": "3"}}
-        )
+        run = create_run(folder, cell.name, {"command": command, "options": chosen, "data": data_of(cell), **VERSIONS})
         (run.path / "metrics.jsonl").write_text(
             json.dumps({"epoch": 1, "val_prototype_accuracy": 0.5, "val_accuracy": 0.5, "seconds": 1.0}) + "\n",
             encoding="utf-8",
@@ -174,11 +177,13 @@ def fake_table(folder: Path, options: Reproduce, accuracies: dict[str, float], n
         predicted = np.where(right, labels, (labels + 1) % CLASSES)
         logits = 4 * np.eye(CLASSES, dtype="float32")[predicted]
         figure = accuracy(predicted, labels)
-        result["accuracy"] = dict.fromkeys(("train", "validation", "test"), figure)
+        elsewhere = {"train": accuracy(labels, labels), "validation": accuracy(labels[:200] // 2, labels[:200])}
+        result["accuracy"] = elsewhere | {"test": figure}
         result |= {"test_sha256": "1" * 64, "encoder_sha256_before": "0" * 64}
         if options.protocol == "paper":
             result["maximum_over_epochs_on_test"] = {"value": figure["value"] + 0.02, "epoch": 1}
-        np.savez(run.predictions_file, test_logits=logits, test_labels=labels)
+        kept = {"validation_logits": np.zeros((200, CLASSES)), "validation_labels": labels[:200]}
+        np.savez(run.predictions_file, test_logits=logits, test_labels=labels, **kept)
         write_json(run.path / "result.json", result)
     return cells
 
@@ -269,6 +274,44 @@ def test_every_figure_can_be_traced_to_a_run(planted: Analysis) -> None:
     json.dumps(content, allow_nan=False)
 
 
+def test_each_column_is_of_its_own_split(planted: Analysis) -> None:
+    """Train 100 % and validation 10 % in every run; test as it was planted."""
+    for row in as_json(planted)["rows"]:
+        assert row["accuracy"]["train"]["mean"] == 1.0
+        assert row["accuracy"]["validation"]["mean"] == pytest.approx(0.1)
+        assert row["accuracy"]["test"]["mean"] > 0.4
+        assert row["test_over_images"]["low"] < row["accuracy"]["test"]["mean"] < row["test_over_images"]["high"]
+
+
+def test_confusions_stand_beside_the_result(planted: Analysis) -> None:
+    """23 rows of 500 classes were 71 MB of JSON, which no command would read."""
+    file = write_confusions(planted)
+    content = as_json(planted)
+    assert (planted.folder / content["confusions"]["file"]) == file
+    with np.load(file) as arrays:
+        assert set(arrays) == {row["row"] for row in content["rows"]}
+        for row in content["rows"]:
+            matrix = arrays[row["row"]]
+            assert matrix.sum() == 3 * 1000
+            np.testing.assert_allclose(np.diag(matrix) / matrix.sum(axis=1), row["per_class"])
+            assert np.trace(matrix) / matrix.sum() == pytest.approx(row["accuracy"]["test"]["mean"])
+            assert row["worst"]["value"] == min(row["per_class"])
+            assert row["balanced"] == pytest.approx(np.mean(row["per_class"]))
+    assert len(json.dumps(content["rows"])) < 23 * 6000
+
+
+def test_a_class_without_test_images_has_no_accuracy(planted: Analysis) -> None:
+    confusion = planted.rows[0].confusion.copy()
+    confusion[3] = 0
+    row = replace(planted.rows[0], confusion=confusion)
+    assert np.isnan(row.per_class).tolist() == [k == 3 for k in range(CLASSES)]
+    content = as_json(replace(planted, rows=[row, *planted.rows[1:]]))
+    assert content["rows"][0]["per_class"][3] is None
+    assert content["rows"][0]["balanced"] == pytest.approx(np.nanmean(row.per_class))
+    assert content["rows"][0]["worst"]["class"] != 3
+    json.dumps(content, allow_nan=False)
+
+
 def test_questions_are_asked_of_pairs_that_differ_in_one_thing(planted: Analysis) -> None:
     heads = ("frozen, linear", "frozen, MLP", "unfrozen, linear", "unfrozen, MLP")
     asked = {title: sorted(name for name, _ in family) for title, family in planted.families.items()}
@@ -319,15 +362,69 @@ def test_a_run_with_other_options_is_refused(tmp_path: Path) -> None:
             "made from another query-s0",
         ),
         ("mlp-s0/result.json", {"test_sha256": "2" * 64}, "other images"),
+        (
+            "mlp-s0/config.json",
+            {"data": DATA | {"request": REQUEST | {"samples_per_class": 5}}},
+            "samples_per_class = 5",
+        ),
+        (
+            "mlp-s0/config.json",
+            {"data": DATA | {"request": REQUEST | {"image_size": 16}}},
+            "image_size = 16, the table",
+        ),
+        ("mlp-s0/config.json", {"data": DATA | {"request": REQUEST | {"seed": 5}}}, "seed = 5, the table needs 0"),
+        ("query-s0/config.json", {"data": DATA | {"request": REQUEST | {"fold": 1}}}, "fold = 1, the table needs None"),
+        (
+            "query-frozen-linear-s0/config.json",
+            {"data": DATA | {"request": REQUEST | {"test_per_class": 5}}},
+            "test_per",
+        ),
+        ("pca-s0/config.json", {"data": DATA | {"request": REQUEST | {"validation_fraction": 0.2}}}, "fraction = 0.2"),
+        ("pca-s0/config.json", {"data": DATA | {"fingerprint": "e" * 64}}, "pca-s0 was made from other images"),
+        ("query-s0/label_efficiency.json", {"fingerprint": "e" * 64}, "made from another run"),
+        ("query-s0/label_efficiency.json", {"seed": 4}, "made from another run"),
+        ("query-s0/label_efficiency.json", {"points": [{}]}, "is damaged"),
     ],
 )
 def test_runs_that_do_not_belong_together_are_refused(tmp_path: Path, file: str, change: dict, message: str) -> None:
-    options = Reproduce(seeds=1, rows=("mlp", "query-frozen-linear"))
+    options = Reproduce(seeds=1, rows=("mlp", "pca", "query-frozen-linear"))
     cells = fake_table(tmp_path, options, {}, n=100)
     analyse(options, tmp_path, cells)
     write_json(tmp_path / file, json.loads((tmp_path / file).read_text(encoding="utf-8")) | change)
     with pytest.raises(InputError, match=message):
         analyse(options, tmp_path, cells)
+
+
+def test_runs_of_older_versions_and_data_that_moved_belong_to_the_table(tmp_path: Path) -> None:
+    """A request without the options that came later, and with another path: the images are the same."""
+    options = Reproduce(seeds=2, rows=("mlp", "resnet18"))
+    cells = fake_table(tmp_path, options, {}, n=100)
+    config = cells[0].run.config
+    config["data"]["request"] = {"name": "/elsewhere/digits", "seed": 0}
+    write_json(cells[0].run.path / "config.json", config)
+    analyse(options, tmp_path, cells)
+
+
+def test_the_first_replicate_is_compared_with_what_the_table_recorded(tmp_path: Path) -> None:
+    options = Reproduce(seeds=1, rows=("mlp",))
+    cells = fake_table(tmp_path, options, {}, n=100)
+    write_json(tmp_path / "config.json", {"created": "2026", "data": DATA})
+    analyse(options, tmp_path, cells)
+    write_json(tmp_path / "config.json", {"created": "2026", "data": DATA | {"fingerprint": "e" * 64}})
+    with pytest.raises(InputError, match="mlp-s0 was made from other images"):
+        analyse(options, tmp_path, cells)
+
+
+def test_a_table_that_asks_for_the_same_images_in_other_words_is_the_same_table(tmp_path: Path) -> None:
+    """All images a class, by their number or without it."""
+    begun = Reproduce(seeds=2, rows=("mlp",))
+    fake_table(tmp_path, begun, {}, n=100)
+    write_json(tmp_path / "config.json", {"created": "2026", "data": DATA})
+    cells = plan(begun, REQUEST | {"samples_per_class": 450}, tmp_path)
+    analyse(begun, tmp_path, cells)
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(InputError, match="samples_per_class = None"):
+        analyse(begun, tmp_path, cells)
 
 
 def test_other_test_images_and_damaged_predictions_are_refused(tmp_path: Path) -> None:
@@ -348,6 +445,37 @@ def test_subsets_of_labels_are_balanced_and_nested() -> None:
     assert set(small) < set(large)
     assert np.bincount(labels[large]).tolist() == [20] * 4
     assert not np.array_equal(small, nested_subset(labels, 5, seed=2))
+
+
+class Encoder:
+    """Stands for a network: its features are the images themselves."""
+
+    def predict_on_batch(self, images: np.ndarray) -> np.ndarray:
+        return images.reshape(len(images), -1) / np.float32(255)
+
+
+def test_label_efficiency_is_chosen_on_validation_and_measured_on_test(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    centres = rng.integers(60, 196, (3, 2, 2, 3))
+
+    def draw(n: int) -> Split:
+        labels = np.arange(n) % 3
+        return Split(np.clip(centres[labels] + rng.normal(0, 50, (n, 2, 2, 3)), 0, 255).astype(np.uint8), labels)
+
+    data = Dataset("made", draw(75), draw(60), draw(150), ("a", "b", "c"), "f" * 64)
+    label_efficiency(Encoder(), data, 1, tmp_path / "honest.json")
+    spoiled = replace(data, test=Split(data.test.images, np.roll(data.test.labels, 1)))
+    label_efficiency(Encoder(), spoiled, 1, tmp_path / "spoiled.json")
+    honest, other = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("honest", "spoiled"))
+    assert [point["labels_per_class"] for point in honest["points"]] == [10, 20, 25]
+    chosen = [[(point["C"], point["decided"]) for point in content["points"]] for content in (honest, other)]
+    assert chosen[0] == chosen[1]
+    for point, same in zip(honest["points"], other["points"], strict=True):
+        assert point["test"]["n"] == 150
+        assert point["test"]["value"] > 0.7
+        assert same["test"]["value"] < 0.3
+    assert honest["validation_images"] == 60
+    assert (honest["fingerprint"], honest["seed"]) == ("f" * 64, 1)
 
 
 # The report
@@ -400,15 +528,61 @@ def test_the_report_has_the_papers_numbers_beside_ours(report: tuple[str, str], 
         line = next(line for line in lines if line.startswith(f"| {number} | {ROWS[key].title} "))
         assert f"| {test} ({train}) |" in line
         assert f"**{100 * planted.row(key).accuracy['test']['mean']:.1f}**" in line
+        assert "| 10.0 | 100.0 |" in line, "validation, then train"
     supcon = next(line for line in lines if "| SupCon, frozen, linear " in line)
     assert "\\*\\*" in supcon.split("|")[8]
+
+
+def test_the_report_names_the_worst_class_and_the_runs_processors(report: tuple[str, str], planted: Analysis) -> None:
+    names = ("&lt;script&gt;alert(1)&lt;/script&gt;", "a|b", *"23456789")
+    page = re.sub(r"<t[dh][^>]*>", "<td>", report[1])
+    for figures in planted.rows:
+        worst = figures.by_class["worst"]
+        assert f"<td>{100 * worst['value']:.1f} {names[worst['class']]}</td>" in page
+    assert "balanced test" not in report[0], "equal classes: it is the accuracy"
+    assert "trained on 17 CPU cores" in report[0], "of the runs, not of the machine that writes the report"
+    assert "processors" not in report[0]
+    assert "effective number of images" in report[0]
+    assert "bootstrap" not in report[0]
+
+
+def test_unequal_classes_have_a_column_for_balanced_accuracy(planted: Analysis, capsys: pytest.CaptureFixture) -> None:
+    from prl_keras.commands.common import console
+    from prl_keras.experiments.report import _main_table, _notes, _run_table
+
+    confusion = np.diag([400, *[0] * 8, 0])
+    confusion[9, 0] = 20
+    rows = [replace(figures, confusion=confusion) for figures in planted.rows]
+    dataset = replace(load_dataset("digits"), class_names=(*"012345678", "[red]*rare*"))
+    unequal = replace(planted, rows=rows)
+    assert "| 50.0 | 0.0 [red]\\*rare\\* |" in _main_table(unequal, dataset).replace("\\[", "[").replace("\\]", "]")
+    assert "balanced test %" in _run_table(unequal, dataset)
+    notes = _notes(Run(planted.folder), unequal, dataset)
+    assert "8 classes have no test images" in notes
+    assert "Balanced: the mean" in notes
+    console.print(_short_table(unequal, dataset))
+    shown = capsys.readouterr().out
+    assert "50.0 %" in shown
+    assert "balanced" in shown
+
+
+def test_the_curves_say_by_how_many_images_c_was_chosen(planted: Analysis) -> None:
+    from prl_keras.experiments.report import _label_note
+
+    assert _label_note(planted) == [], "of older versions nothing is known"
+    files = [{"validation_images": n, "points": [{"decided": True}, {"decided": n > 10}]} for n in (1143, 10)]
+    (note,) = _label_note(replace(planted, labels={"query": files}))
+    assert note == (
+        "C is chosen by 10 to 1,143 validation images; for 1 of 4 probes they tell no other C from the chosen one."
+    )
 
 
 def test_the_report_lists_every_run(report: tuple[str, str], planted: Analysis) -> None:
     for f in planted.rows:
         for run in f.runs:
             correct = run.result["accuracy"]["test"]["correct"]
-            assert f"| [{run.name}]({run.name}/) | {correct:,} / 1,000 |" in report[0]
+            figures = f"{correct:,} / 1,000 | {correct / 10:.2f} | 10.00 | 100.00 |"
+            assert f"| [{run.name}]({run.name}/) | {figures}" in report[0]
 
 
 # The command

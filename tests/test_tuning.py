@@ -21,18 +21,21 @@ from PIL import Image
 
 from prl_keras import load_dataset
 from prl_keras.cli import main, parse
+from prl_keras.commands.common import console
 from prl_keras.config import Finetune, Tune
 from prl_keras.errors import InputError
+from prl_keras.evaluation.statistics import proportion
 from prl_keras.models.storage import save_model, weights_sha256
 from prl_keras.runs import Run, create_run, list_runs
 from prl_keras.training import callbacks
 from tuning import command, features, hypermodel
+from tuning.best import BestEpoch
 from tuning.data import SearchData, search_data
 from tuning.features import FeatureCache
 from tuning.figures import plot_importance
 from tuning.oracles import make_oracle
 from tuning.parallel import process_role
-from tuning.report import finished_rows
+from tuning.report import Row, best_first, best_table, cannot_choose, finished_rows
 from tuning.search import search
 from tuning.space import NAMES, PAPER, complete_values, paper_configurations
 from tuning.tuner import SearchTuner
@@ -306,6 +309,10 @@ def test_trials_csv_holds_every_trial_with_its_interval(finished: tuple[Run, dic
         assert low <= value <= high
         assert value == int(row["validation_correct"]) / int(row["validation_n"])
         assert 1 <= int(row["best_epoch"]) <= int(row["epochs"]) <= 3
+        assert float(row["validation_loss"]) > 0
+        worst = int(row["validation_worst_correct"]) / int(row["validation_worst_n"])
+        assert worst == float(row["validation_worst_value"]) <= float(row["validation_balanced"])
+        assert row["validation_worst_class"] in "0123456789"
     assert counts["encode"] == 2  # train and validation
 
 
@@ -514,6 +521,71 @@ def test_too_few_trials_have_no_picture_of_importances(tmp_path: Path) -> None:
     assert all(row.paper for row in rows)
     assert not replace(rows[0], values={**rows[0].values, "dropout": 0.5}).paper
     assert PAPER["learning_rate"] == 1e-3
+
+
+def row(number: int, correct: int, loss: float | None, **facts: Any) -> Row:
+    values = {**PAPER, "encoder": "a", "head": "linear", "freeze": True}
+    return Row(number, values, proportion(correct, 40) | facts, 1, 1, 0.0, loss)
+
+
+def test_of_equally_accurate_trials_the_one_with_the_lowest_loss_is_the_best() -> None:
+    rows = [row(1, 38, 0.1), row(2, 39, 0.9), row(3, 39, 0.2), row(4, 39, 0.2)]
+    assert [one.number for one in best_first(rows)] == [3, 4, 2, 1]
+    rows.append(row(5, 39, None))  # of an older version: no losses to compare
+    assert [one.number for one in best_first(rows)] == [2, 3, 4, 5, 1]
+
+
+def test_a_search_says_where_validation_cannot_choose() -> None:
+    assert "all 2 are within the best one's interval on 40 images" in cannot_choose([row(1, 38, 0.1), row(2, 36, 0.1)])
+    assert cannot_choose([row(1, 40, 0.1), row(2, 40, 0.1)])
+    assert cannot_choose([row(1, 38, 0.1), row(2, 20, 0.1)]) is None
+    assert cannot_choose([row(1, 38, 0.1)]) is None, "one trial: nothing to choose"
+
+
+def test_the_table_of_trials_shows_what_a_large_class_hides(capsys: pytest.CaptureFixture) -> None:
+    worst = {"class": 1, "value": 0.0, "correct": 0, "n": 2}
+    console.print(best_table([row(1, 38, 0.1, balanced=0.5, worst=worst), row(2, 38, None)], ("a", "[b]")))
+    shown = capsys.readouterr().out
+    for part in ("balanced", "50.0 %", "0.0 %", "[b]"):
+        assert part in shown, shown
+
+
+def test_the_best_epoch_is_the_most_accurate_then_the_likeliest_then_the_first() -> None:
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, use_bias=False)])
+    model.set_weights([np.eye(2)])
+    labels = np.array([0, 0, 0, 1])
+    best = BestEpoch(np.eye(2, dtype="float32")[[0, 0, 0, 0]], labels)
+    best.set_model(model)
+    seen = []
+    for epoch, (value, loss) in enumerate([(0.5, 1.0), (0.75, 0.9), (0.75, 0.4), (0.75, 0.4), (0.5, 0.1)]):
+        best.on_epoch_end(epoch, {"val_accuracy": value, "val_loss": loss})
+        seen.append(best.figures["best_epoch"])
+    assert seen == [1, 2, 3, 3, 3]
+    assert best.figures | {"best_epoch": 0} == {
+        "val_accuracy": 0.75,
+        "val_loss": 0.4,
+        "best_epoch": 0,
+        "balanced": 0.5,
+        "worst_class": 1,
+        "worst_correct": 0,
+        "worst_n": 1,
+    }
+
+
+def test_a_search_whose_pictures_fail_has_its_winner(
+    finished: tuple[Run, dict[str, int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tuning import finish
+
+    run, _ = finished
+    rows = [row(1, 38, 0.1), row(2, 30, 0.2)]
+    copy = create_run(tmp_path, "copy", {"data": run.config["data"]})
+    monkeypatch.setattr(finish, "_trained", lambda settings: run)
+    monkeypatch.setattr(finish, "plot_parallel", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        finish.finish(copy, rows, Tune(encoder=("a",)))
+    assert copy.result["best"]["trial"] == 1
+    assert copy.result["accuracy"]["validation"]["correct"] == 38
 
 
 def test_the_processes_role_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

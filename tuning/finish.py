@@ -1,4 +1,4 @@
-"""After the search: what it found, the winner's training and its one test. Imports `commands`, `tuning.report`."""
+"""After the search: what it found, the winner's training and its one test."""
 
 import shlex
 from dataclasses import fields, replace
@@ -11,20 +11,27 @@ from prl_keras.config import Finetune, Tune
 from prl_keras.runs import Run, is_finished, write_json
 from tuning.command import winner_name
 from tuning.figures import FEWEST, plot_importance, plot_parallel
-from tuning.report import Row, best_first, best_table, write_csv
+from tuning.report import Row, best_first, best_table, cannot_choose, write_csv
 from tuning.space import finetune_options
 
 
 def finish(run: Run, rows: list[Row], options: Tune) -> None:
     """Report, train the winner, write result.json. All of it can be repeated after an interruption."""
-    written = [write_csv(rows, run.path / "trials.csv"), *_pictures(run, rows)]
+    class_names = run.part("data", "class_names")
+    written = [write_csv(rows, class_names, run.path / "trials.csv")]
     console.print()
-    console.print(best_table(rows))
+    console.print(best_table(rows, class_names))
     best = best_first(rows)[0]
+    if warning := cannot_choose(rows):
+        console.print(f"warning: {warning}")
     settings = winner_settings(best, run, options)
-    console.print(f"\nTraining the winner, trial {best.number}, on train + validation with seed {settings.seed}")
+    console.print(
+        f"\nTraining the winner, trial {best.number} by {best.validation['n']:,} validation images, "
+        f"on train + validation with seed {settings.seed}"
+    )
     winner = _trained(settings)
     write_json(run.path / "result.json", _result(run, rows, best, winner, settings))
+    written += _pictures(run, rows)  # last: one that cannot be drawn loses nothing
     reference = run_argument(winner, options.runs_dir)
     print_end(
         [*written, run.path / "result.json", winner.classifier_file],

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import keras_tuner as kt
@@ -16,11 +15,10 @@ from prl_keras.models.storage import copy_as
 from prl_keras.training.callbacks import EpochOrder
 from prl_keras.training.finetune import augmented, compile_classifier
 from prl_keras.training.fit import create_variables
+from tuning.best import OBJECTIVE, BestEpoch
 from tuning.data import SearchData
 from tuning.features import FeatureCache
 from tuning.space import declare_space, finetune_options
-
-OBJECTIVE = "val_accuracy"
 
 
 class FineTuning(kt.HyperModel):
@@ -70,13 +68,14 @@ class FineTuning(kt.HyperModel):
         """Train until validation accuracy stops improving, or until `epochs`.
 
         Returns:
-            Validation accuracy of the best epoch, that epoch's number, the last epoch's, and seconds.
+            Figures of the best epoch (see `BestEpoch`), the last epoch's number, and seconds.
         """
         started = time.monotonic()
         train, validation = self._inputs(self.settings(hp))
         batches = Batches(train, self.data.train.labels, self.options.batch_size, self.options.seed)
         stop = keras.callbacks.EarlyStopping(OBJECTIVE, mode="max", patience=self.options.patience)
         guard = keras.callbacks.TerminateOnNaN(raise_error=True)  # the trial failed; the search goes on
+        best = BestEpoch(validation, self.data.validation.labels)
         create_variables(model, batches)
         history = model.fit(
             batches,
@@ -85,9 +84,9 @@ class FineTuning(kt.HyperModel):
             initial_epoch=initial_epoch,
             shuffle=False,
             verbose=0,
-            callbacks=[EpochOrder(batches), guard, *callbacks, stop],
+            callbacks=[EpochOrder(batches), guard, best, *callbacks, stop],
         )
-        return _summary(history) | {"seconds": time.monotonic() - started}
+        return best.figures | {"epochs": history.epoch[-1] + 1, "seconds": time.monotonic() - started}
 
     def _inputs(self, settings: Finetune) -> tuple[np.ndarray, np.ndarray]:
         if _on_features(settings):
@@ -98,10 +97,3 @@ class FineTuning(kt.HyperModel):
 def _on_features(settings: Finetune) -> bool:
     """Whether the encoder gives the same features every epoch."""
     return settings.freeze and settings.augment == "none"
-
-
-def _summary(history: Any) -> dict[str, float]:
-    accuracies = history.history[OBJECTIVE]
-    best = int(np.argmax(accuracies))  # the first of equals
-    epochs = history.epoch
-    return {OBJECTIVE: float(accuracies[best]), "best_epoch": epochs[best] + 1, "epochs": epochs[-1] + 1}

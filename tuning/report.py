@@ -1,16 +1,15 @@
-"""Trials as rows: progress lines, the table of the best, trials.csv.
-
-Imports `commands.common`, `evaluation`, `runs` and its siblings in `tuning`.
-"""
+"""Trials as rows: progress lines, the table of the best, trials.csv."""
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
-from prl_keras.commands.common import percent
+from prl_keras.commands.common import is_balanced, percent, percent_interval, worst_class
 from prl_keras.evaluation.statistics import proportion
 from prl_keras.runs import atomic_path
 from tuning.parallel import last_line
@@ -19,7 +18,10 @@ from tuning.space import PAPER, complete_values, is_paper
 
 @dataclass(frozen=True)
 class Row:
-    """One finished trial; `validation` is a `statistics.proportion` at its best epoch."""
+    """One finished trial; `validation` is a `statistics.accuracy` at its best epoch, and `loss` the loss there.
+
+    Trials of older versions have no loss, and of the accuracy no classes.
+    """
 
     number: int
     values: dict[str, Any]
@@ -27,6 +29,7 @@ class Row:
     best_epoch: int
     epochs: int
     seconds: float
+    loss: float | None = None
 
     @property
     def paper(self) -> bool:
@@ -42,20 +45,41 @@ def finished_rows(trials: list[Any], encoders: tuple[str, ...], validation_image
 
 
 def best_first(rows: list[Row]) -> list[Row]:
-    """By validation accuracy; of equals the one tried first, so that the paper's win over what is no better."""
-    return sorted(rows, key=lambda row: (-row.validation["correct"], row.number))
+    """By validation accuracy; of equals by loss, where all trials know theirs; then the one that was tried first."""
+    known = all(row.loss is not None for row in rows)
+    return sorted(rows, key=lambda row: (-row.validation["correct"], row.loss if known else 0.0, row.number))
+
+
+def cannot_choose(rows: list[Row]) -> str | None:
+    """One line if the best trial's interval holds all others."""
+    best, worst = (best_first(rows)[at].validation for at in (0, -1))
+    if len(rows) < 2 or worst["value"] < best["low"]:
+        return None
+    return (
+        f"validation cannot choose a trial: all {len(rows)} are within the best one's interval on {best['n']:,} "
+        f"image{'' if best['n'] == 1 else 's'}"
+    )
 
 
 def _row(trial: Any, encoders: tuple[str, ...], n: int) -> Row:
-    metric = trial.metrics.get_last_value
+    values = {name: trial.metrics.get_last_value(name) for name in trial.metrics.metrics}
     return Row(
         number=int(trial.trial_id) + 1,
         values=complete_values(trial.hyperparameters.values, encoders),
-        validation=proportion(round(trial.score * n), n),
-        best_epoch=int(metric("best_epoch")),
-        epochs=int(metric("epochs")),
-        seconds=round(float(metric("seconds")), 1),
+        validation=proportion(round(trial.score * n), n) | _classes(values),
+        best_epoch=int(values["best_epoch"]),
+        epochs=int(values["epochs"]),
+        seconds=round(float(values["seconds"]), 1),
+        loss=None if values.get("val_loss") is None else float(values["val_loss"]),
     )
+
+
+def _classes(values: dict[str, float | None]) -> dict[str, Any]:
+    """What `tuning.best` kept, in the words of `statistics.accuracy`."""
+    if values.get("balanced") is None:
+        return {}
+    worst = {key: int(values[f"worst_{key}"]) for key in ("class", "correct", "n")}
+    return {"balanced": float(values["balanced"]), "worst": worst | {"value": worst["correct"] / worst["n"]}}
 
 
 def describe(values: dict[str, Any], with_encoder: bool) -> str:
@@ -78,30 +102,44 @@ def progress_line(trial: Any, best: float | None, max_trials: int, encoders: tup
     return f"{start}{score}, best so far {100 * max(best or 0, trial.score):.1f} %, {metric('seconds'):.0f} s"
 
 
-def best_table(rows: list[Row], most: int = 10) -> Table:
+def best_table(rows: list[Row], class_names: Sequence[str], most: int = 10) -> Table:
     """The best trials with their intervals; the paper's configurations are marked."""
     title = f"The best of {len(rows)} trials on validation (n = {rows[0].validation['n']}); * the paper's settings"
     table = Table(title=title, title_justify="left")
+    shown = best_first(rows)[:most]
+    balanced = any(not is_balanced(row.validation) for row in shown)
     for column in ("trial", "configuration"):
         table.add_column(column, overflow="fold")
-    for column in ("epochs", "validation", "95 % interval"):
+    for column in ("epochs", "validation", "95 % interval", *(["balanced"] if balanced else [])):
         table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("worst class", overflow="fold")
     several = len({row.values["encoder"] for row in rows}) > 1
-    for row in best_first(rows)[:most]:
-        interval = f"{100 * row.validation['low']:.1f} - {100 * row.validation['high']:.1f}"
-        number = f"{row.number}{'*' if row.paper else ''}"
-        table.add_row(number, describe(row.values, several), str(row.best_epoch), percent(row.validation), interval)
+    for row in shown:
+        figure = row.validation
+        cells = [f"{row.number}{'*' if row.paper else ''}", describe(row.values, several), str(row.best_epoch)]
+        cells += [percent(figure), percent_interval(figure)]
+        cells += [f"{100 * figure['balanced']:.1f} %" if "balanced" in figure else ""] if balanced else []
+        table.add_row(*cells, Text(worst_class(figure, class_names)))
     return table
 
 
-def write_csv(rows: list[Row], file: Path) -> Path:
+def write_csv(rows: list[Row], class_names: Sequence[str], file: Path) -> Path:
     """One line a finished trial, in the order of the trials."""
     with atomic_path(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         facts = ["best_epoch", "epochs", "seconds", "paper"]
-        figures = ["correct", "n", "value", "low", "high"]
-        writer.writerow(["trial", *rows[0].values, *facts, *(f"validation_{name}" for name in figures)])
+        figures = ["correct", "n", "value", "low", "high", "balanced"]
+        worst = ["class", "correct", "n", "value"]
+        names = [*figures, *(f"worst_{name}" for name in worst)]
+        writer.writerow(
+            ["trial", *rows[0].values, *facts, "validation_loss", *(f"validation_{name}" for name in names)]
+        )
         for row in rows:
-            numbers = [row.validation[name] for name in figures]
-            writer.writerow([row.number, *row.values.values(), *(getattr(row, name) for name in facts), *numbers])
+            numbers = [row.validation.get(name, "") for name in figures]
+            last = dict(row.validation.get("worst", {}))
+            if last:
+                last["class"] = class_names[last["class"]]
+            numbers += [last.get(name, "") for name in worst]
+            loss = "" if row.loss is None else row.loss
+            writer.writerow([row.number, *row.values.values(), *(getattr(row, name) for name in facts), loss, *numbers])
     return file

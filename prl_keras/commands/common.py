@@ -2,12 +2,15 @@
 
 import math
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from prl_keras.config import DataOptions, RunDataOptions
 from prl_keras.data import Dataset, default_dataset, load_dataset, resolved
@@ -177,23 +180,40 @@ def percent(figure: dict[str, Any]) -> str:
     return f"{100 * figure['value']:.1f} %"
 
 
-def accuracy_table(title: str, rows: dict[str, dict[str, Any]], extra: dict[str, str] | None = None) -> Table:
-    """Rows of `statistics.accuracy` results: value, 95 % interval, n."""
-    table = Table(title=title, title_justify="left")
+def accuracy_table(title: str, rows: dict[str, dict[str, Any]], class_names: Sequence[str]) -> Table:
+    """Rows of `statistics.accuracy` results: value, 95 % interval, n, and the class with the lowest recall.
+
+    Balanced accuracy has a column unless it is the accuracy everywhere, as in classes of one size.
+    """
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
-    for column in ("accuracy", "95 % interval", "correct / n"):
-        table.add_column(column, justify="right")
-    if extra:
-        table.add_column("chosen on validation")
+    balanced = any(not is_balanced(figure) for figure in rows.values())
+    for column in ("accuracy", "95 % interval", "correct / n", *(["balanced"] if balanced else [])):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("worst class", overflow="fold")
     for name, figure in rows.items():
-        cells = [
-            name,
-            percent(figure),
-            f"{100 * figure['low']:.1f} - {100 * figure['high']:.1f}",
-            f"{figure['correct']:,} / {figure['n']:,}",
-        ]
-        table.add_row(*cells, *([extra.get(name, "")] if extra else []))
+        cells = [percent(figure), percent_interval(figure), f"{figure['correct']:,} / {figure['n']:,}"]
+        cells += [f"{100 * figure['balanced']:.1f} %"] if balanced else []
+        table.add_row(name, *cells, Text(worst_class(figure, class_names)))  # Text: a name is no markup
     return table
+
+
+def is_balanced(figure: dict[str, Any]) -> bool:
+    """Whether balanced accuracy is the accuracy, or unknown: records of older versions have none."""
+    return math.isclose(figure.get("balanced", figure["value"]), figure["value"], abs_tol=1e-9)
+
+
+def worst_class(figure: dict[str, Any], class_names: Sequence[str]) -> str:
+    """Of a `statistics.accuracy`; empty for a record of an older version."""
+    worst = figure.get("worst")
+    if not worst:
+        return ""
+    number = worst["class"]
+    return f"{percent(worst)} {class_names[number] if 0 <= number < len(class_names) else number}"
+
+
+def percent_interval(figure: dict[str, Any]) -> str:
+    return f"{100 * figure['low']:.1f} - {100 * figure['high']:.1f}"
 
 
 def print_end(written: list[Path], next_commands: list[str]) -> None:

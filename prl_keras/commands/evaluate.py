@@ -8,6 +8,7 @@ from prl_keras.commands.common import (
     accuracy_table,
     console,
     data_request_of_run,
+    file_suffix,
     open_data,
     print_end,
     run_argument,
@@ -17,88 +18,106 @@ from prl_keras.commands.finetune import check_encoder
 from prl_keras.config import Evaluate
 from prl_keras.data import Dataset
 from prl_keras.errors import InputError
-from prl_keras.runs import Run, find_run, has_classifier, has_encoder, write_json
+from prl_keras.runs import Run, atomic_path, find_run, has_classifier, has_encoder, write_json
 from prl_keras.startup import start_keras
+
+_MOST_IN_JSON = 100  # classes; a thousand make a million lines
 
 
 def run(options: Evaluate) -> None:
     run = find_run(options.run, options.runs_dir, lambda run: has_encoder(run) or has_classifier(run), "finished run")
     dataset = open_data(data_request_of_run(run, options), run)
     check_encoder(tuple(run.part("data")["image_shape"]), dataset, run.name)
+    outputs = class_outputs(run, dataset) if has_classifier(run) else None
     warn_of_seen(run, dataset)
-    classes = run.part("data")["class_names"]
-    if has_classifier(run) and len(classes) != dataset.num_classes:
-        raise InputError(
-            f"run {run.name!r} classifies {len(classes)} classes, but {dataset.name} has {dataset.num_classes}: "
-            f"evaluate its encoder's run, or fine-tune on {dataset.name}"
-        )
     start_keras()
-    predictions, chosen = _predictions(run, dataset)
-    _report(run, dataset, predictions, chosen, options)
+    predictions, results = _predictions(run, dataset, outputs)
+    _report(run, dataset, predictions, results, options)
 
 
-def _predictions(run: Run, dataset: Dataset) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Method -> predicted test labels; method -> what was chosen on validation."""
+def class_outputs(run: Run, dataset: Dataset) -> list[int]:
+    """For each class of the data set the output of the run's classifier with the same name.
+
+    Raises:
+        InputError: the classifier was trained on other classes.
+    """
+    own, wanted = run.part("data", "class_names"), list(dataset.class_names)
+    if own == wanted:
+        return list(range(len(own)))
+    source = (run.result or {}).get("encoder_run")
+    advice = f"evaluate its encoder's run {source!r}, or fine-tune it" if source else "train one"
+    advice += f" on {dataset.label}"
+    if len(own) != len(wanted):
+        raise InputError(
+            f"run {run.name!r} classifies {len(own)} classes, but {dataset.label} has {len(wanted)}: {advice}"
+        )
+    if sorted(own) != sorted(wanted) or len(set(own)) < len(own):
+        missing = next((name for name in wanted if name not in own), wanted[0])
+        raise InputError(
+            f"run {run.name!r} was not trained on the classes of {dataset.label}: it knows no {missing!a:.60}: {advice}"
+        )
+    return [own.index(name) for name in wanted]
+
+
+def _predictions(run: Run, dataset: Dataset, outputs: list[int] | None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Method -> predicted test labels; method -> `ProbeResult`. Never reads the labels of test."""
     from prl_keras.evaluation import probes
     from prl_keras.models.encode import encode
     from prl_keras.models.storage import load_encoder, load_model
 
     predictions = {}
-    if has_classifier(run):
-        classifier = load_model(run.classifier_file)
-        predictions["classifier"] = encode(classifier, dataset.test.images).argmax(axis=-1)
+    if outputs is not None:
+        logits = encode(load_model(run.classifier_file), dataset.test.images)
+        predictions["classifier"] = logits[:, outputs].argmax(axis=-1)
     encoder = load_encoder(run)
     with console.status("Encoding the images"):
-        train, validation, test = (
+        train, validation = (
             probes.Features(encode(encoder, split.images), split.labels)
-            for split in (dataset.train, dataset.validation, dataset.test)
+            for split in (dataset.train, dataset.validation)
         )
+        test = probes.Features(encode(encoder, dataset.test.images))
     with console.status("Fitting the probes"):
         results = {
             "linear probe": probes.linear_probe(train, validation, test),
             "kNN": probes.knn(train, validation, test),
             "nearest prototype": probes.nearest_prototype(train, validation, test, dataset.num_classes),
         }
-    chosen = {name: ", ".join(f"{k} = {v}" for k, v in r.chosen.items()) for name, r in results.items()}
-    return predictions | {name: result.predicted for name, result in results.items()}, chosen
+    return predictions | {name: result.predicted for name, result in results.items()}, results
 
 
 def _report(
-    run: Run,
-    dataset: Dataset,
-    predictions: dict[str, np.ndarray],
-    chosen: dict[str, str],
-    options: Evaluate,
+    run: Run, dataset: Dataset, predictions: dict[str, np.ndarray], results: dict[str, Any], options: Evaluate
 ) -> None:
+    """Figures first, written and printed: whatever becomes of the picture, they are there."""
     from prl_keras.evaluation.statistics import accuracy, confusion_matrix
     from prl_keras.training.tensorboard import log_image
     from prl_keras.visualization.figures import plot_confusion
 
-    labels = dataset.test.labels
+    labels, suffix = dataset.test.labels, file_suffix(run, dataset)
     figures = {name: accuracy(predicted, labels) for name, predicted in predictions.items()}
     method = next(iter(predictions))  # the run's own classifier, else the linear probe
     matrix = confusion_matrix(predictions[method], labels, dataset.num_classes)
-    stem = "" if dataset.name == run.part("data")["request"]["name"] else f"-{dataset.name.replace(':', '-')}"
+    chosen = {name: result.how for name, result in results.items()}
+    content = {"dataset": dataset.name, "fingerprint": dataset.fingerprint, "split": "test", "accuracy": figures}
+    content |= {"chosen_on_validation": chosen, "class_names": list(dataset.class_names)}
+    file = _write(run, suffix, content, method, matrix)
+
+    title = f"{run.name} on {dataset.label}, test split"
+    console.print(accuracy_table(title, figures, dataset.class_names))
+    for name, result in results.items():
+        if result.how:
+            console.print(f"{name}: {result.how}")
+        if result.warning:
+            console.print(f"warning: {name}: {result.warning}")
+    _print_confusions(matrix, dataset.class_names, method)
+
     picture = plot_confusion(
         matrix,
         dataset.class_names,
         f"{run.name}: {method}, test {100 * figures[method]['value']:.1f} %",
-        run.path / "plots" / f"confusion{stem}.png",
+        run.path / "plots" / f"confusion{suffix}.png",
     )
-    log_image(run, f"confusion{stem}", picture)
-    file = run.path / f"evaluation{stem}.json"
-    content: dict[str, Any] = {
-        "dataset": dataset.name,
-        "fingerprint": dataset.fingerprint,
-        "split": "test",
-        "accuracy": figures,
-        "chosen_on_validation": chosen,
-        "confusion": {"method": method, "rows_true_columns_predicted": matrix.tolist()},
-        "class_names": list(dataset.class_names),
-    }
-    write_json(file, content)
-    console.print(accuracy_table(f"{run.name} on {dataset.name}, test split", figures, chosen))
-    _print_confusions(matrix, dataset.class_names, method)
+    log_image(run, f"confusion{suffix}", picture)
     reference = run_argument(run, options.runs_dir)
     following = (
         f"python main.py predict {reference} IMAGE..."
@@ -106,6 +125,20 @@ def _report(
         else f"python main.py finetune --encoder {reference} --head linear --freeze"
     )
     print_end([file, picture], [following])
+
+
+def _write(run: Run, suffix: str, content: dict[str, Any], method: str, matrix: np.ndarray) -> Any:
+    """evaluation.json; of many classes the confusions stand beside it, in confusion.npz."""
+    confusion: dict[str, Any] = {"method": method}
+    if len(matrix) <= _MOST_IN_JSON:
+        confusion["rows_true_columns_predicted"] = matrix.tolist()
+    else:
+        confusion["file"] = f"confusion{suffix}.npz"
+        with atomic_path(run.path / confusion["file"]) as temporary:
+            np.savez_compressed(temporary, rows_true_columns_predicted=matrix)
+    file = run.path / f"evaluation{suffix}.json"
+    write_json(file, content | {"confusion": confusion})
+    return file
 
 
 def _print_confusions(matrix: np.ndarray, class_names: tuple[str, ...], method: str, most: int = 3) -> None:

@@ -63,7 +63,7 @@ def train_and_test(options: Finetune) -> tuple[Run, Path]:
             dataset = with_validation(dataset)
         record_seen(run, dataset.train.images, source)
         classifier = finetune(encoder, dataset, options, run)
-        after = weights_sha256(encoder)
+        after = weights_sha256(classifier.get_layer(encoder.name))
         if options.freeze and after != before:
             raise RuntimeError("a frozen encoder changed during fine-tuning; please report this")
         hashes = {"encoder_run": source.name, "encoder_sha256_before": before, "encoder_sha256_after": after}
@@ -107,6 +107,7 @@ def run_baseline(options: Baseline) -> None:
 
 
 def _run_pca(options: Baseline, request: dict[str, Any], dataset: Dataset) -> None:
+    from prl_keras.evaluation.choice import cannot_choose, how_chosen
     from prl_keras.evaluation.pca import pca_classifier
 
     run = start_run("baseline", options, f"pca-{dataset.label}", request, dataset)
@@ -117,6 +118,10 @@ def _run_pca(options: Baseline, request: dict[str, Any], dataset: Dataset) -> No
             classifier, chosen = pca_classifier(dataset, options.seed)
         seconds = round(time.monotonic() - started, 1)
         figure = _finish(classifier, dataset, run, options, {"chosen_on_validation": chosen, "seconds": seconds})
+        choice = {"C": chosen["C"]}, chosen["validation_images"]
+        console.print(f"{chosen['components']} components; {how_chosen(*choice)}")
+        if not chosen["decided"]:
+            console.print(f"warning: {cannot_choose(*choice)}")
     _print_next(run, figure, options)
 
 
@@ -156,14 +161,14 @@ def _finish(
     if options.test_each_epoch and lines:  # a PCA has no epochs
         best = max(lines, key=lambda line: line["test_accuracy"])  # the first of equals
         result["maximum_over_epochs_on_test"] = {"value": best["test_accuracy"], "epoch": best["epoch"]}
-    figure = plot_training(run) if lines else None
-    if "validation" in figures:
-        log_hparams(run, run.part("options"), figures["validation"]["value"])
-    write_json(run.path / "result.json", result)
+    write_json(run.path / "result.json", result)  # before any picture: one that cannot be drawn loses no figures
     forget_checkpoints(run)
     console.print()
-    console.print(accuracy_table(f"{run.name}, last epoch ({result['epochs']})" if lines else run.name, figures))
-    return figure
+    title = f"{run.name}, last epoch ({result['epochs']})" if lines else run.name
+    console.print(accuracy_table(title, figures, dataset.class_names))
+    if "validation" in figures:
+        log_hparams(run, run.part("options"), figures["validation"]["value"])
+    return plot_training(run) if lines else None
 
 
 def _accuracies(classifier: Any, dataset: Dataset, run: Run, no_validation: bool) -> dict[str, dict[str, Any]]:

@@ -6,14 +6,24 @@ from pathlib import Path
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
-from prl_keras.commands.common import check_training, console, data_request, open_data, print_end
+from prl_keras.commands.common import (
+    check_training,
+    console,
+    data_request,
+    is_balanced,
+    open_data,
+    print_end,
+    worst_class,
+)
 from prl_keras.commands.continuing import check_same, run_config, warn_of_versions
 from prl_keras.commands.progress import Progress, duration
 from prl_keras.config import Baseline, DataOptions, Finetune, Pretrain, Reproduce
 from prl_keras.data import Dataset
 from prl_keras.errors import InputError
 from prl_keras.experiments import estimate
+from prl_keras.experiments.checks import check_cells
 from prl_keras.experiments.table import Cell, choose_rows, plan
 from prl_keras.locks import locked, remove_leftovers
 from prl_keras.runs import Run, check_usable_name, create_run, usable, write_json
@@ -44,6 +54,7 @@ def run(options: Reproduce) -> None:
     table = Run(folder) if folder.exists() else None
     if table is not None:
         _check_table(table, config)
+        check_cells(cells, folder)
     if options.dry_run:
         _dry_run(cells, dataset, folder)
         return
@@ -158,21 +169,23 @@ def _label_efficiency(cell: Cell) -> None:
 def _report(table: Run, options: Reproduce, dataset: Dataset, cells: list[Cell]) -> None:
     """Everything that is made from finished runs; can be made again at any time."""
     start_keras(0)
-    from prl_keras.experiments.analysis import analyse, as_json
+    from prl_keras.experiments.analysis import analyse, as_json, write_confusions
     from prl_keras.experiments.figures import draw_all
     from prl_keras.experiments.maps import draw_maps
     from prl_keras.experiments.report import write_report
 
     with console.status("Intervals and tests"):
         analysis = analyse(options, table.path, cells)
+    confusions = write_confusions(analysis)
+    write_json(table.path / "result.json", {"epochs": options.epochs, **as_json(analysis)})
+    console.print(_short_table(analysis, dataset))
     folder = table.path / "figures"
     with console.status("Pictures"):
         pictures = draw_all(analysis, dataset, folder) | draw_maps(analysis, dataset, folder)
         written = write_report(table, analysis, dataset, pictures, _command(options, dataset))
-    write_json(table.path / "result.json", {"epochs": options.epochs, **as_json(analysis)})
-    console.print(_short_table(analysis))
     runs = f"python main.py runs --runs-dir {shlex.quote(str(table.path))}"
-    print_end([*written, table.path / "result.json"], [runs, f"python -m webbrowser {shlex.quote(str(written[-1]))}"])
+    webpage = f"python -m webbrowser {shlex.quote(str(written[-1]))}"
+    print_end([*written, table.path / "result.json", confusions], [runs, webpage])
 
 
 def _command(options: Reproduce, dataset: Dataset) -> str:
@@ -189,14 +202,18 @@ def _command(options: Reproduce, dataset: Dataset) -> str:
     return " ".join(words)
 
 
-def _short_table(analysis: Any) -> Table:
+def _short_table(analysis: Any, dataset: Dataset) -> Table:
     from prl_keras.experiments.report import interval
 
     table = Table(title=f"Test accuracy, n = {analysis.n:,}, {len(analysis.replicates)} trained", title_justify="left")
     table.add_column("row", overflow="fold")
-    for column in ("mean", "95 % over seeds", "95 % over images"):
+    rows = [(f, f.accuracy["test"], f.by_class) for f in analysis.rows]
+    balanced = any(not is_balanced({"value": test["mean"], **classes}) for _, test, classes in rows)
+    for column in ("mean", "95 % over seeds", "95 % over images", *(["balanced"] if balanced else [])):
         table.add_column(column, justify="right", no_wrap=True)
-    for f in analysis.rows:
-        test, images = f.accuracy["test"], f.over_images
-        table.add_row(f.row.short, f"{100 * test['mean']:.1f} %", interval(test), interval(images))
+    table.add_column("worst class", overflow="fold")
+    for f, test, classes in rows:
+        cells = [f"{100 * test['mean']:.1f} %", interval(test), interval(f.over_images)]
+        cells += [f"{100 * classes['balanced']:.1f} %"] if balanced else []
+        table.add_row(f.row.short, *cells, Text(worst_class(classes, dataset.class_names)))
     return table

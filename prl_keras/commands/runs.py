@@ -1,13 +1,18 @@
 """`python main.py runs`: the runs with their figures."""
 
+from typing import Any
+
 from rich import box
 from rich.table import Table
 
-from prl_keras.commands.common import Terminal, console, percent
+from prl_keras.commands.common import Terminal, console, is_balanced, percent, percent_interval, worst_class
 from prl_keras.config import Runs
+from prl_keras.data.splits import dataset_label
 from prl_keras.errors import InputError
 from prl_keras.runs import Run, in_folder, scan_runs
 from prl_keras.terminal import warn
+
+_WIDTH = 120  # at least: rather wide than cut
 
 
 def run(options: Runs) -> None:
@@ -32,30 +37,38 @@ def _show(rows: list[list[str]]) -> None:
     table.add_column("run", no_wrap=True)  # to be copied
     table.add_column("command", no_wrap=True)
     table.add_column("data", overflow="fold")
-    for column in ("epochs", "valid.", "test (95 % interval)"):
+    for column in ("epochs", "valid.", "test (95 % interval)", "balanced"):
         table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("worst class", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    Terminal(width=max(console.width, 100)).print(table)  # rather wide than cut
+    Terminal(width=max(console.width, _WIDTH)).print(table)
     console.print("valid.: accuracy of the classifier, or of the nearest prototype for a pre-training run")
+    if any(row[-1] for row in rows):
+        console.print(
+            "balanced: test accuracy with every class weighing the same, where that differs; worst class: of test"
+        )
 
 
 def _row(run: Run) -> list[str]:
-    command, result = run.part("command"), run.result
-    cells = [run.name, command, run.part("data")["request"]["name"]]
+    command, data, result = run.part("command"), run.part("data"), run.result
+    cells = [run.name, command, dataset_label(data["request"]["name"])]
     total = run.part("options").get("epochs", "?")
     if result is None:
         lines = run.metrics
         done = lines[-1]["epoch"] if lines else 0
-        return [*cells, f"{done}/{total}", "", "unfinished"]
-    total = result.get("epochs", total)
+        return [*cells, f"{done}/{total}", "", "unfinished", "", ""]
+    cells.append(str(result.get("epochs", total)))
     figures = result.get("accuracy")
     if command == "reproduce":
-        return [*cells, str(total), "", "its report.html"]
+        return [*cells, "", "its report.html", "", ""]
     if figures is None:
         value = result.get("saved_encoder", {}).get("val_prototype_accuracy")
-        return [*cells, str(total), "" if value is None else f"{100 * value:.1f} %", ""]
-    test = figures["test"]
+        return [*cells, "" if value is None else f"{100 * value:.1f} %", "", "", ""]
     validation = percent(figures["validation"]) if "validation" in figures else "in train"
-    interval = f"{percent(test)} ({100 * test['low']:.1f} - {100 * test['high']:.1f})"
-    return [*cells, str(total), validation, interval]
+    return [*cells, validation, *_test_cells(figures["test"], data["class_names"])]
+
+
+def _test_cells(test: dict[str, Any], class_names: list[str]) -> list[str]:
+    balanced = "" if is_balanced(test) else f"{100 * test['balanced']:.1f} %"
+    return [f"{percent(test)} ({percent_interval(test)})", balanced, worst_class(test, class_names)]

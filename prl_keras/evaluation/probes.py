@@ -1,7 +1,4 @@
-"""Classifiers on fixed features: linear probe, kNN, nearest prototype. Choices are made on validation.
-
-Imports `prototypes`; scikit-learn inside the functions.
-"""
+"""Classifiers on fixed features: linear probe, kNN, nearest prototype. Choices are made on validation."""
 
 import warnings
 from dataclasses import dataclass
@@ -9,28 +6,47 @@ from typing import Any
 
 import numpy as np
 
+from prl_keras.evaluation.choice import cannot_choose, choose, how_chosen
 from prl_keras.prototypes import class_prototypes, prototype_logits
 
 PROBE_C = (0.001, 0.01, 0.1, 1.0, 10.0)
 KNN_K = (1, 5, 10, 20, 50)
+_ITERATIONS = (50, 500)  # of a regression: as many as _PRODUCTS allow, which is 500 up to 54,000 x 512 x 10
+_PRODUCTS = 1.5e11  # images x features x classes x iterations
+_DISTANCES_MB = 256  # of kNN's distances at a time
+_ROWS = 10_000  # of the distances to prototypes at a time
 
 
 @dataclass(frozen=True)
 class Features:
-    """One split, encoded: features (n, dim) float32 and labels (n,) integers."""
+    """One split, encoded: features (n, dim) float32 and labels (n,) integers. A test split needs no labels here."""
 
     features: np.ndarray
-    labels: np.ndarray
+    labels: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """Predictions on test (n,), validation accuracy 0..1, what was chosen by it, and scikit-learn's model."""
+    """Predictions on test (n,), accuracy 0..1 on validation, what was chosen by it, and scikit-learn's model.
+
+    `decided` is False where the validation images tell no other candidate from the chosen one.
+    """
 
     predicted: np.ndarray
     validation_accuracy: float
     chosen: dict[str, Any]
     model: Any = None
+    validation_images: int = 0
+    decided: bool = True
+
+    @property
+    def how(self) -> str:
+        """What was chosen, by how many images; empty if there was no choice."""
+        return how_chosen(self.chosen, self.validation_images) if self.chosen else ""
+
+    @property
+    def warning(self) -> str | None:
+        return None if self.decided else cannot_choose(self.chosen, self.validation_images)
 
 
 def linear_probe(train: Features, validation: Features, test: Features) -> ProbeResult:
@@ -40,23 +56,62 @@ def linear_probe(train: Features, validation: Features, test: Features) -> Probe
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    def make(c: float) -> Any:
-        return make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=500))
-
+    iterations = int(np.clip(_PRODUCTS / (train.features.size * (train.labels.max() + 1)), *_ITERATIONS))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the probe is compared, not interpreted
-        return _best(make, "C", PROBE_C, train, validation, test)
+        models = [
+            make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=iterations)).fit(
+                train.features, train.labels
+            )
+            for c in PROBE_C
+        ]
+    correct = [model.predict(validation.features) == validation.labels for model in models]
+    choice = choose(correct, [_log_likelihood(model, validation) for model in models])
+    model = models[choice.place]
+    predicted = model.predict(test.features)
+    return ProbeResult(predicted, choice.accuracy, {"C": PROBE_C[choice.place]}, model, choice.n, choice.decided)
+
+
+def _log_likelihood(model: Any, split: Features) -> float:
+    """Mean log-probability of the right classes."""
+    columns = np.searchsorted(model.classes_, split.labels).clip(max=len(model.classes_) - 1)
+    right = model.predict_proba(split.features)[np.arange(len(columns)), columns]
+    right = np.where(model.classes_[columns] == split.labels, right, 0.0)
+    return float(np.log(np.maximum(right, np.finfo("float32").tiny)).mean())
 
 
 def knn(train: Features, validation: Features, test: Features) -> ProbeResult:
-    """k nearest training features by cosine distance; k chosen on validation."""
-    from sklearn.neighbors import KNeighborsClassifier
+    """k nearest training features by cosine distance; k chosen on validation.
 
-    def make(k: int) -> Any:
-        return KNeighborsClassifier(k, metric="cosine")
-
+    Likelihood: of the right class with one vote more for each (Laplace), else one neighbour would always be sure.
+    """
     candidates = [k for k in KNN_K if k <= len(train.labels)]
-    return _best(make, "k", candidates, train, validation, test)
+    neighbours = _neighbours(train, validation.features, candidates[-1])
+    classes = len(np.unique(train.labels))
+    correct = [_vote(neighbours[:, :k]) == validation.labels for k in candidates]
+    votes = [(neighbours[:, :k] == validation.labels[:, None]).sum(axis=1) for k in candidates]
+    likelihood = [np.log((v + 1) / (k + classes)).mean() for k, v in zip(candidates, votes, strict=True)]
+    choice = choose(correct, likelihood)
+    k = candidates[choice.place]
+    predicted = _vote(_neighbours(train, test.features, k))
+    return ProbeResult(predicted, choice.accuracy, {"k": k}, None, choice.n, choice.decided)
+
+
+def _neighbours(train: Features, features: np.ndarray, k: int) -> np.ndarray:
+    """(n, k) labels of the k nearest, the nearest first."""
+    import sklearn
+    from sklearn.neighbors import NearestNeighbors
+
+    with sklearn.config_context(working_memory=_DISTANCES_MB):
+        index = NearestNeighbors(n_neighbors=k, metric="cosine").fit(train.features)
+        return train.labels[index.kneighbors(features, return_distance=False)]
+
+
+def _vote(labels: np.ndarray) -> np.ndarray:
+    """(n, k) -> (n,) the most frequent, of equals the smallest."""
+    from scipy.stats import mode
+
+    return mode(labels, axis=1).mode
 
 
 def nearest_prototype(train: Features, validation: Features, test: Features, num_classes: int) -> ProbeResult:
@@ -64,18 +119,8 @@ def nearest_prototype(train: Features, validation: Features, test: Features, num
     prototypes, _ = class_prototypes(train.labels, train.features, num_classes)
 
     def predict(features: np.ndarray) -> np.ndarray:
-        return np.argmax(prototype_logits(features, prototypes), axis=-1)
+        blocks = (features[at : at + _ROWS] for at in range(0, len(features), _ROWS))
+        return np.concatenate([np.argmax(prototype_logits(block, prototypes), axis=-1) for block in blocks])
 
     correct = predict(validation.features) == validation.labels
-    return ProbeResult(predict(test.features), float(np.mean(correct)), {})
-
-
-def _best(make: Any, name: str, candidates: Any, train: Features, validation: Features, test: Features):
-    scores, models = [], []
-    for candidate in candidates:
-        model = make(candidate).fit(train.features, train.labels)
-        models.append(model)
-        scores.append(model.score(validation.features, validation.labels))
-    best = int(np.argmax(scores))  # the first of equals: the smallest
-    chosen = {name: candidates[best]}
-    return ProbeResult(models[best].predict(test.features), float(scores[best]), chosen, models[best])
+    return ProbeResult(predict(test.features), float(np.mean(correct)), {}, None, len(correct))

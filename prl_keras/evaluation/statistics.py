@@ -1,4 +1,4 @@
-"""Figures with their uncertainty, and tests of differences. Imports SciPy only.
+"""Figures with their uncertainty, and tests of differences.
 
 Two things are random in a result: the training (another seed gives another model) and the choice of test images.
 An interval or a test speaks about one of them; its name says which.
@@ -12,23 +12,45 @@ RESAMPLES = 1_999
 OWN_SPREAD_FROM = 6  # seeds: enough for a paired t-test of one pair of methods
 
 
-def accuracy(predicted: np.ndarray, labels: np.ndarray) -> dict[str, float | int]:
-    """Share of correct predictions with its n and 95 % Wilson score interval (Wilson 1927).
+def accuracy(predicted: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """Share of correct predictions with its n and 95 % Wilson score interval (Wilson 1927), and what it may hide.
 
     Args:
         predicted, labels: (n,) integers.
 
     Returns:
-        value, low, high in 0..1; correct and n.
+        value, low, high in 0..1; correct and n; balanced and worst, see `class_figures`.
     """
     predicted, labels = np.asarray(predicted), np.asarray(labels)
     if predicted.shape != labels.shape or labels.ndim != 1 or not len(labels):
         raise ValueError(f"predictions {predicted.shape} and labels {labels.shape}; expected (n,) twice, n > 0")
-    return proportion(int(np.sum(predicted == labels)), len(labels))
+    correct = predicted == labels
+    classes, members, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    figures = class_figures(np.bincount(members, correct).astype(int), counts)
+    figures["worst"]["class"] = int(classes[figures["worst"]["class"]])
+    return proportion(int(correct.sum()), len(labels)) | figures
+
+
+def class_figures(correct: np.ndarray, counts: np.ndarray) -> dict[str, Any]:
+    """Accuracy with every class weighing the same; a class without images takes no part.
+
+    Args:
+        correct, counts: (classes,) images answered right, and images.
+
+    Returns:
+        balanced: mean recall of the classes; worst: class, value, correct and n of the one with the lowest recall
+        (of equals the one with most images).
+    """
+    present = np.flatnonzero(counts)
+    recall = correct[present] / counts[present]
+    at = int(np.lexsort((-counts[present], recall))[0])
+    worst = {"class": int(present[at]), "value": float(recall[at])}
+    worst |= {"correct": int(correct[present[at]]), "n": int(counts[present[at]])}
+    return {"balanced": float(recall.mean()), "worst": worst}
 
 
 def proportion(correct: int, n: int) -> dict[str, float | int]:
-    """As `accuracy`, from counts."""
+    """value, low and high (Wilson), correct and n, as `accuracy`, from counts."""
     from scipy.stats import binomtest
 
     interval = binomtest(correct, n).proportion_ci(method="wilson")
@@ -65,21 +87,30 @@ def mean_over_seeds(values: np.ndarray) -> dict[str, Any]:
     return figures
 
 
-def interval_over_images(correct: np.ndarray, seed: int = 0) -> dict[str, float]:
+def interval_over_images(correct: np.ndarray) -> dict[str, float]:
     """(seeds, n) right or wrong -> 95 % interval of the accuracy over test images, the trained models as they are.
 
-    One seed, or all images answered alike: Wilson. Several: bootstrap of the images (percentile, Efron 1979).
+    Wilson's interval (1927), for one seed as it is. Several seeds on the same images say more than one, and less than
+    as many times the images: with the variance v over images of the share of seeds that are right, p (1 - p) / v times
+    as many, at most one each seed (an effective sample size, Kish 1965). A few wrong answers tell v badly: half an
+    image more counts as answered alike by all seeds. Near 100 % this holds the truth in 95 to 98 % of simulated cases,
+    a percentile bootstrap of the images in 89 to 91.
     """
-    from scipy.stats import bootstrap
-
     correct = np.asarray(correct, bool)
+    seeds, n = correct.shape
     shares = correct.mean(axis=0)
-    if len(correct) == 1 or np.ptp(shares) == 0:
-        figure = proportion(int(correct[0].sum()), correct.shape[1])
-        return {"low": figure["low"], "high": figure["high"]}
-    rng = np.random.default_rng(seed)
-    result = bootstrap((shares,), np.mean, n_resamples=RESAMPLES, batch=100, method="percentile", rng=rng)
-    return {"low": float(result.confidence_interval.low), "high": float(result.confidence_interval.high)}
+    p, variance = float(shares.mean()), float(shares.var())
+    low, high = _wilson(p, n * min((n * p * (1 - p) + 0.5) / (n * variance + 0.5), seeds))
+    return {"low": low, "high": high}
+
+
+def _wilson(p: float, n: float) -> tuple[float, float]:
+    """Of a share p of n, which need not be whole (SciPy's takes counts)."""
+    from scipy.stats import norm
+
+    z2 = float(norm.ppf(0.975)) ** 2 / n
+    centre, half = p + z2 / 2, np.sqrt(z2 * (p * (1 - p) + z2 / 4))
+    return max(float(centre - half) / (1 + z2), 0.0), min(float(centre + half) / (1 + z2), 1.0)
 
 
 def compare_images(first: np.ndarray, second: np.ndarray, seed: int = 0) -> float:

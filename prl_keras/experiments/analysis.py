@@ -1,87 +1,34 @@
-"""From finished runs to figures: what the report says is computed here, and nothing else is.
+"""From the rows' figures to what the report says: comparisons, families of tests, result.json."""
 
-Imports `evaluation.statistics`, `runs`, `checks` and `table`.
-"""
-
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from prl_keras.config import Reproduce
-from prl_keras.errors import InputError
 from prl_keras.evaluation import statistics
-from prl_keras.experiments.checks import check_encoder, check_options, check_same_images, read_predictions
+from prl_keras.experiments.checks import check_cells, check_same_images, read_labels
+from prl_keras.experiments.rows import Comparison, RowFigures, read_row
 from prl_keras.experiments.table import (
-    ENCODERS,
     SELF_SUPERVISED,
     SUPERVISED,
     Cell,
     Replicate,
-    Row,
     choose_rows,
     encoder_run,
     replicates,
-    row_run,
 )
-from prl_keras.records import read_json
-from prl_keras.runs import Run
+from prl_keras.runs import Run, atomic_path
 
 REFERENCES = (SUPERVISED, SELF_SUPERVISED, "pca")
-LEVEL = 0.05
+CONFUSIONS = "confusion.npz"
 # question, and what in a row's name is replaced by what to get the row that it is compared with
 FAMILIES = (
     ("Query against standard", "query-", "standard-"),
     ("Leave-one-out against query", "loo-", "query-"),
     ("With light augmentation against without", "-light", ""),
 )
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A row minus another on the same images and seeds. The p-values are corrected for the number of rows.
-
-    low, high: 95 % interval over seeds, of this pair alone. A difference is `significant` if it holds over test images
-    and over seeds; one seed cannot say the second.
-    """
-
-    difference: float
-    low: float | None
-    high: float | None
-    p_images: float
-    p_seeds: float | None
-
-    @property
-    def over_images(self) -> bool:
-        return self.p_images < LEVEL
-
-    @property
-    def significant(self) -> bool:
-        return self.over_images and self.p_seeds is not None and self.p_seeds < LEVEL
-
-
-@dataclass(frozen=True, eq=False)
-class RowFigures:
-    """One row: its runs, a replicate each, and what they say. Accuracies are 0..1.
-
-    correct: (seeds, n) right or wrong on test; confusion: (classes, classes), summed over the runs.
-    """
-
-    row: Row
-    runs: list[Run]
-    accuracy: dict[str, dict[str, Any]]  # split -> statistics.mean_over_seeds, and "values"
-    correct: np.ndarray
-    over_images: dict[str, float]
-    confusion: np.ndarray
-    calibration: dict[str, Any]  # of all runs together; "eces" of each
-    cost: dict[str, float]  # mean over the runs: images, passes, seconds
-    maximum: dict[str, Any] | None  # paper protocol: the best epoch on test
-    against: dict[str, Comparison] = field(default_factory=dict)
-
-    @property
-    def per_class(self) -> np.ndarray:
-        return np.diag(self.confusion) / np.maximum(self.confusion.sum(axis=1), 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,14 +48,11 @@ def analyse(options: Reproduce, folder: Path, cells: list[Cell]) -> Analysis:
     """Read every run of the table.
 
     Raises:
-        InputError: a run was made with other options than the table's, from another encoder than the one that is
-            there, or on other images than the rest.
+        InputError: a run does not belong to the table, see `check_cells`, or was tested on other images than the rest.
     """
-    for cell in cells:
-        check_options(cell)
-        check_encoder(cell)
+    check_cells(cells, folder)
     repeated = replicates(options)
-    rows = [_row(row, folder, repeated) for row in choose_rows(options.rows)]
+    rows = [read_row(row, folder, repeated) for row in choose_rows(options.rows)]
     check_same_images([run for figures in rows for run in figures.runs])
     for reference in REFERENCES:
         compare_all(rows, reference)
@@ -120,7 +64,7 @@ def _label_curves(cells: list[Cell]) -> dict[str, list[dict[str, Any]]]:
     curves: dict[str, list[dict[str, Any]]] = {}
     for cell in cells:
         if cell.labels:
-            curves.setdefault(cell.name.rsplit("-", 1)[0], []).append(read_json(cell.labels_file))
+            curves.setdefault(cell.name.rsplit("-", 1)[0], []).append(read_labels(cell))
     files = [file for group in curves.values() for file in group]
     sizes = [{point["labels_per_class"] for point in file["points"]} for file in files]
     common = set.intersection(*sizes) if sizes else set()
@@ -177,69 +121,11 @@ def _values(figures: RowFigures) -> np.ndarray:
     return np.array(figures.accuracy["test"]["values"])
 
 
-def _row(row: Row, folder: Path, repeated: list[Replicate]) -> RowFigures:
-    runs = [row_run(folder, row, replicate) for replicate in repeated]
-    results = [run.result for run in runs]
-    answers = [read_predictions(run) for run in runs]
-    labels = answers[0]["test_labels"]
-    if any(len(answer["test_labels"]) != len(labels) for answer in answers):
-        raise InputError(f"the runs of {row.key!r} in {folder} were tested on different numbers of images")
-    predicted = [answer["test_logits"].argmax(axis=-1) for answer in answers]
-    classes = answers[0]["test_logits"].shape[1]
-    correct = np.stack([p == labels for p in predicted])
-    accuracy = {}
-    for split in ("train", "validation", "test"):
-        values = [result["accuracy"][split]["value"] for result in results]
-        accuracy[split] = {**statistics.mean_over_seeds(values), "values": values}
-    all_logits = np.concatenate([answer["test_logits"] for answer in answers])
-    calibration = statistics.calibration(all_logits, np.tile(labels, len(runs)))
-    calibration["eces"] = [statistics.calibration(a["test_logits"], labels)["ece"] for a in answers]
-    return RowFigures(
-        row,
-        runs,
-        accuracy,
-        correct,
-        statistics.interval_over_images(correct),
-        sum(statistics.confusion_matrix(p, labels, classes) for p in predicted),
-        calibration,
-        _mean([_cost(row, run, folder, r) for run, r in zip(runs, repeated, strict=True)]),
-        _maximum(results),
-    )
-
-
-def _maximum(results: list[dict[str, Any]]) -> dict[str, Any] | None:
-    if any("maximum_over_epochs_on_test" not in result for result in results):
-        return None
-    values = [result["maximum_over_epochs_on_test"]["value"] for result in results]
-    return {**statistics.mean_over_seeds(values), "values": values}
-
-
-def _cost(row: Row, run: Run, folder: Path, replicate: Replicate) -> dict[str, float]:
-    """Images drawn, the encoder's forward passes on training images, seconds of the training epochs.
-
-    An encoder's pre-training counts in full for each of its rows.
-    """
-    n = run.result["accuracy"]["train"]["n"]
-    epochs = run.result["epochs"]
-    once = row.freeze or not epochs  # frozen: encoded once
-    cost = {"images": n * max(epochs, 1), "passes": n if once else n * epochs, "seconds": run.result["seconds"]}
-    if row.source in ENCODERS:
-        source = encoder_run(folder, row.source, replicate)
-        options, result = source.part("options"), source.result
-        drawn = result["epochs"] * (n // options["batch_size"]) * options["batch_size"]
-        views = 2 if options["variant"] in ("simclr", "supcon") else 1
-        cost["images"] += drawn
-        cost["passes"] += views * drawn
-        cost["seconds"] += result["seconds"]
-    return cost
-
-
-def _mean(costs: list[dict[str, float]]) -> dict[str, float]:
-    return {key: float(np.mean([cost[key] for cost in costs])) for key in costs[0]}
-
-
 def as_json(analysis: Analysis) -> dict[str, Any]:
-    """result.json of the table: every figure of the report with the runs that it comes from."""
+    """result.json of the table: every figure of the report with the runs that it comes from.
+
+    Confusions (rows: true class, columns: predicted) stand beside it: a thousand classes would make 200 MB of text.
+    """
     rows = []
     for f in analysis.rows:
         rows.append(
@@ -253,8 +139,8 @@ def as_json(analysis: Analysis) -> dict[str, Any]:
                 "test_over_images": f.over_images,
                 "maximum_over_epochs_on_test": f.maximum,
                 "calibration": f.calibration,
-                "per_class": f.per_class.tolist(),
-                "confusion_rows_true_columns_predicted": f.confusion.tolist(),
+                **f.by_class,  # balanced, and the worst class, of test
+                "per_class": [None if np.isnan(recall) else float(recall) for recall in f.per_class],
                 "cost": f.cost,
                 "against": {k: {**asdict(c), "significant": c.significant} for k, c in f.against.items()},
             }
@@ -263,6 +149,7 @@ def as_json(analysis: Analysis) -> dict[str, Any]:
         "test_images": analysis.n,
         "replicates": [r.suffix for r in analysis.replicates],
         "rows": rows,
+        "confusions": {"file": CONFUSIONS, "arrays": "a row's name: (true class, predicted class), all runs together"},
         "pairs": {
             title: [{"row": name, **asdict(c), "significant": c.significant} for name, c in family]
             for title, family in analysis.families.items()
@@ -270,6 +157,14 @@ def as_json(analysis: Analysis) -> dict[str, Any]:
         "encoders": {run.name: _encoder(run) for run in encoder_runs(analysis)},
         "label_efficiency": analysis.labels,
     }
+
+
+def write_confusions(analysis: Analysis) -> Path:
+    """confusion.npz beside result.json: an array (classes, classes) of counts for each row, by its key."""
+    file = analysis.folder / CONFUSIONS
+    with atomic_path(file) as temporary:
+        np.savez_compressed(temporary, **{f.row.key: f.confusion for f in analysis.rows})
+    return file
 
 
 def encoder_runs(analysis: Analysis) -> list[Run]:

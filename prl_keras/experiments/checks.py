@@ -1,23 +1,100 @@
-"""Do the runs of a table belong together? Whoever removes or replaces one by hand is told. Imports `runs`, `table`."""
+"""Do the runs of a table belong together? Whoever removes, replaces or adds one by hand is told."""
 
+from collections import Counter
 from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from prl_keras.config import Finetune
+from prl_keras.config import DataOptions, Finetune
 from prl_keras.errors import InputError
 from prl_keras.experiments.table import Cell
+from prl_keras.records import FIGURE, Check, damage, is_list, is_number, is_text, is_whole, read_record
 from prl_keras.runs import Run
 
+_AGAIN = "remove the run and repeat the command"
+_POINT: Check = {"labels_per_class": is_whole, "C?": is_number, "test": FIGURE}
+_LABELS: Check = {
+    "fingerprint?": is_text,
+    "seed?": is_whole,
+    "validation_images?": is_whole,
+    "points": is_list(lambda point: damage(point, _POINT) is None),
+}
 
-def read_predictions(run: Run) -> dict[str, np.ndarray]:
-    try:
-        with np.load(run.predictions_file, allow_pickle=False) as file:
-            return {name: file[name] for name in ("test_logits", "test_labels")}
-    except Exception as error:  # whatever a damaged file makes zipfile or NumPy raise
-        raise InputError(
-            f"cannot read {run.predictions_file}: {error}; remove the run and repeat the command"
-        ) from error
+
+def check_cells(cells: list[Cell], folder: Path) -> None:
+    """Compare what is there with what the table's plan makes.
+
+    Raises:
+        InputError: a run was made with other options, from other data, or from another encoder than the one that is
+            there; or its label-efficiency curve was.
+    """
+    table = Run(folder)
+    recorded = table.part("data") if (folder / "config.json").is_file() else None
+    done = [cell for cell in cells if cell.done]
+    runs = [cell for cell in done if not cell.labels]
+    for cell in runs:
+        check_options(cell)
+        check_request(cell, recorded["request"] if recorded else {})
+        check_encoder(cell)
+    check_fingerprints(runs, recorded)
+    for cell in done:
+        if cell.labels:
+            read_labels(cell)
+
+
+def check_options(cell: Cell) -> None:
+    recorded = cell.run.part("options")
+    for key, value in asdict(cell.options).items():
+        if key in recorded and recorded[key] != (list(value) if isinstance(value, tuple) else value):
+            if key in ("data_dir", "runs_dir", "name", "resume"):
+                continue
+            raise InputError(
+                f"run {cell.run.path} was made with {key} = {recorded[key]}, the table needs {value}: {_AGAIN}"
+            )
+
+
+def check_request(cell: Cell, begun_with: dict[str, Any]) -> None:
+    """Which images: how many, how large, how split. Where they lie is no matter, see `check_fingerprints`.
+
+    Args:
+        begun_with: the request that the table recorded; the planned one may ask for the same images in other words.
+    """
+    recorded = cell.run.part("data")["request"]
+    for key, value in cell.request.items():
+        was = recorded.get(key, getattr(DataOptions, key, 0))  # of an option that did not exist: its default; seed: 0
+        same_words = value if key in ("seed", "fold") else begun_with.get(key, value)
+        if key not in ("name", "data_dir") and was not in (value, same_words):
+            raise InputError(
+                f"run {cell.run.path} was made from data with {key} = {was}, the table needs {value}: {_AGAIN}"
+            )
+
+
+def check_encoder(cell: Cell) -> None:
+    """A fine-tuning belongs to its encoder and to the encoder's images, also if one of them was made again."""
+    if not isinstance(cell.options, Finetune):
+        return
+    run, source = cell.run, Run(cell.options.runs_dir / cell.options.encoder)
+    if source.result is None:  # will be made again, and compared then
+        return
+    same_weights = run.result.get("encoder_sha256_before") == source.result.get("encoder_sha256")
+    if not same_weights or run.part("data")["fingerprint"] != source.part("data")["fingerprint"]:
+        raise InputError(f"run {run.path} was made from another {source.name} than the one that is there: {_AGAIN}")
+
+
+def check_fingerprints(cells: list[Cell], table: dict[str, Any] | None) -> None:
+    """All runs of a replicate saw the same images: those that the table recorded for its first one, else most runs'."""
+    found: dict[int, list[tuple[Run, str]]] = {}
+    for cell in cells:
+        found.setdefault(cell.options.seed, []).append((cell.run, cell.run.part("data")["fingerprint"]))
+    for seed, runs in found.items():
+        right = Counter(fingerprint for _, fingerprint in runs).most_common(1)[0][0]
+        if table and table["request"].get("seed", 0) == seed:
+            right = table["fingerprint"]
+        for run, fingerprint in runs:
+            if fingerprint != right:
+                raise InputError(f"run {run.path} was made from other images than the rest of the table: {_AGAIN}")
 
 
 def check_same_images(runs: list[Run]) -> None:
@@ -30,26 +107,26 @@ def check_same_images(runs: list[Run]) -> None:
             raise InputError(f"run {run.path} was tested on other images than the rest: remove it, repeat the command")
 
 
-def check_encoder(cell: Cell) -> None:
-    """A fine-tuning belongs to its encoder and to the encoder's images, also if one of them was made again."""
-    if not isinstance(cell.options, Finetune):
-        return
-    run, source = cell.run, Run(cell.options.runs_dir / cell.options.encoder)
-    same_weights = run.result.get("encoder_sha256_before") == source.result.get("encoder_sha256")
-    if not same_weights or run.part("data")["fingerprint"] != source.part("data")["fingerprint"]:
-        raise InputError(
-            f"run {run.path} was made from another {source.name} than the one that is there: "
-            "remove the run and repeat the command"
-        )
+def read_predictions(run: Run) -> dict[str, np.ndarray]:
+    try:
+        with np.load(run.predictions_file, allow_pickle=False) as file:
+            return {name: file[name] for name in ("test_logits", "test_labels")}
+    except Exception as error:  # whatever a damaged file makes zipfile or NumPy raise
+        raise InputError(f"cannot read {run.predictions_file}: {error}; {_AGAIN}") from error
 
 
-def check_options(cell: Cell) -> None:
-    recorded = cell.run.part("options")
-    for key, value in asdict(cell.options).items():
-        if key in recorded and recorded[key] != (list(value) if isinstance(value, tuple) else value):
-            if key in ("data_dir", "runs_dir", "name", "resume"):
-                continue
+def read_labels(cell: Cell) -> dict[str, Any]:
+    """The label-efficiency curve beside a run.
+
+    Raises:
+        InputError: it is damaged, or was made from other images or with another seed than the run.
+    """
+    content = read_record(cell.labels_file, _LABELS)
+    expected = {"fingerprint": cell.run.part("data")["fingerprint"], "seed": cell.options.seed}
+    for key, value in expected.items():
+        if content.get(key, value) != value:
             raise InputError(
-                f"run {cell.run.path} was made with {key} = {recorded[key]}, the table needs {value}: "
-                "remove the run and repeat the command"
+                f"{cell.labels_file} was made from another run ({key} = {content[key]!s:.12}, not {value!s:.12}): "
+                "remove the file and repeat the command"
             )
+    return content

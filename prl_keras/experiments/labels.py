@@ -1,4 +1,4 @@
-"""Label efficiency: a linear probe on frozen features with few labels a class. Imports `evaluation`, `models`."""
+"""Label efficiency: a linear probe on frozen features with few labels a class."""
 
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,10 @@ def label_efficiency(encoder: keras.Model, dataset: Dataset, seed: int, file: Pa
 
     A larger subset contains the smaller ones. C of the logistic regression is chosen on validation, whose size stays.
     """
-    train, validation, test = (
-        Features(encode(encoder, split.images), split.labels)
-        for split in (dataset.train, dataset.validation, dataset.test)
+    train, validation = (
+        Features(encode(encoder, split.images), split.labels) for split in (dataset.train, dataset.validation)
     )
+    test = Features(encode(encoder, dataset.test.images))
     points: list[dict[str, Any]] = []
     most = int(np.bincount(train.labels, minlength=dataset.num_classes).min())
     for size in [
@@ -32,8 +32,10 @@ def label_efficiency(encoder: keras.Model, dataset: Dataset, seed: int, file: Pa
     ]:
         rows = nested_subset(train.labels, size, seed)
         probe = linear_probe(Features(train.features[rows], train.labels[rows]), validation, test)
-        points.append({"labels_per_class": size, **probe.chosen, "test": accuracy(probe.predicted, test.labels)})
-    write_json(file, {"fingerprint": dataset.fingerprint, "seed": seed, "points": points})
+        figure = accuracy(probe.predicted, dataset.test.labels)
+        points.append({"labels_per_class": size, **probe.chosen, "decided": probe.decided, "test": figure})
+    facts = {"fingerprint": dataset.fingerprint, "seed": seed, "validation_images": len(dataset.validation)}
+    write_json(file, facts | {"points": points})
 
 
 def nested_subset(labels: np.ndarray, per_class: int, seed: int) -> np.ndarray:

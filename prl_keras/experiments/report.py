@@ -1,6 +1,5 @@
-"""What report.md says, and where. Imports `analysis`, `findings`, `page`, `table` and `runs`."""
+"""What report.md says, and where."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from prl_keras.runs import Run, atomic_path
 
 _CAPTIONS = {
     "curves": "Mean over the seeds, and their range. Nothing was chosen by these curves: the last epoch counts.",
-    "classes": "All seeds together.",
+    "classes": "All seeds together; a class without test images has no accuracy.",
     "confusion": "All seeds together; the row that is best on validation beside the supervised ResNet-18.",
     "reliability": "All seeds together, 15 bins of equal width; bins with fewer than 20 images are not drawn.",
     "labels": "Every encoder but SimCLR's has seen all labels in pre-training, so this is no measure of how few "
@@ -48,8 +47,8 @@ def write_report(
 
 
 def _markdown(table: Run, analysis: Analysis, dataset: Dataset, pictures: dict[str, Path], command: str) -> str:
-    blocks = [f"# {_plain(dataset.name)}: prototypical pre-training compared", _summary(table, analysis, dataset)]
-    blocks += ["## The table", _main_table(analysis), _notes(table, analysis, dataset)]
+    blocks = [f"# {_plain(dataset.label)}: prototypical pre-training compared", _summary(table, analysis, dataset)]
+    blocks += ["## The table", _main_table(analysis, dataset), _notes(table, analysis, dataset)]
     blocks += [_picture("intervals", pictures), "## Findings", *findings(analysis)]
     for name, caption in _CAPTIONS.items():
         if name in pictures:
@@ -58,7 +57,7 @@ def _markdown(table: Run, analysis: Analysis, dataset: Dataset, pictures: dict[s
         if name == "labels" and name in pictures:
             blocks.append(_label_table(analysis))
     blocks += ["## Cost", _cost_table(analysis), _COST_NOTE]
-    blocks += ["## Every run", _run_table(analysis), _ENCODERS_NOTE, _encoder_table(analysis)]
+    blocks += ["## Every run", _run_table(analysis, dataset), _ENCODERS_NOTE, _encoder_table(analysis)]
     blocks += ["## How it was made", _made(table, analysis, command)]
     text = "\n\n".join(block for block in blocks if block) + "\n"
     if analysis.replicates[0].fold is None:
@@ -71,12 +70,13 @@ def _markdown(table: Run, analysis: Analysis, dataset: Dataset, pictures: dict[s
 _COST_NOTE = (
     "Images: drawn in training, pre-training included. Passes: forward passes of the encoder on training images (two a "
     "view pair; once an image where a frozen encoder's features are kept). Seconds: training epochs, as they took on "
-    "this machine, mean over the runs. A shared encoder counts in full in each of its rows."
+    "the machine that made them, mean over the runs. A shared encoder counts in full in each of its rows."
 )
 _FOLDS = (
     "STL-10's folds are drawn from the same 5,000 training images and overlap, so the trainings are not independent: "
     "intervals over folds are somewhat too narrow."
 )
+_WILSON = "Wilson, for the effective number of images that the seeds see together"
 _SPREAD = "± is the standard deviation over seeds. Over seeds: t-interval of the mean (empty where all seeds agree). "
 _ENCODERS_NOTE = "The encoders, each trained once and shared by its rows:"
 
@@ -104,7 +104,7 @@ def _summary(table: Run, analysis: Analysis, dataset: Dataset) -> str:
     )
 
 
-def _main_table(analysis: Analysis) -> str:
+def _main_table(analysis: Analysis, dataset: Dataset) -> str:
     optimism = any(f.maximum for f in analysis.rows)
     several = len(analysis.replicates) > 1
     head = ["#", "row", "test %"]
@@ -112,7 +112,9 @@ def _main_table(analysis: Analysis) -> str:
     head += ["95 % over images"]
     head += ["best epoch on test", "optimism"] if optimism else []
     against = {name: title for name, title in _AGAINST.items() if analysis.row(name) is not None}
-    head += ["valid. %", "train %", *against.values(), "paper: test (train)"]
+    balanced = not _equal_classes(analysis)
+    head += ["valid. %", "train %", *against.values()]
+    head += [*(["balanced test %"] if balanced else []), "worst class, test %", "paper: test (train)"]
     lines = []
     for f in analysis.rows:
         test = f.accuracy["test"]
@@ -128,9 +130,21 @@ def _main_table(analysis: Analysis) -> str:
             ]
         cells += [f"{100 * f.accuracy[split]['mean']:.1f}" for split in ("validation", "train")]
         cells += [_compared(f, reference, several) for reference in against]
+        cells += [f"{100 * f.by_class['balanced']:.1f}"] if balanced else []
+        cells += [_worst(f.by_class["worst"], dataset)]
         cells += [f"{f.row.paper[1]} ({f.row.paper[2]})" if f.row.paper else ""]
         lines.append(cells)
     return _table(head, lines, left=(1,))
+
+
+def _equal_classes(analysis: Analysis) -> bool:
+    """Whether every class has as many test images as any other, so that balanced accuracy is the accuracy."""
+    counts = analysis.rows[0].confusion.sum(axis=1)
+    return len(set(counts[counts > 0])) == 1
+
+
+def _worst(worst: dict[str, Any], dataset: Dataset) -> str:
+    return f"{100 * worst['value']:.1f} {_plain(dataset.class_names[worst['class']])}"
 
 
 def interval(figure: dict[str, Any]) -> str:
@@ -165,10 +179,17 @@ def _notes(table: Run, analysis: Analysis, dataset: Dataset) -> str:
     correction = "corrected for the number of rows by Benjamini-Hochberg"
     paper = "" if dataset.name == "stl10" else " The paper's numbers are of STL-10, not of this data set."
     return (
-        f"{_SPREAD if several else ''}Over images: {'bootstrap' if several else 'Wilson'}. Differences are in points. "
+        f"{_SPREAD if several else ''}Over images: {_WILSON if several else 'Wilson'}. Differences are in points. "
         f"{star} At 5 %, {correction}. The paper's column is the best "
-        f"of 25 epochs on 1,000 test images with one seed, about ± 3 points.{paper}"
+        f"of 25 epochs on 1,000 test images with one seed, about ± 3 points.{paper} {_classes_note(analysis)}"
     )
+
+
+def _classes_note(analysis: Analysis) -> str:
+    balanced = "" if _equal_classes(analysis) else "Balanced: the mean of the classes' accuracies. "
+    empty = int(np.sum(analysis.rows[0].confusion.sum(axis=1) == 0))
+    missing = f" {empty} class{' has' if empty == 1 else 'es have'} no test images." if empty else ""
+    return f"{balanced}Worst class: the one with the lowest accuracy, all seeds together.{missing}"
 
 
 def _over_seeds(analysis: Analysis) -> str:
@@ -187,7 +208,25 @@ def _label_table(analysis: Analysis) -> str:
     for name, files in analysis.labels.items():
         values = np.mean([[p["test"]["value"] for p in file["points"]] for file in files], axis=0)
         lines.append([name, *(f"{100 * value:.1f}" for value in values)])
-    return _table(["features of", *(str(p["labels_per_class"]) for p in points)], lines, left=(0,))
+    table = _table(["features of", *(str(p["labels_per_class"]) for p in points)], lines, left=(0,))
+    return "\n\n".join([table, *_label_note(analysis)])
+
+
+def _label_note(analysis: Analysis) -> list[str]:
+    """By how many images C was chosen, and how often they could not; curves of older versions do not know."""
+    files = [file for group in analysis.labels.values() for file in group if "validation_images" in file]
+    if not files:
+        return []
+    points = [point for file in files for point in file["points"]]
+    undecided = sum(not point.get("decided", True) for point in points)
+    images = " to ".join(
+        f"{n:,}"
+        for n in sorted({min(f["validation_images"] for f in files), max(f["validation_images"] for f in files)})
+    )
+    note = f"C is chosen by {images} validation images"
+    if undecided:
+        note += f"; for {undecided} of {len(points)} probes they tell no other C from the chosen one"
+    return [f"{note}."]
 
 
 def _cost_table(analysis: Analysis) -> str:
@@ -197,7 +236,8 @@ def _cost_table(analysis: Analysis) -> str:
     return _table(["row", "images", "passes", "seconds"], lines, left=(0,))
 
 
-def _run_table(analysis: Analysis) -> str:
+def _run_table(analysis: Analysis, dataset: Dataset) -> str:
+    balanced = not _equal_classes(analysis)
     lines = []
     for f in analysis.rows:
         for run, ece in zip(f.runs, f.calibration["eces"], strict=True):
@@ -205,10 +245,12 @@ def _run_table(analysis: Analysis) -> str:
             test = result["accuracy"]["test"]
             cells = [f"[{run.name}]({run.name}/)", f"{test['correct']:,} / {test['n']:,}"]
             cells += [f"{100 * result['accuracy'][s]['value']:.2f}" for s in ("test", "validation", "train")]
+            cells += [f"{100 * test['balanced']:.2f}" if "balanced" in test else ""] if balanced else []
+            cells += [_worst(test["worst"], dataset) if "worst" in test else ""]
             lines.append([*cells, f"{100 * ece:.1f}", str(result["epochs"]), f"{result['seconds']:.0f}"])
-    return _table(
-        ["run", "test: correct / n", "test %", "valid. %", "train %", "ECE %", "epochs", "seconds"], lines, left=(0,)
-    )
+    head = ["run", "test: correct / n", "test %", "valid. %", "train %"]
+    head += [*(["balanced test %"] if balanced else []), "worst class, test %", "ECE %", "epochs", "seconds"]
+    return _table(head, lines, left=(0,))
 
 
 def _encoder_table(analysis: Analysis) -> str:
@@ -225,17 +267,19 @@ def _encoder_table(analysis: Analysis) -> str:
 def _made(table: Run, analysis: Analysis, command: str) -> str:
     config = table.config
     runs = [*encoder_runs(analysis), *(run for f in analysis.rows for run in f.runs)]
-    packages = sorted({(name, version) for run in runs for name, version in run.part("versions").items()})
-    versions = ", ".join(f"{name} {version}" for name, version in packages)
+    recorded = sorted({item for run in runs for item in run.part("versions").items()})
+    versions = ", ".join(f"{name} {version}" for name, version in recorded if name != "processors")
+    processors = " or ".join(version for name, version in recorded if name == "processors")
+    trained = f"; trained on {processors} CPU cores" if processors else ""
     options = ", ".join(f"{key} {value}" for key, value in config["options"].items() if value is not None)
     return (
         f"    {command}\n\n"
         f"Options: {_plain(options)}.\n\nData fingerprint (first replicate): `{config['data']['fingerprint']}`.\n\n"
-        f"Packages: {versions}; {os.cpu_count()} CPU cores. Made on {config['created'][:10]}.\n\n"
+        f"Packages: {versions}{trained}. Made on {config['created'][:10]}.\n\n"
         "Each run's folder has its config.json (options, data, versions), metrics.jsonl (each epoch), result.json and, "
         "for classifiers, predictions.npz (logits of every validation and test image), for encoders tsne.npz (the map) "
         "and label_efficiency.json. The figures of this page, and the p-values that it rests on, are in result.json "
-        "beside it."
+        "beside it, the confusions in confusion.npz."
     )
 
 
@@ -254,5 +298,5 @@ def _cell(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """A user's word, without meaning in Markdown."""
-    return "".join(f"\\{c}" if c in "\\`*_{}[]<>#|!" else c for c in text)
+    """A user's word, without meaning in Markdown, on one line. `_cell` sees to the rules of a table."""
+    return "".join(f"\\{c}" if c in "\\`*_{}[]<>#!&~" else c for c in " ".join(text.split()))

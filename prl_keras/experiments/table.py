@@ -1,8 +1,9 @@
-"""The rows of the table, and the runs that they are made of. Imports `config` and `runs` only."""
+"""The rows of the table, and the runs that they are made of."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from prl_keras.config import Baseline, Finetune, Pretrain, Reproduce
 from prl_keras.errors import InputError
@@ -155,11 +156,15 @@ def replicates(options: Reproduce) -> list[Replicate]:
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of the table; `labels`: not its training but its label-efficiency curve, kept in the same folder."""
+    """One run of the table; `labels`: not its training but its label-efficiency curve, kept in the same folder.
+
+    request: the arguments of `load_dataset` that the run is made with.
+    """
 
     name: str
     options: Pretrain | Finetune | Baseline
     labels: bool = False
+    request: dict[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def run(self) -> Run:
@@ -209,6 +214,7 @@ def _cells_of_row(options: Reproduce, request: dict, folder: Path, row: Row, rep
         "epochs": options.epochs,
         "average": not paper,
     }
+    request = request | {"seed": replicate.seed, "fold": replicate.fold}
     keys = ("validation_fraction", "samples_per_class", "test_per_class", "image_size")
     data = {key: request[key] for key in keys}
     data["data_dir"] = request["data_dir"] and Path(request["data_dir"])
@@ -217,13 +223,14 @@ def _cells_of_row(options: Reproduce, request: dict, folder: Path, row: Row, rep
     name = row_run(folder, row, replicate).name
     if row.source in BASELINES:
         model, augment = BASELINES[row.source]
-        cell = Cell(name, Baseline(name=name, model=model, augment=augment, **data, **tuned, **common))
+        baseline = Baseline(name=name, model=model, augment=augment, **data, **tuned, **common)
+        cell = Cell(name, baseline, request=request)
         curve = [] if row.source != SUPERVISED or paper else [replace(cell, labels=True)]
         return [cell, *curve]
     variant, augment = ENCODERS[row.source]
     source = encoder_run(folder, row.source, replicate).name
     pretrain = Pretrain(name=source, variant=variant, augment=augment, batch_size=options.batch_size, **data, **common)
-    encoder = Cell(source, pretrain)
+    encoder = Cell(source, pretrain, request=request)
     finetune = Finetune(
         name=name,
         encoder=source,
@@ -234,4 +241,4 @@ def _cells_of_row(options: Reproduce, request: dict, folder: Path, row: Row, rep
         **common,
     )
     curve = [] if paper else [replace(encoder, labels=True)]
-    return [encoder, Cell(name, finetune), *curve]
+    return [encoder, Cell(name, finetune, request=request), *curve]

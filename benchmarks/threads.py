@@ -43,7 +43,8 @@ def seconds(points: int, as_it_comes: bool) -> float:
 def child(points: int, as_it_comes: bool) -> float:
     words = [sys.executable, __file__, "--child", str(points), str(int(as_it_comes))]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("OMP_")}
-    return float(subprocess.run(words, env=environment, capture_output=True, text=True, check=True).stdout)
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, encoding="utf-8", check=True)
+    return float(done.stdout)
 
 
 @contextmanager

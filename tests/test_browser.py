@@ -33,7 +33,7 @@ def runs_dir(shallow_module: None, tmp_path_factory: pytest.TempPathFactory) -> 
     pretrain = [
         "pretrain",
         "--variant",
-        "standard",
+        "supcon",
         "--dataset",
         "digits",
         "--augment",

@@ -98,7 +98,6 @@ def _finish(pretrainer: Any, validation: dict[str, float], run: Run, options: Pr
 
     encoder = copy_as(pretrainer.encoder, "float32")
     save_model(encoder, run.encoder_file)
-    figure = plot_training(run)
     last = run.metrics[-1]
     result = {
         "epochs": last["epoch"],
@@ -117,6 +116,7 @@ def _finish(pretrainer: Any, validation: dict[str, float], run: Run, options: Pr
         f"{f' ({beside})' if beside else ''}, validation accuracy with the nearest prototype "
         f"{100 * validation['val_prototype_accuracy']:.1f} %"
     )
+    figure = plot_training(run)
     reference = run_argument(run, options.runs_dir)
     print_end(
         [run.encoder_file, figure, run.path / "metrics.jsonl"],

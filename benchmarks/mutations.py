@@ -10,6 +10,7 @@ where a change that was tried on the same program text is not tried again.
 import csv
 import hashlib
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -33,7 +34,7 @@ def mutated(folder: Path, file: str, old: str, new: str) -> str:
 
 def tests_fail(folder: Path, tests: str) -> bool:
     """Raises SystemExit if they cannot run at all: that would not be the tests' merit."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests.split()]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *shlex.split(tests)]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, encoding="utf-8", errors="replace")
     if done.returncode not in (0, 1):
         raise SystemExit(f"pytest {tests} ended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-500:]}")

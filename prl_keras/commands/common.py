@@ -226,7 +226,9 @@ def print_end(written: list[Path], next_commands: list[str]) -> None:
 
 
 def run_argument(run: Run, runs_dir: Path) -> str:
-    """How to name the run on the next command line."""
+    """How to name the run on the next command line: by its path, if it is not in the runs' folder."""
+    if (runs_dir / run.name).resolve() != run.path.resolve():
+        return quoted([str(run.path)])
     return f"{run.name}{in_folder(runs_dir)}"
 
 

@@ -112,7 +112,7 @@ def resolved(name: str) -> str:
     if name in CATALOG or name.startswith(TFDS_PREFIX):
         return name
     path = Path(name).expanduser()
-    is_path = path.is_dir() or name.startswith((".", "~")) or len(Path(name).parts) > 1
+    is_path = path.is_dir() or name.startswith((".", "~")) or any(mark in name for mark in ("/", os.sep))
     return os.path.abspath(path) if is_path else name
 
 

@@ -4,7 +4,7 @@
 
 Each line of mutations.tsv beside this file is a change: name, file, text that is there once, what replaces it, tests.
 The program is copied, changed and tested in a folder of its own. Results are kept in docs/results/mutations.json,
-where a change that was tried on the same program text is not tried again.
+where a change that was caught in the same program text is not tried again.
 """
 
 import csv
@@ -55,7 +55,7 @@ def main(words: list[str]) -> None:
             old, new = (row[key].encode().decode("unicode_escape") for key in ("old", "new"))
             digest = mutated(Path(temporary), row["file"], old, new)
             known = results.get(row["name"], {})
-            if (known.get("text"), known.get("new")) != (digest, row["new"]):
+            if not known.get("caught") or (known["text"], known["new"]) != (digest, row["new"]):
                 caught = tests_fail(Path(temporary), row["tests"])
                 results[row["name"]] = {"text": digest, **row, "caught": caught}
                 RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,6 +1,6 @@
 """Every option of every command, declared once: name, type, default, help. The command line is made from this.
 
-One frozen dataclass a command; the text below a field is its `--help`. Imports nothing of this package.
+One frozen dataclass a command; the text below a field is its `--help`.
 """
 
 from collections.abc import Mapping

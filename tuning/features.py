@@ -1,7 +1,4 @@
-"""Features of frozen encoders, encoded once and shared by trials, resumed searches and worker processes.
-
-Imports `models` and `runs`.
-"""
+"""Features of frozen encoders, encoded once and shared by trials, resumed searches and worker processes."""
 
 import shutil
 from pathlib import Path

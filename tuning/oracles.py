@@ -1,4 +1,4 @@
-"""What decides which configuration is tried next, and keeps what was tried. Imports `runs` and `tuning`.
+"""What decides which configuration is tried next, and keeps what was tried.
 
 Keras Tuner 1.4.8 writes its state in place (a kill can leave half a file), may forget a trial that was killed
 while its state was written, and takes seed 0 for "no seed". Its GridSearch does not save its queue: resumed

@@ -2,7 +2,7 @@
 
 Which one a process is comes from the environment: KERASTUNER_TUNER_ID (chief, or any other name for a worker),
 KERASTUNER_ORACLE_IP and KERASTUNER_ORACLE_PORT. Keras Tuner's own chief waits for workers that died, for ever,
-and its workers wait for a chief that died, for an hour. Imports `errors`.
+and its workers wait for a chief that died, for an hour.
 """
 
 import os

@@ -1,7 +1,4 @@
-"""The search itself: trials until none are left, alone, as chief or as worker. Never sees a test split.
-
-Imports `models`, `runs` and its siblings in `tuning`.
-"""
+"""The search itself: trials until none are left, alone, as chief or as worker. Never sees a test split."""
 
 import keras
 import keras_tuner as kt

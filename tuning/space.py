@@ -1,7 +1,4 @@
-"""What is searched: the hyperparameters, the paper's fixed configurations, and both as `Finetune` options.
-
-Imports `config` only; Keras Tuner's objects are passed in.
-"""
+"""What is searched: the hyperparameters, the paper's fixed configurations, and both as `Finetune` options."""
 
 from itertools import product
 from typing import Any

@@ -1,4 +1,4 @@
-"""Runs trials: Keras Tuner's loop, without its noise and its leftovers. Imports `runs` and `tuning.oracles`."""
+"""Runs trials: Keras Tuner's loop, without its noise and its leftovers."""
 
 import contextlib
 import io

@@ -1,4 +1,4 @@
-"""Image files and arrays -> RGB uint8. Used by data modules and the `predict` command; needs Pillow.
+"""Image files and arrays -> RGB uint8.
 
 Files with more than 8 bits a value (16-bit PNG, TIFF, PGM) are scaled by their data set's number of bits: the least
 of `BITS` that holds the largest value in it. No single file can tell it, as a dark image of 16 bits looks like a

@@ -1,6 +1,6 @@
 """How much work a run of the table is, and how long this machine takes for it.
 
-Imports `training`, `models` (inside), and `table`. Work is counted in images by kind of step.
+Work is counted in images by kind of step.
 """
 
 import statistics

@@ -1,4 +1,4 @@
-"""What the table says and what it does not, in sentences made from its numbers. Imports `analysis` and `table`."""
+"""What the table says and what it does not, in sentences made from its numbers."""
 
 import numpy as np
 

@@ -237,3 +237,8 @@ def has_encoder(run: Run) -> bool:
 
 def has_classifier(run: Run) -> bool:
     return run.classifier_file.exists()
+
+
+def gives_features(run: Run) -> bool:
+    """A classifier has its encoder inside."""
+    return has_encoder(run) or has_classifier(run)

@@ -1,6 +1,5 @@
 """After the search: what it found, the winner's training and its one test."""
 
-import shlex
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from prl_keras.commands.common import console, print_end, run_argument, tensorbo
 from prl_keras.commands.finetune import train_and_test
 from prl_keras.config import Finetune, Tune
 from prl_keras.runs import Run, is_finished, write_json
+from prl_keras.terminal import quoted
 from tuning.command import winner_name
 from tuning.figures import FEWEST, plot_importance, plot_parallel
 from tuning.report import Row, best_first, best_table, cannot_choose, write_csv
@@ -68,7 +68,7 @@ def command_line(settings: Finetune) -> str:
             continue
         flag = field.name.replace("_", "-")
         words.append(
-            f"--{'' if value else 'no-'}{flag}" if isinstance(value, bool) else f"--{flag} {shlex.quote(f'{value}')}"
+            f"--{'' if value else 'no-'}{flag}" if isinstance(value, bool) else f"--{flag} {quoted([f'{value}'])}"
         )
     return " ".join(words)
 

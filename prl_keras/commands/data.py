@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from prl_keras.commands.common import Terminal
 from prl_keras.data import Dataset, default_dataset, load_dataset
 from prl_keras.data.catalog import CATALOG, TFDS_PREFIX, is_ready
 from prl_keras.data.duplicates import duplicates
 from prl_keras.data.stl10 import fold_indices, is_present, load_unlabelled
 from prl_keras.errors import InputError
+from prl_keras.terminal import quoted
 
 if TYPE_CHECKING:
     from prl_keras.config import Data
@@ -47,7 +47,7 @@ def run(options: Data) -> None:
 
 
 def _list(data_dir: Path | None) -> None:
-    table = Table(title=escape(f"Data sets in {data_dir}" if data_dir else "Data sets"), show_lines=True)
+    table = Table(title=Text(f"Data sets in {data_dir}" if data_dir else "Data sets"), show_lines=True)
     for heading in ("name", "what it is", "ready", "how to get it"):
         table.add_column(heading, no_wrap=heading == "name", overflow="fold")
     for name, entry in CATALOG.items():
@@ -55,7 +55,7 @@ def _list(data_dir: Path | None) -> None:
         table.add_row(name, entry.summary, ready, entry.how_to_get)
     table.add_row("tfds:NAME", "any image classification set of tensorflow-datasets", "-", "downloaded when used")
     table.add_row("PATH", "a folder with train/<class>/* and test/<class>/* images", "-", "your own")
-    Console().print(table)
+    Terminal().print(table)
 
 
 def _verify(name: str, options: Data) -> None:
@@ -88,8 +88,8 @@ def _report(dataset: Dataset) -> None:
     if dataset.num_classes <= _MOST_CLASSES_SHOWN:
         table = Table("class", *splits)
         for label, class_name in enumerate(dataset.class_names):
-            table.add_row(escape(class_name), *(str(count[label]) for count in counts.values()))
-        Console().print(table)
+            table.add_row(Text(class_name), *(str(count[label]) for count in counts.values()))
+        Terminal().print(table)
     else:
         print(f"  classes: {', '.join(dataset.class_names[:_MOST_CLASSES_SHOWN])}, ...")
     for line in (*dataset.notes, *(f"duplicates: {found}" for found in duplicates(dataset))):
@@ -113,4 +113,4 @@ def _command(command: str, name: str, options: Data) -> str:
         value = getattr(options, field.name)
         if field.name not in ("action", "dataset") and value != field.default:
             words += [f"--{field.name.replace('_', '-')}", str(value)]
-    return shlex.join(words)
+    return quoted(words)

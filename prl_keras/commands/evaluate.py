@@ -18,14 +18,14 @@ from prl_keras.commands.finetune import check_encoder
 from prl_keras.config import Evaluate
 from prl_keras.data import Dataset
 from prl_keras.errors import InputError
-from prl_keras.runs import Run, atomic_path, find_run, has_classifier, has_encoder, write_json
+from prl_keras.runs import Run, atomic_path, find_run, gives_features, has_classifier, write_json
 from prl_keras.startup import start_keras
 
 _MOST_IN_JSON = 100  # classes; a thousand make a million lines
 
 
 def run(options: Evaluate) -> None:
-    run = find_run(options.run, options.runs_dir, lambda run: has_encoder(run) or has_classifier(run), "finished run")
+    run = find_run(options.run, options.runs_dir, gives_features, "run with an encoder")
     dataset = open_data(data_request_of_run(run, options), run)
     check_encoder(tuple(run.part("data")["image_shape"]), dataset, run.name)
     outputs = class_outputs(run, dataset) if has_classifier(run) else None

@@ -1,6 +1,5 @@
 """`python main.py reproduce`: train every row of the table, then write its report."""
 
-import shlex
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from prl_keras.experiments.table import Cell, choose_rows, plan
 from prl_keras.locks import locked, remove_leftovers
 from prl_keras.runs import Run, check_usable_name, create_run, usable, write_json
 from prl_keras.startup import forget_models, start_keras
+from prl_keras.terminal import quoted
 
 _PAPER_TEST = 100  # images a class
 _PAPER_VALIDATION = 0.002  # one image a class: the report trains on all, we keep one to have a curve
@@ -183,8 +183,8 @@ def _report(table: Run, options: Reproduce, dataset: Dataset, cells: list[Cell])
     with console.status("Pictures"):
         pictures = draw_all(analysis, dataset, folder) | draw_maps(analysis, dataset, folder)
         written = write_report(table, analysis, dataset, pictures, _command(options, dataset))
-    runs = f"python main.py runs --runs-dir {shlex.quote(str(table.path))}"
-    webpage = f"python -m webbrowser {shlex.quote(str(written[-1]))}"
+    runs = f"python main.py runs --runs-dir {quoted([str(table.path)])}"
+    webpage = f"python -m webbrowser {quoted([str(written[-1])])}"
     print_end([*written, table.path / "result.json", confusions], [runs, webpage])
 
 
@@ -198,7 +198,7 @@ def _command(options: Reproduce, dataset: Dataset) -> str:
             continue
         words.append(f"--{field.name.replace('_', '-')}")
         if value is not True:
-            words.append(shlex.join(map(str, value if isinstance(value, tuple) else (value,))))
+            words.append(quoted([*map(str, value if isinstance(value, tuple) else (value,))]))
     return " ".join(words)
 
 

@@ -19,7 +19,7 @@ from prl_keras.commands.finetune import check_encoder
 from prl_keras.config import RunDataOptions, Visualize
 from prl_keras.data import Dataset, resolved
 from prl_keras.errors import InputError
-from prl_keras.runs import Run, find_run, has_classifier, has_encoder
+from prl_keras.runs import Run, find_run, gives_features, has_classifier, has_encoder
 from prl_keras.startup import start_keras
 from prl_keras.visualization.sample import MOST, balanced_rows, shown_classes
 
@@ -55,7 +55,7 @@ def run(options: Visualize) -> None:
         raise InputError(f"--seed is {options.seed}; expected a whole number from 0 to {2**32 - 1}")
     if options.samples_per_class < 2:
         raise InputError(f"--samples-per-class is {options.samples_per_class}; expected at least 2")
-    run = find_run(options.run, options.runs_dir, lambda run: has_encoder(run) or has_classifier(run), "finished run")
+    run = find_run(options.run, options.runs_dir, gives_features, "run with an encoder")
     if options.before and run.result is not None and run.result.get("encoder_frozen"):
         source = run.result["encoder_run"]
         raise InputError(f"run {run.name!r} left its encoder as it was: use `visualize {source} --before`")

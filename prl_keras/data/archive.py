@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from prl_keras.errors import InputError
+from prl_keras.files import patiently
 
 URL = "http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz"
 FULL_SIZE = 2_640_397_119
@@ -60,7 +61,7 @@ def extract(archive: Path) -> Path:
 
 def _rename(partial: Path, target: Path) -> None:
     try:
-        partial.rename(target)
+        patiently(lambda: partial.rename(target))
     except OSError as error:
         # Another process may have finished first; its copy is as good.
         if not all((target / name).is_file() for name in REQUIRED):

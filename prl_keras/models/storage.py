@@ -8,7 +8,7 @@ import numpy as np
 
 from prl_keras.errors import InputError
 from prl_keras.models.layer_types import STOCK, LayerTypes
-from prl_keras.runs import Run, atomic_path, find_run
+from prl_keras.runs import Run, atomic_path, find_run, gives_features
 
 
 def save_model(model: keras.Model, file: Path) -> None:
@@ -47,7 +47,7 @@ def load_encoder(run: str | Path | Run, runs_dir: str | Path = "saved_models") -
         run = find_run(
             str(run),
             Path(runs_dir),
-            lambda run: run.encoder_file.exists() or run.classifier_file.exists(),
+            gives_features,
             "run with an encoder",
         )
     if run.encoder_file.exists():

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from prl_keras.errors import InputError
+from prl_keras.files import patiently
 from prl_keras.runs import usable
 from prl_keras.visualization.canvas import make_folder
 from prl_keras.visualization.text import distinct, one_line
@@ -69,7 +70,7 @@ def write_projector(
         (draft / "projector_config.pbtxt").write_text(config, encoding="utf-8")
         draft.chmod(0o755)
         shutil.rmtree(folder, ignore_errors=True)
-        draft.rename(folder)
+        patiently(lambda: draft.rename(folder))
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return folder

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import lock_descriptor  # here: between a run's folder and its lock there is no time for it
+
 from prl_keras.errors import InputError
 from prl_keras.files import write_text
 from prl_keras.interruption import Stopped, stopped
@@ -84,8 +86,6 @@ def _open(run: Run) -> int:
 
 def _taken(lock: int, run: Run) -> bool:
     """Whether the lock is ours now; True also where there are no locks."""
-    from filelock import lock_descriptor
-
     try:
         return lock_descriptor(lock, blocking=False)
     except OSError as error:

@@ -271,7 +271,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path, report: dic
 def test_the_second_process_on_a_run_says_so_and_leaves_it_alone(runs_dir: Path, report: dict[str, Any]) -> None:
     words = pretrain(runs_dir, "shared")
     first = subprocess.Popen(program(words), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_until(lambda: (runs_dir / "shared" / "config.json").exists())
+    wait_until(lambda: (runs_dir / "shared" / ".owner").exists())
     first.send_signal(signal.SIGSTOP)  # so that it is at work, however long the second takes to start
     error = run_program(words, 2).stderr
     first.send_signal(signal.SIGCONT)

@@ -151,7 +151,7 @@ def file_suffix(run: Run, dataset: Dataset) -> str:
     """Behind the names of what a command makes of a run: nothing for its own data, else which other data it was."""
     if dataset.fingerprint == run.part("data")["fingerprint"]:
         return ""
-    return f"-{usable(dataset.label) or 'data'}-{dataset.fingerprint[:6]}"
+    return f"-{usable(dataset.label)[:40] or 'data'}-{dataset.fingerprint[:6]}"
 
 
 def check_training(options: Any, images: int, whole_batches: bool) -> None:

@@ -27,7 +27,7 @@ _MOST = 100_000  # entries that are looked at to count pictures, a group: nobody
 def is_litter(path: Path) -> bool:
     """By its name; hidden files and folders too, as `.DS_Store`, `._0.png`, `.ipynb_checkpoints`."""
     name = path.name.lower()
-    return name.startswith((".", "~$")) or name in _LITTER or name.endswith(_COMPANIONS)
+    return name.startswith((".", "~$")) or name in _LITTER or (name.endswith(_COMPANIONS) and not path.is_dir())
 
 
 def unread(root: Path, classes: Iterable[Path]) -> tuple[str, ...]:

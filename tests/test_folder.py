@@ -651,3 +651,16 @@ def test_many_equal_images_take_no_quadratic_memory_or_time(tmp_path):
     images, pairs = [_Image(b"same", number % 2, None) for number in range(100_000)], []
     assert peak_bytes(lambda: pairs.extend(_twins(images, images))) < 50 * 2**20
     assert len(pairs) == 100_000
+
+
+def test_a_class_named_like_a_companion_file_is_a_class(tmp_path: Path) -> None:
+    write_image_folder(tmp_path / "set", classes=("site.json", "water.log", "cat"))
+    assert load_dataset(str(tmp_path / "set")).class_names == ("cat", "site.json", "water.log")
+
+
+def test_two_dots_behind_a_link_mean_what_the_system_means(tmp_path: Path) -> None:
+    (tmp_path / "deep" / "x").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "deep" / "x")
+    write_image_folder(tmp_path / "deep" / "set", classes=("a", "b"))
+    write_image_folder(tmp_path / "set", classes=("p", "q"))
+    assert load_dataset(str(tmp_path / "link" / ".." / "set")).class_names == ("a", "b")

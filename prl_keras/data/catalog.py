@@ -113,7 +113,10 @@ def resolved(name: str) -> str:
         return name
     path = Path(name).expanduser()
     is_path = path.is_dir() or name.startswith((".", "~")) or any(mark in name for mark in ("/", os.sep))
-    return os.path.abspath(path) if is_path else name
+    if not is_path:
+        return name
+    # behind a link `..` is the link's target's parent, which only the system knows
+    return os.path.realpath(path) if ".." in path.parts else os.path.abspath(path)
 
 
 def default_dataset(data_dir: str | Path | None = None) -> tuple[str, str]:

@@ -84,7 +84,7 @@ def category_names(names: Sequence[str]) -> list[str]:
 
 def _check_replaceable(folder: Path) -> None:
     """It will be removed: nothing but an earlier embedding may be there, and nothing behind a link or a `..`."""
-    if usable(folder.name) != folder.name or os.path.normpath(folder) != str(folder):
+    if usable(folder.name) != folder.name or ".." in folder.parts[-3:]:
         raise InputError(f"{folder.name!r} is no plain name for the folder of an embedding ({folder})")
     if not os.path.lexists(folder):
         return

@@ -216,3 +216,16 @@ def test_an_option_that_does_nothing_is_refused(
 
 def test_options_that_do_something_are_taken() -> None:
     assert unused_but_given(Baseline(model="resnet18", stem="small", epochs=7)) is None
+
+
+def test_images_with_another_white_than_the_runs_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for name, white in (("light", 3500), ("dark", 900)):
+        write_image_folder(tmp_path / name, train=4, size=8)
+        for number, file in enumerate(sorted((tmp_path / name).rglob("*.png"))):
+            values = np.random.default_rng(number).integers(0, white, (8, 8)).astype(np.uint16)
+            values[0, 0] = white
+            Image.fromarray(values).save(file)
+    run = ["--runs-dir", str(tmp_path / "runs")]
+    assert main(["baseline", "--model", "pca", "--dataset", str(tmp_path / "light"), "--name", "run", *run]) == 0
+    assert main(["evaluate", "run", "--dataset", str(tmp_path / "dark"), *run]) == 2
+    assert "dark use 10 bits a value, those of run 'run' 12" in capsys.readouterr().err

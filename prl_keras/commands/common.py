@@ -117,7 +117,13 @@ def open_data(request: dict[str, Any], run: Run | None = None) -> Dataset:
 
 
 def _check_unchanged(request: dict[str, Any], run: Run, dataset: Dataset) -> None:
-    """Raise InputError if what was asked for as the run's own data has other images now."""
+    """Raise InputError if what was asked for as the run's own data has other images now, or others another white."""
+    bits = run.part("data").get("bits")
+    if None not in (bits, dataset.bits) and bits != dataset.bits:
+        raise InputError(
+            f"the images of {dataset.label} use {dataset.bits} bits a value, those of run {run.name!r} {bits}: "
+            "one white would be another; convert them to 8 bits"
+        )
     own, recorded = run.part("data")["request"], run.part("data")["fingerprint"]
     asked_for_own = resolved(own["name"]) == request["name"] and all(
         own.get(key) == value for key, value in request.items() if key not in WHERE

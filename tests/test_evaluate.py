@@ -149,7 +149,7 @@ def test_a_picture_that_fails_loses_no_figures(
     tmp_path: Path, two: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = make_run(tmp_path, "run", two)
-    monkeypatch.setattr("prl_keras.visualization.figures.plot_confusion", fail)
+    monkeypatch.setattr("prl_keras.visualization.confusion.plot_confusion", fail)
     with pytest.raises(RuntimeError, match="no picture"):
         run_evaluate("run", tmp_path)
     assert json.loads((run.path / "evaluation.json").read_text())["accuracy"]["kNN"]["value"] == 1.0

@@ -91,7 +91,7 @@ def _report(
     """Figures first, written and printed: whatever becomes of the picture, they are there."""
     from prl_keras.evaluation.statistics import accuracy, confusion_matrix
     from prl_keras.training.tensorboard import log_image
-    from prl_keras.visualization.figures import plot_confusion
+    from prl_keras.visualization.confusion import plot_confusion
 
     labels, suffix = dataset.test.labels, file_suffix(run, dataset)
     figures = {name: accuracy(predicted, labels) for name, predicted in predictions.items()}

@@ -31,16 +31,8 @@ from prl_keras.terminal import quoted
 
 _PAPER_TEST = 100  # images a class
 _PAPER_VALIDATION = 0.002  # one image a class: the report trains on all, we keep one to have a curve
-# When the command is repeated: what changes which runs there are, not what a run is.
-_MAY_DIFFER = (
-    "seeds",
-    "rows",
-    "dry_run",
-    "name",
-    "runs_dir",
-    "dataset",
-    "data_dir",
-)  # the data's fingerprint is compared
+# When the command is repeated: what changes which runs there are, not what a run is. Data are known by their images.
+_MAY_DIFFER = ("seeds", "rows", "dry_run", "name", "runs_dir", "dataset", "data_dir")
 
 
 def run(options: Reproduce) -> None:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from prl_keras.data.litter import shown
-from prl_keras.data.splits import Dataset, Split, image_digests
+from prl_keras.data.splits import Dataset, Split
 
 _MOST_EXAMPLES = 3
 
@@ -33,7 +33,7 @@ class _Image:
 
 def _hashed(split: Split) -> list[_Image]:
     files = [None] * len(split) if split.files is None else split.files
-    return list(map(_Image, image_digests(split.images), split.labels.tolist(), files))
+    return list(map(_Image, split.digests, split.labels.tolist(), files))
 
 
 def _twins(images: list[_Image], among: list[_Image]) -> list[tuple[_Image, _Image]]:

@@ -15,7 +15,11 @@ _FILE = "train_digests.npy"
 
 def short_digests(images: np.ndarray) -> np.ndarray:
     """(n,) uint64, in the order of the images (n, height, width, 3)."""
-    return np.array([int.from_bytes(digest[:8], "little") for digest in image_digests(images)], dtype="<u8")
+    return _short(image_digests(images))
+
+
+def _short(digests: list[bytes]) -> np.ndarray:
+    return np.array([int.from_bytes(digest[:8], "little") for digest in digests], dtype="<u8")
 
 
 def record_seen(run: Run, images: np.ndarray, source: Run | None = None) -> None:
@@ -57,5 +61,5 @@ def count_seen(run: Run, dataset: Dataset, splits: tuple[str, ...] = ("validatio
     seen = seen_by(run)
     if seen is None:
         return None
-    seen = np.setdiff1d(seen, short_digests(dataset.train.images))
-    return {name: int(np.isin(short_digests(getattr(dataset, name).images), seen).sum()) for name in splits}
+    seen = np.setdiff1d(seen, _short(dataset.train.digests))
+    return {name: int(np.isin(_short(getattr(dataset, name).digests), seen).sum()) for name in splits}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,11 @@ class Split:
 
     def take(self, rows: np.ndarray) -> Split:
         return Split(self.images[rows], self.labels[rows], None if self.files is None else self.files[rows])
+
+    @cached_property
+    def digests(self) -> list[bytes]:
+        """`image_digests` of the images, which are read once however often they are asked for."""
+        return image_digests(self.images)
 
     def sha256(self) -> str:
         """Of the images and labels, in their order."""
@@ -98,8 +104,8 @@ def dataset_label(name: str) -> str:
 
 def by_content(split: Split) -> Split:
     """The same images in the order of their digests, equal ones by label."""
-    digests = image_digests(split.images)
-    return split.take(np.array(sorted(range(len(split)), key=lambda row: (digests[row], split.labels[row])), dtype=int))
+    order = sorted(range(len(split)), key=lambda row: (split.digests[row], split.labels[row]))
+    return split.take(np.array(order, dtype=int))
 
 
 def check_split(split: Split, class_names: Sequence[str], where: str) -> None:
@@ -148,7 +154,7 @@ def fingerprint(class_names: Sequence[str], splits: dict[str, Split]) -> str:
     total = hashlib.sha256(repr(tuple(class_names)).encode())
     for name, split in splits.items():
         total.update(repr((name, split.images.shape, split.images.dtype.str, split.labels.dtype.str)).encode())
-        rows = zip(image_digests(split.images), split.labels, strict=True)
+        rows = zip(split.digests, split.labels, strict=True)
         for digest, label in sorted((digest, int(label)) for digest, label in rows):
             total.update(digest + label.to_bytes(8, "little"))
     return total.hexdigest()
@@ -193,10 +199,9 @@ def _draw(split: Split, counts: np.ndarray, seed: int, purpose: int) -> np.ndarr
     """Ascending rows: `counts[k]` random images of every class k."""
     if not 0 <= seed < 2**32:
         raise InputError(f"seed is {seed}: choose a whole number from 0 to {2**32 - 1}")
-    digests = image_digests(split.images)
     chosen = []
     for label, count in enumerate(counts):
-        rows = sorted(np.flatnonzero(split.labels == label), key=digests.__getitem__)
+        rows = sorted(np.flatnonzero(split.labels == label), key=split.digests.__getitem__)
         # RandomState, not default_rng: NumPy promises never to change its numbers.
         order = np.random.RandomState([seed, purpose, label]).permutation(len(rows))
         chosen.extend(rows[i] for i in order[:count])

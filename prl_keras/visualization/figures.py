@@ -8,11 +8,8 @@ import numpy as np
 
 from prl_keras.runs import Run
 from prl_keras.visualization.canvas import add_legend, new_figure, save_figure
-from prl_keras.visualization.confusion import plot_confusion
 from prl_keras.visualization.embeddings import NEIGHBOURS
 from prl_keras.visualization.text import class_labels, drawable
-
-__all__ = ["MapPanel", "class_colours", "column", "plot_confusion", "plot_maps", "plot_training"]
 
 MOST_NAMED = 20  # classes in a legend; more colours are hard to tell apart
 _IN_BATCH = {"accuracy": "train, in its batch", "val_accuracy": "validation, in its batch"}

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 from keras import KerasTensor, ops
 
+from prl_keras.bounds import least_loss
 from prl_keras.errors import InputError
 from prl_keras.prototypes import (
     Distance,
@@ -35,7 +36,8 @@ class Episode(NamedTuple):
     """A batch seen as queries that are classified by the prototypes of its support.
 
     logits: (batch, num_classes); is_query: (batch,) bool, the rows that should receive the loss;
-    answerable: (batch,) bool, the queries whose class has support; only these do receive it;
+    answerable: (batch,) bool, the queries whose class has support, and another class too, so that there is a question;
+    only these do receive it;
     telling: (batch,) bool, those of them that do not make up their class's support all alone (standard only).
     """
 
@@ -49,8 +51,9 @@ class Outlook(NamedTuple):
     """What can be learned from a batch, as far as the classes of its images tell.
 
     queries: how many images are asked for their class or for their other view; answerable: how many of these have
-    another image of their class, or view, to be found by; loss, accuracy: of embeddings that tell nothing, None where
-    there is no such figure; least_loss: of the best embeddings, exact where all classes are of equal size.
+    another image of their class, or view, to be found by, and something to be confused with; loss: of embeddings that
+    are all equal; accuracy: of a guess among all answers; both None where there is no such figure; least_loss: of the
+    best embeddings, exact where all classes are of equal size; of_class: the answerable queries by class.
     """
 
     queries: int
@@ -58,6 +61,7 @@ class Outlook(NamedTuple):
     loss: float | None
     accuracy: float | None
     least_loss: float
+    of_class: dict[int, int] = {}
 
 
 def prototypical_episode(
@@ -108,7 +112,8 @@ def prototypical_episode(
     own_logit = _paired_logits(embeddings, own_prototype, distance, temperature)
     logits = ops.where(own_class > 0, own_logit[:, None], logits)
     logits = ops.where(counts > 0, logits, _NEVER)
-    answerable = ops.logical_and(is_query, own_count > 0)
+    is_choice = ops.sum(ops.cast(counts > 0, "int32")) > 1
+    answerable = ops.logical_and(ops.logical_and(is_query, own_count > 0), is_choice)
     telling = ops.logical_and(answerable, own_count > 1) if variant == "standard" else answerable
     return Episode(logits, is_query, answerable, telling)
 
@@ -197,7 +202,7 @@ class PrototypicalLoss(_EmbeddingLoss):
         num_classes: number of classes of the data set; a batch need not contain all.
         variant: "standard", "query" or "loo".
         distance: "euclidean" (the paper), "squared" (Snell et al.) or "cosine".
-        temperature: positive; logits are divided by it. With cosine, 1 is much too high (see `least_loss`): 0.1.
+        temperature: positive; logits are divided by it. With cosine, 1 is much too high (see `bounds.least_loss`): 0.1.
         query_fraction: share of the batch that is queried; used by variant "query" only.
 
     Raises:
@@ -232,9 +237,12 @@ class PrototypicalLoss(_EmbeddingLoss):
         """The loss of equal embeddings, when as many classes as possible have support; for real batches: `outlook`."""
         return math.log(min(self.num_classes, max(batch_size - self._queries(batch_size), 1)))
 
-    def outlook(self, labels: np.ndarray) -> Outlook:
-        """Of a batch with these labels, (batch,) or (batch, 1). In "standard" every image is part of its own prototype,
-        so that embeddings without any sense come out well: there is no loss and no accuracy of chance."""
+    def outlook(self, labels: np.ndarray, dim: int | None = None) -> Outlook:
+        """Of a batch with these labels, (batch,) or (batch, 1), and embeddings (batch, dim); None: of any size.
+
+        In "standard" every image is part of its own prototype, so that embeddings without any sense come out well:
+        there is no loss and no accuracy of chance.
+        """
         labels = np.ravel(labels).astype("int64")
         queries = self._queries(len(labels))
         asked, support = (labels[len(labels) - queries :], labels[:-queries]) if queries else (labels, labels)
@@ -242,11 +250,13 @@ class PrototypicalLoss(_EmbeddingLoss):
             return Outlook(0, 0, None, None, 0.0)
         known = [part[(part >= 0) & (part < self.num_classes)] for part in (asked, support)]
         counts = np.bincount(known[1], minlength=self.num_classes)
-        others = counts[known[0]] - (self.variant != "query")
-        answerable, classes = int(np.count_nonzero(others > 0)), int(np.count_nonzero(counts))
-        least = least_loss(1, classes - 1, classes, self.temperature) if self.distance == "cosine" else 0.0
+        classes = int(np.count_nonzero(counts))
+        answered = known[0][(counts[known[0]] > (self.variant != "query")) & (classes > 1)]
+        of_class = dict(zip(*(part.tolist() for part in np.unique(answered, return_counts=True)), strict=True))
+        cosine = self.distance == "cosine"
+        least = float(least_loss(1, classes - 1, classes, self.temperature, dim)) if cosine and classes else 0.0
         chance = (math.log(classes), 1 / classes) if classes and self.variant != "standard" else (None, None)
-        return Outlook(len(asked), answerable, *chance, least)
+        return Outlook(len(asked), len(answered), *chance, least, of_class)
 
     def _queries(self, batch_size: int) -> int:
         """How many rows are queries and not support."""
@@ -277,14 +287,14 @@ class _ContrastiveLoss(_EmbeddingLoss):
         """The loss when all embeddings are equally similar: ln(2 * batch_size - 1)."""
         return math.log(2 * batch_size - 1)
 
-    def outlook(self, labels: np.ndarray) -> Outlook:
-        """Of a batch of two views of images with these labels, (batch,) or (batch, 1); accuracy: that the other view is
-        nearest."""
+    def outlook(self, labels: np.ndarray, dim: int | None = None) -> Outlook:
+        """Of a batch of two views of images with these labels, (batch,) or (batch, 1), and embeddings (2 batch, dim);
+        accuracy: that the other view is nearest."""
         labels = np.ravel(labels)
         others = 2 * len(labels) - 1
         _, own, counts = np.unique(self._classes(labels), return_inverse=True, return_counts=True)
         positives = 2 * counts[own] - 1
-        least = least_loss(positives, others - positives, len(counts), self.temperature)
+        least = least_loss(positives, others - positives, len(counts), self.temperature, dim)
         answerable = len(labels) if len(labels) > 1 else 0  # the only other view is the right one
         return Outlook(len(labels), answerable, self.chance(len(labels)), 1 / others, float(np.mean(least)))
 
@@ -313,18 +323,6 @@ class SupervisedContrastiveLoss(_ContrastiveLoss):
 
     def _classes(self, labels: np.ndarray) -> np.ndarray:
         return labels
-
-
-def least_loss(
-    positives: int | np.ndarray, negatives: int | np.ndarray, num_classes: int, temperature: float
-) -> float | np.ndarray:
-    """The least possible cross-entropy of cosine similarities: what the corners of a simplex give (Graf et al. 2021).
-
-    A query's similarity to its `positives` is 1, to its `negatives` -1 / (num_classes - 1); no better is possible for
-    all classes at once. With one prototype a class: ln(1 + (C - 1) exp(-C / (C - 1) / T)), 1.38 for C = 10 and T = 1.
-    """
-    gap = 1 + 1 / max(num_classes - 1, 1)
-    return np.log(positives + negatives * np.exp(-gap / temperature))
 
 
 def _check_options(num_classes: int, variant: str, distance: str, temperature: float, query_fraction: float) -> None:

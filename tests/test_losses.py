@@ -11,13 +11,13 @@ import pytest
 import reference
 import tensorflow as tf
 
+from prl_keras.bounds import least_loss
 from prl_keras.errors import InputError
 from prl_keras.losses import (
     VARIANTS,
     NTXentLoss,
     PrototypicalLoss,
     SupervisedContrastiveLoss,
-    least_loss,
     nt_xent_loss,
     prototypical_episode,
     prototypical_loss,
@@ -306,6 +306,32 @@ def test_the_least_possible_loss_is_that_of_the_corners_of_a_simplex(classes: in
     assert supcon.outlook(labels).least_loss == pytest.approx(float(supcon(view_labels, views)), abs=1e-5)
     nt_xent, each_its_own = NTXentLoss(temperature), np.tile(simplex(len(labels)), (2, 1))
     assert nt_xent.outlook(labels).least_loss == pytest.approx(float(nt_xent(view_labels, each_its_own)), abs=1e-5)
+
+
+def test_where_a_simplex_does_not_fit_the_least_possible_loss_is_that_of_the_best_places_on_the_sphere() -> None:
+    angles = 2 * np.pi * np.arange(10) / 10
+    similarities = np.cos(angles[:, None] - angles)
+    circle = np.mean(np.log(np.exp((similarities - 1) / 0.1).sum(axis=1)))
+    assert least_loss(1, 9, 10, 0.1, dim=2) == pytest.approx(circle, abs=1e-6)
+    assert least_loss(1, 9, 10, 0.1, dim=1) == pytest.approx(math.log(5 + 5 * math.exp(-20)), abs=1e-6)
+    assert least_loss(1, 3, 4, 0.5, dim=2) > least_loss(1, 3, 4, 0.5, dim=3) == least_loss(1, 3, 4, 0.5)
+    sides = np.where(np.arange(40) % 10 < 5, 1.0, -1.0)[:, None]
+    for loss in (PrototypicalLoss(10, "loo", "cosine", 0.1), SupervisedContrastiveLoss(0.1)):
+        labels, embeddings = np.arange(40) % 10, sides
+        if not isinstance(loss, PrototypicalLoss):
+            labels, embeddings = np.tile(labels, 2), np.tile(sides, (2, 1))
+        found = loss.outlook(np.arange(40) % 10, dim=1).least_loss
+        assert found == pytest.approx(float(loss(labels, embeddings)), abs=1e-5)
+
+
+@every_variant
+def test_a_batch_whose_support_is_of_one_class_asks_nothing(variant: str) -> None:
+    """There, any embeddings are right: loss 0, and no figure of chance."""
+    labels, embeddings = np.full(8, 2), normal(8, 3)
+    loss = PrototypicalLoss(4, variant)
+    assert not loss.episode(labels, embeddings).answerable.numpy().any()
+    assert loss.outlook(labels)[:2] == (2 if variant == "query" else 8, 0)
+    assert float(loss(labels, embeddings)) == 0
 
 
 def test_at_temperature_one_ten_cosine_classes_cannot_get_below_1_377() -> None:

@@ -28,7 +28,7 @@ def run(options: Pretrain) -> None:
 
     pretrainer = recipes.build_pretrainer(options, dataset.image_shape, dataset.num_classes)
     batches = Batches(images, labels, options.batch_size, options.seed, drop_remainder=True)
-    ahead = outlook.expected(pretrainer.embedding_loss, batches, options.epochs)
+    ahead = outlook.expected(pretrainer.embedding_loss, batches, options.epochs, options.projection_dim)
     warning = outlook.check(ahead, options.variant, options.batch_size, len(labels))
     if options.distance == "cosine":  # what None means has changed: an unfinished run of before is another one
         options = replace(options, temperature=recipes.temperature(options))
@@ -71,7 +71,9 @@ def _train(
     # of the same size, where there are as many images, and whole: only so is the loss comparable to that of training
     size = min(options.batch_size, len(validation))
     val_batches = Batches(validation.images, validation.labels, size, options.seed, drop_remainder=True)
-    constants = outlook.constants(ahead, outlook.expected(pretrainer.embedding_loss, val_batches))
+    constants = outlook.constants(
+        ahead, outlook.expected(pretrainer.embedding_loss, val_batches, dim=options.projection_dim)
+    )
     console.print(
         f"Pre-training {run.name}: {len(batches)} steps of {options.batch_size} images an epoch; "
         f"{outlook.in_words(ahead, options.variant)}"

@@ -22,7 +22,7 @@ from prl_keras.config import Baseline, DataOptions, Finetune, Pretrain, Reproduc
 from prl_keras.data import Dataset
 from prl_keras.errors import InputError
 from prl_keras.experiments import estimate
-from prl_keras.experiments.checks import check_cells
+from prl_keras.experiments.checks import check_cells, check_fingerprints
 from prl_keras.experiments.table import Cell, choose_rows, plan
 from prl_keras.locks import locked, remove_leftovers
 from prl_keras.runs import Run, check_usable_name, create_run, usable, write_json
@@ -47,6 +47,7 @@ def run(options: Reproduce) -> None:
     if table is not None:
         _check_table(table, config)
         check_cells(cells, folder)
+        check_fingerprints(cells)
     if options.dry_run:
         _dry_run(cells, dataset, folder)
         return

@@ -1,6 +1,5 @@
 """Do the runs of a table belong together? Whoever removes, replaces or adds one by hand is told."""
 
-from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from prl_keras.config import DataOptions, Finetune
+from prl_keras.data import load_dataset
 from prl_keras.errors import InputError
 from prl_keras.experiments.table import Cell
 from prl_keras.records import FIGURE, Check, damage, is_list, is_number, is_text, is_whole, read_record
@@ -38,7 +38,6 @@ def check_cells(cells: list[Cell], folder: Path) -> None:
         check_options(cell)
         check_request(cell, recorded["request"] if recorded else {})
         check_encoder(cell)
-    check_fingerprints(runs, recorded)
     for cell in done:
         if cell.labels:
             read_labels(cell)
@@ -83,18 +82,19 @@ def check_encoder(cell: Cell) -> None:
         raise InputError(f"run {run.path} was made from another {source.name} than the one that is there: {_AGAIN}")
 
 
-def check_fingerprints(cells: list[Cell], table: dict[str, Any] | None) -> None:
-    """All runs of a replicate saw the same images: those that the table recorded for its first one, else most runs'."""
-    found: dict[int, list[tuple[Run, str]]] = {}
+def check_fingerprints(cells: list[Cell]) -> None:
+    """Every run saw the images that its own replicate asks for; these are loaded, once a replicate.
+
+    Raises:
+        InputError: a run was made from others.
+    """
+    expected: dict[int, str] = {}
     for cell in cells:
-        found.setdefault(cell.options.seed, []).append((cell.run, cell.run.part("data")["fingerprint"]))
-    for seed, runs in found.items():
-        right = Counter(fingerprint for _, fingerprint in runs).most_common(1)[0][0]
-        if table and table["request"].get("seed", 0) == seed:
-            right = table["fingerprint"]
-        for run, fingerprint in runs:
-            if fingerprint != right:
-                raise InputError(f"run {run.path} was made from other images than the rest of the table: {_AGAIN}")
+        seed = cell.options.seed
+        if cell.done and seed not in expected:
+            expected[seed] = load_dataset(**cell.request).fingerprint
+        if cell.done and cell.run.part("data")["fingerprint"] != expected[seed]:
+            raise InputError(f"run {cell.run.path} was made from other images than the table's: {_AGAIN}")
 
 
 def check_same_images(runs: list[Run]) -> None:

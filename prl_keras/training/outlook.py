@@ -1,5 +1,7 @@
 """What a training can learn from its batches, told before it starts: how much of it, and what is chance."""
 
+from collections import Counter
+
 import keras
 import numpy as np
 
@@ -12,10 +14,14 @@ LITTLE = 0.75  # of the queries
 NEAR_ZERO = 0.01  # of a least possible loss: not worth a word
 
 
-def expected(loss: keras.losses.Loss, batches: Batches, epochs: int = 1) -> Outlook:
+def expected(loss: keras.losses.Loss, batches: Batches, epochs: int = 1, dim: int | None = None) -> Outlook:
     """The sum of `loss.outlook` over the training's own first batches, in their order; figures weighted as metrics are.
 
-    Loss and accuracy are None where no embeddings stand for chance, or nothing can be answered.
+    accuracy: of a guess, or of always answering the most frequent class, whichever is higher: what embeddings without
+    any sense get. Loss and accuracy are None where no embeddings stand for chance, or nothing can be answered.
+
+    Args:
+        dim: of the embeddings; None: as large as it need be.
     """
     seen: list[Outlook] = []
     for epoch in range(epochs):
@@ -23,7 +29,7 @@ def expected(loss: keras.losses.Loss, batches: Batches, epochs: int = 1) -> Outl
             break
         batches.epoch = epoch
         steps = range(min(len(batches), ENOUGH))
-        seen += [loss.outlook(batches.labels[batches.rows(step)]) for step in steps]
+        seen += [loss.outlook(batches.labels[batches.rows(step)], dim) for step in steps]
     batches.epoch = 0
     answering = [each for each in seen if each.answerable]
     answered = sum(each.answerable for each in answering)
@@ -34,7 +40,12 @@ def expected(loss: keras.losses.Loss, batches: Batches, epochs: int = 1) -> Outl
         return float(np.average(values, weights=[each.answerable for each in answering]))
 
     loss, accuracy, least = (mean([each[i] for each in answering]) for i in (2, 3, 4))
-    return Outlook(sum(each.queries for each in seen), answered, loss, accuracy, least or 0.0)
+    of_class = sum((Counter(each.of_class) for each in answering), Counter())
+    if accuracy is not None and of_class:
+        classes, counts = np.unique(batches.labels, return_counts=True)
+        usual = np.mean([of_class[int(k)] for k in classes[counts == counts.max()]])
+        accuracy = max(accuracy, float(usual) / answered)
+    return Outlook(sum(each.queries for each in seen), answered, loss, accuracy, least or 0.0, dict(of_class))
 
 
 def check(outlook: Outlook, variant: str, batch_size: int, images: int) -> str | None:
@@ -54,13 +65,13 @@ def check(outlook: Outlook, variant: str, batch_size: int, images: int) -> str |
     what = f"in batches of {batch_size} of these {images:,} images"
     if not outlook.answerable:
         raise InputError(
-            f"there is nothing to learn: {what} no image meets another of its class; "
+            f"there is nothing to learn: {what} no image meets another of its class and one of a second class; "
             "use more images a class, a larger --batch-size, or --variant simclr"
         )
     lost = "are each their own prototype" if variant == "standard" else "cannot be classified"
     return (
-        f"warning: {what} only {100 * share:.1f} % of those to be classified meet another of their class, "
-        f"the others {lost} and teach little: use a larger --batch-size"
+        f"warning: {what} only {100 * share:.1f} % of those to be classified meet another of their class "
+        f"and one of a second class, the others {lost} and teach little: use a larger --batch-size"
     )
 
 

@@ -8,7 +8,11 @@ _MOST = 256  # classes that are placed on a sphere by search; more are taken to 
 
 
 def least_loss(
-    positives: int | np.ndarray, negatives: int | np.ndarray, num_classes: int, temperature: float, dim: int | None = None
+    positives: int | np.ndarray,
+    negatives: int | np.ndarray,
+    num_classes: int,
+    temperature: float,
+    dim: int | None = None,
 ) -> float | np.ndarray:
     """The least possible cross-entropy of cosine similarities: what the corners of a simplex give (Graf et al. 2021).
 

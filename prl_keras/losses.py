@@ -61,7 +61,7 @@ class Outlook(NamedTuple):
     loss: float | None
     accuracy: float | None
     least_loss: float
-    of_class: dict[int, int] = {}
+    of_class: dict[int, int]
 
 
 def prototypical_episode(
@@ -247,7 +247,7 @@ class PrototypicalLoss(_EmbeddingLoss):
         queries = self._queries(len(labels))
         asked, support = (labels[len(labels) - queries :], labels[:-queries]) if queries else (labels, labels)
         if self.variant == "query" and not queries:
-            return Outlook(0, 0, None, None, 0.0)
+            return Outlook(0, 0, None, None, 0.0, {})
         known = [part[(part >= 0) & (part < self.num_classes)] for part in (asked, support)]
         counts = np.bincount(known[1], minlength=self.num_classes)
         classes = int(np.count_nonzero(counts))
@@ -296,7 +296,7 @@ class _ContrastiveLoss(_EmbeddingLoss):
         positives = 2 * counts[own] - 1
         least = least_loss(positives, others - positives, len(counts), self.temperature, dim)
         answerable = len(labels) if len(labels) > 1 else 0  # the only other view is the right one
-        return Outlook(len(labels), answerable, self.chance(len(labels)), 1 / others, float(np.mean(least)))
+        return Outlook(len(labels), answerable, self.chance(len(labels)), 1 / others, float(np.mean(least)), {})
 
     def get_config(self) -> dict:
         return {"name": self.name, "temperature": self.temperature}

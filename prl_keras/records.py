@@ -80,7 +80,7 @@ RESULT: Check = {
     "epochs?": is_whole,
     "seconds?": is_number,
     "accuracy?": {"train?": FIGURE, "validation?": FIGURE, "test": {**FIGURE, "low": is_number, "high": is_number}},
-    "saved_encoder?": {"val_prototype_accuracy?": or_none(is_number)},
+    "saved_encoder?": {"val_prototype_accuracy?": or_none(is_number), "val_prototype?": FIGURE},
     "encoder_run?": is_text,
     "test_sha256?": is_text,
 }

@@ -14,6 +14,7 @@ from PIL import Image
 
 from prl_keras import load_dataset, load_encoder
 from prl_keras.cli import COMMANDS, _how_to_continue, main
+from prl_keras.commands.common import in_words
 from prl_keras.runs import Run, create_run, list_runs
 
 ROOT = Path(__file__).parents[1]
@@ -66,6 +67,10 @@ def test_pretrain_leaves_a_complete_run(runs_dir: Path) -> None:
     assert run.metrics[0]["chance_loss"] == pytest.approx(np.log(10), abs=1e-5)
     assert 0 <= run.metrics[1]["val_prototype_accuracy"] <= 1
     assert run.metrics[1]["masked_queries"] >= 0
+    saved = run.result["saved_encoder"]
+    assert saved["val_prototype"]["value"] == pytest.approx(saved["val_prototype_accuracy"])
+    assert saved["val_prototype"]["balanced"] == pytest.approx(saved["val_prototype_balanced"])
+    assert in_words(saved["val_prototype"], "0123456789").startswith(f"{100 * saved['val_prototype']['value']:.1f} %")
 
 
 def test_the_saved_encoder_takes_raw_images_in_plain_keras(runs_dir: Path) -> None:

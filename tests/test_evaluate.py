@@ -17,7 +17,7 @@ from test_evaluation import Secret
 from prl_keras import load_dataset
 from prl_keras.cli import main
 from prl_keras.commands import evaluate
-from prl_keras.commands.common import accuracy_table, console
+from prl_keras.commands.common import accuracy_table, console, in_words
 from prl_keras.evaluation.statistics import accuracy
 from prl_keras.models import build_classifier, classification_head
 from prl_keras.models.storage import save_model
@@ -266,12 +266,19 @@ def test_runs_shows_balanced_accuracy_and_the_worst_class_where_they_are_known(
     listed_run(tmp_path, "new", {"balanced": 0.5, "worst": worst})
     listed_run(tmp_path, "old", {})
     listed_run(tmp_path, "odd", {"balanced": 0.5, "worst": worst | {"class": 7}})
+    pretrained = listed_run(tmp_path, "pre", {})
+    saved = {"val_prototype_accuracy": 0.952, "val_prototype": FIGURE | {"balanced": 0.5, "worst": worst}}
+    write_json(pretrained.path / "result.json", {"epochs": 1, "saved_encoder": saved})
     assert main(["runs", "--runs-dir", str(tmp_path)]) == 0
     lines = {words[0]: " ".join(words) for line in capsys.readouterr().out.splitlines() if (words := line.split())}
     assert "[b]:cat:" in lines["new"], "no name is markup, of a folder its last part"
     assert lines["new"].endswith("95.2 % (92.0 - 97.0) 50.0 % 0.0 % [/]")
     assert lines["old"].endswith("95.2 % (92.0 - 97.0)")
     assert lines["odd"].endswith("0.0 % 7")
+    assert lines["pre"].endswith("95.2 % 50.0 % 0.0 % [/]")
+    words = in_words(FIGURE | {"balanced": 0.5, "worst": worst}, ["a", "b"])
+    assert words == "95.2 %, balanced 50.0 %, worst class 0.0 % b"
+    assert in_words(FIGURE | {"balanced": 0.952, "worst": worst | {"value": 0.952}}, ["a", "b"]) == "95.2 %"
 
 
 def test_runs_lists_what_it_can_and_names_the_rest(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from prl_keras.data import Dataset, Split, load_dataset
 from prl_keras.evaluation import pca
-from prl_keras.evaluation.choice import cannot_choose, choose, how_chosen
+from prl_keras.evaluation.choice import cannot_choose, choose, facts_of, how_chosen, warning_of
 from prl_keras.evaluation.pca import pca_classifier
 from prl_keras.evaluation.probes import KNN_K, PROBE_C, Features, knn, linear_probe, nearest_prototype
 from prl_keras.evaluation.statistics import accuracy, confusion_matrix
@@ -114,7 +114,22 @@ def test_validation_cannot_choose_where_no_difference_holds() -> None:
     assert choose(worse[:1], [0]).decided, "one candidate: nothing to choose"
     assert not choose(np.eye(5, dtype=bool)[:2], [0, 0]).decided, "five images never can"
     assert how_chosen({"C": 0.1}, 143) == "C = 0.1 by 143 validation images"
-    assert cannot_choose({"k": 5}, 1) == "validation cannot choose k: its 1 image tells no other candidate from k = 5"
+    alone = cannot_choose({"k": 5}, 1, 4, 4)
+    assert alone == "validation cannot choose k: its 1 image tells no other candidate from k = 5"
+
+
+def test_a_hopeless_candidate_does_not_hide_that_the_good_ones_cannot_be_told_apart() -> None:
+    correct = np.ones((4, 40), bool)
+    correct[3] = False
+    choice = choose(correct, [0, 0, 0, 0])
+    assert (choice.tied, choice.others, choice.decided) == (2, 3, True)
+    line = "validation cannot choose C: its 40 images do not tell 2 of the 3 other candidates from C = 1"
+    assert cannot_choose({"C": 1}, 40, choice.tied, choice.others) == line
+    assert cannot_choose({"C": 1}, 40, 0, 3) is None
+    record = {"C": 1, "validation_images": 40, **facts_of(choice)}
+    assert warning_of(record) == line
+    assert warning_of({"C": 1, "validation_images": 40, "decided": True}) is None, "of an older version"
+    assert "no other candidate" in warning_of({"C": 1, "validation_images": 40, "decided": False})
 
 
 def test_probes_that_are_all_right_are_not_at_the_edge_of_sure_ignorance() -> None:
@@ -127,7 +142,7 @@ def test_probes_that_are_all_right_are_not_at_the_edge_of_sure_ignorance() -> No
     assert nearest.chosen["k"] > KNN_K[0]
     for result, name in ((linear, "C"), (nearest, "k")):
         assert result.validation_images == 30
-        assert not result.decided
+        assert not result.choice.decided
         assert f"cannot choose {name}: its 30 images" in result.warning
         assert result.how.endswith(" by 30 validation images")
     assert nearest_prototype(train, validation, test, 3).how == ""

@@ -109,6 +109,35 @@ def test_one_direction_is_a_collapse_only_where_classes_are_not_told_apart(
     assert ("the embeddings collapse" in capsys.readouterr().out) is warned
 
 
+def test_a_collapse_is_seen_by_few_validation_images_too(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By luck, 3 of 10 noise images are right: 30 % where one answer for all has 10 %."""
+    labels, few = np.arange(500) % 10, np.arange(10)
+    support = 5 + 0.01 * line(0.0, labels, 8, 0).astype("float32")
+    means = np.stack([support[labels == k].mean(axis=0) for k in range(10)])
+    validation = np.where(few[:, None] < 3, means, means[(few + 1) % 10])
+    monkeypatch.setattr(monitor, "encode", lambda model, inputs: inputs)
+    monkeypatch.setattr(monitor, "effective_rank", lambda embeddings: 1.2)
+    model = SimpleNamespace(encoder=None, projection_head=None)
+    watch = RepresentationMonitor(model, (support, labels), (validation, few), 10)
+    logs: dict = {}
+    watch.on_epoch_end(0, logs)
+    assert logs["val_prototype_accuracy"] == pytest.approx(0.3)
+    assert "the embeddings collapse" in capsys.readouterr().out
+
+
+def test_unequal_classes_have_a_balanced_accuracy_each_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = np.repeat([0, 1], [9, 1])
+    monkeypatch.setattr(monitor, "encode", lambda model, inputs: inputs)
+    model = SimpleNamespace(encoder=None, projection_head=None)
+    train, wrong = np.eye(2, dtype="float32")[labels], np.eye(2, dtype="float32")[np.zeros(10, int)]
+    watch = RepresentationMonitor(model, (train, labels), (wrong, labels), 2)
+    figures = watch.figures()
+    assert (figures["val_prototype_accuracy"], figures["val_prototype_balanced"]) == (0.9, 0.5)
+    assert [part.tolist() for part in watch.answers] == [[0] * 10, labels.tolist()]
+
+
 def test_the_monitor_classifies_validation_by_prototypes_of_training_features() -> None:
     from test_training import CLASSES, pictures, prototypical
 

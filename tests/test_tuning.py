@@ -538,7 +538,9 @@ def test_of_equally_accurate_trials_the_one_with_the_lowest_loss_is_the_best() -
 def test_a_search_says_where_validation_cannot_choose() -> None:
     assert "all 2 are within the best one's interval on 40 images" in cannot_choose([row(1, 38, 0.1), row(2, 36, 0.1)])
     assert cannot_choose([row(1, 40, 0.1), row(2, 40, 0.1)])
-    assert cannot_choose([row(1, 38, 0.1), row(2, 20, 0.1)]) is None
+    hopeless = row(3, 20, 0.1)
+    assert "1 of the 2 others are within" in cannot_choose([row(1, 38, 0.1), row(2, 36, 0.1), hopeless])
+    assert cannot_choose([row(1, 38, 0.1), hopeless]) is None
     assert cannot_choose([row(1, 38, 0.1)]) is None, "one trial: nothing to choose"
 
 

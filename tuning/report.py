@@ -51,12 +51,14 @@ def best_first(rows: list[Row]) -> list[Row]:
 
 
 def cannot_choose(rows: list[Row]) -> str | None:
-    """One line if the best trial's interval holds all others."""
-    best, worst = (best_first(rows)[at].validation for at in (0, -1))
-    if len(rows) < 2 or worst["value"] < best["low"]:
+    """One line if the best trial's interval holds others."""
+    best, *others = (row.validation for row in best_first(rows))
+    tied = sum(other["value"] >= best["low"] for other in others)
+    if not tied:
         return None
+    which = f"all {len(rows)}" if tied == len(others) else f"{tied} of the {len(others)} others"
     return (
-        f"validation cannot choose a trial: all {len(rows)} are within the best one's interval on {best['n']:,} "
+        f"validation cannot choose a trial: {which} are within the best one's interval on {best['n']:,} "
         f"image{'' if best['n'] == 1 else 's'}"
     )
 
@@ -98,8 +100,16 @@ def progress_line(trial: Any, best: float | None, max_trials: int, encoders: tup
     if trial.status != "COMPLETED":
         return f"{start}failed ({last_line(trial.message or '')})"
     metric = trial.metrics.get_last_value
-    score = f"validation {100 * trial.score:.1f} % after {metric('best_epoch'):.0f} of {metric('epochs'):.0f} epochs"
-    return f"{start}{score}, best so far {100 * max(best or 0, trial.score):.1f} %, {metric('seconds'):.0f} s"
+    score = f"validation {100 * trial.score:.1f} %{_beside(trial)}"
+    epochs = f"after {metric('best_epoch'):.0f} of {metric('epochs'):.0f} epochs"
+    return f"{start}{score} {epochs}, best so far {100 * max(best or 0, trial.score):.1f} %, {metric('seconds'):.0f} s"
+
+
+def _beside(trial: Any) -> str:
+    """Balanced accuracy, where it is another."""
+    balanced = {name: trial.metrics.get_last_value(name) for name in trial.metrics.metrics}.get("balanced")
+    same = balanced is None or is_balanced({"value": trial.score, "balanced": balanced})
+    return "" if same else f" (balanced {100 * balanced:.1f} %)"
 
 
 def best_table(rows: list[Row], class_names: Sequence[str], most: int = 10) -> Table:

@@ -209,10 +209,18 @@ def is_balanced(figure: dict[str, Any]) -> bool:
     return math.isclose(figure.get("balanced", figure["value"]), figure["value"], abs_tol=1e-9)
 
 
+def in_words(figure: dict[str, Any], class_names: Sequence[str]) -> str:
+    """A `statistics.accuracy` within a sentence, with what it may hide."""
+    words = [percent(figure)]
+    words += [] if is_balanced(figure) else [f"balanced {100 * figure['balanced']:.1f} %"]
+    worst = worst_class(figure, class_names)
+    return ", ".join([*words, f"worst class {worst}"] if worst else words)
+
+
 def worst_class(figure: dict[str, Any], class_names: Sequence[str]) -> str:
-    """Of a `statistics.accuracy`; empty for a record of an older version."""
+    """Of a `statistics.accuracy`; empty where all classes are equal, and for a record of an older version."""
     worst = figure.get("worst")
-    if not worst:
+    if not worst or worst["value"] >= figure["balanced"] - 1e-9:
         return ""
     number = worst["class"]
     return f"{percent(worst)} {class_names[number] if 0 <= number < len(class_names) else number}"

@@ -107,7 +107,7 @@ def run_baseline(options: Baseline) -> None:
 
 
 def _run_pca(options: Baseline, request: dict[str, Any], dataset: Dataset) -> None:
-    from prl_keras.evaluation.choice import cannot_choose, how_chosen
+    from prl_keras.evaluation.choice import how_chosen, warning_of
     from prl_keras.evaluation.pca import pca_classifier
 
     run = start_run("baseline", options, f"pca-{dataset.label}", request, dataset)
@@ -118,10 +118,10 @@ def _run_pca(options: Baseline, request: dict[str, Any], dataset: Dataset) -> No
             classifier, chosen = pca_classifier(dataset, options.seed)
         seconds = round(time.monotonic() - started, 1)
         figure = _finish(classifier, dataset, run, options, {"chosen_on_validation": chosen, "seconds": seconds})
-        choice = {"C": chosen["C"]}, chosen["validation_images"]
-        console.print(f"{chosen['components']} components; {how_chosen(*choice)}")
-        if not chosen["decided"]:
-            console.print(f"warning: {cannot_choose(*choice)}")
+        how = how_chosen({"C": chosen["C"]}, chosen["validation_images"])
+        console.print(f"{chosen['components']} components; {how}")
+        if warning := warning_of(chosen):
+            console.print(f"warning: {warning}")
     _print_next(run, figure, options)
 
 

@@ -3,7 +3,15 @@
 from dataclasses import replace
 from typing import Any
 
-from prl_keras.commands.common import check_training, console, data_request, open_data, print_end, run_argument
+from prl_keras.commands.common import (
+    check_training,
+    console,
+    data_request,
+    in_words,
+    open_data,
+    print_end,
+    run_argument,
+)
 from prl_keras.commands.continuing import check_name, start_run
 from prl_keras.config import Pretrain
 from prl_keras.data import Dataset
@@ -55,11 +63,10 @@ def _training_images(options: Pretrain, dataset: Dataset, request: dict[str, Any
     return images, np.full(len(images), -1)
 
 
-def _train(
-    pretrainer: Any, batches: Any, ahead: Any, dataset: Dataset, options: Pretrain, run: Run
-) -> dict[str, float | None]:
+def _train(pretrainer: Any, batches: Any, ahead: Any, dataset: Dataset, options: Pretrain, run: Run) -> dict[str, Any]:
     """Train; return what the monitor says of the encoder that will be saved."""
     from prl_keras.data.batches import Batches
+    from prl_keras.evaluation.statistics import accuracy
     from prl_keras.training import outlook
     from prl_keras.training.average import adam, recalibrate_batch_norm
     from prl_keras.training.callbacks import finite
@@ -90,10 +97,11 @@ def _train(
     fit(pretrainer, batches, options.epochs, run, val_batches, [monitor], constants, options.checkpoint_steps)
     if options.average:
         recalibrate_batch_norm(pretrainer.encoder, batches, pretrainer.augmentation)
-    return {key: finite(value) for key, value in monitor.figures().items()}
+    figures = {key: finite(value) for key, value in monitor.figures().items()}
+    return figures | {"val_prototype": accuracy(*monitor.answers)}
 
 
-def _finish(pretrainer: Any, validation: dict[str, float], run: Run, options: Pretrain) -> None:
+def _finish(pretrainer: Any, validation: dict[str, Any], run: Run, options: Pretrain) -> None:
     from prl_keras.models.storage import copy_as, save_model, weights_sha256
     from prl_keras.training.fit import forget_checkpoints
     from prl_keras.visualization.figures import plot_training
@@ -116,7 +124,7 @@ def _finish(pretrainer: Any, validation: dict[str, float], run: Run, options: Pr
     console.print(
         f"\nFinished {run.name} in {result['seconds']:.0f} s of training: loss {loss}"
         f"{f' ({beside})' if beside else ''}, validation accuracy with the nearest prototype "
-        f"{100 * validation['val_prototype_accuracy']:.1f} %"
+        f"{in_words(validation['val_prototype'], run.part('data')['class_names'])}"
     )
     figure = plot_training(run)
     reference = run_argument(run, options.runs_dir)

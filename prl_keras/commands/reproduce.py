@@ -165,13 +165,15 @@ def _report(table: Run, options: Reproduce, dataset: Dataset, cells: list[Cell])
     from prl_keras.experiments.analysis import analyse, as_json, write_confusions
     from prl_keras.experiments.figures import draw_all
     from prl_keras.experiments.maps import draw_maps
-    from prl_keras.experiments.report import write_report
+    from prl_keras.experiments.report import choice_warnings, write_report
 
     with console.status("Intervals and tests"):
         analysis = analyse(options, table.path, cells)
     confusions = write_confusions(analysis)
     write_json(table.path / "result.json", {"epochs": options.epochs, **as_json(analysis)})
     console.print(_short_table(analysis, dataset))
+    for warning in choice_warnings(analysis):
+        console.print(f"warning: {warning}")
     folder = table.path / "figures"
     with console.status("Pictures"):
         pictures = draw_all(analysis, dataset, folder) | draw_maps(analysis, dataset, folder)

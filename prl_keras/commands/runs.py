@@ -46,7 +46,8 @@ def _show(rows: list[list[str]]) -> None:
     console.print("valid.: accuracy of the classifier, or of the nearest prototype for a pre-training run")
     if any(row[-1] for row in rows):
         console.print(
-            "balanced: test accuracy with every class weighing the same, where that differs; worst class: of test"
+            "balanced: accuracy with every class weighing the same, where that differs; "
+            "this and the worst class: of test, for a pre-training run of validation"
         )
 
 
@@ -63,12 +64,16 @@ def _row(run: Run) -> list[str]:
     if command == "reproduce":
         return [*cells, "", "its report.html", "", ""]
     if figures is None:
-        value = result.get("saved_encoder", {}).get("val_prototype_accuracy")
+        saved = result.get("saved_encoder", {})
+        if "val_prototype" in saved:
+            return [*cells, percent(saved["val_prototype"]), "", *_classes(saved["val_prototype"], data["class_names"])]
+        value = saved.get("val_prototype_accuracy")
         return [*cells, "" if value is None else f"{100 * value:.1f} %", "", "", ""]
     validation = percent(figures["validation"]) if "validation" in figures else "in train"
-    return [*cells, validation, *_test_cells(figures["test"], data["class_names"])]
+    test = figures["test"]
+    return [*cells, validation, f"{percent(test)} ({percent_interval(test)})", *_classes(test, data["class_names"])]
 
 
-def _test_cells(test: dict[str, Any], class_names: list[str]) -> list[str]:
-    balanced = "" if is_balanced(test) else f"{100 * test['balanced']:.1f} %"
-    return [f"{percent(test)} ({percent_interval(test)})", balanced, worst_class(test, class_names)]
+def _classes(figure: dict[str, Any], class_names: list[str]) -> list[str]:
+    balanced = "" if is_balanced(figure) else f"{100 * figure['balanced']:.1f} %"
+    return [balanced, worst_class(figure, class_names)]

@@ -7,6 +7,7 @@ import numpy as np
 from keras import layers
 
 from prl_keras.data import Dataset
+from prl_keras.evaluation.choice import facts_of
 from prl_keras.evaluation.probes import Features, linear_probe
 from prl_keras.models import build_classifier, classification_head
 
@@ -22,7 +23,7 @@ def pca_classifier(dataset: Dataset, seed: int) -> tuple[keras.Model, dict[str, 
 
     Returns:
         The classifier (raw images -> logits, its layer `encoder` gives the components), and the number of components,
-        the C that was chosen, by how many validation images, and whether they could choose (`decided`).
+        the C that was chosen, by how many validation images, and from how many of the other C they do not tell it.
     """
     pca = _fit(dataset.train.images, seed)
     train, validation, test = (
@@ -34,7 +35,7 @@ def pca_classifier(dataset: Dataset, seed: int) -> tuple[keras.Model, dict[str, 
     head = classification_head("linear", dataset.num_classes, train.shape[1])
     head.set_weights(_regression_weights(probe.model))
     classifier = build_classifier(_pca_encoder(*pca, dataset.image_shape), dataset.num_classes, head)
-    facts = {"validation_images": probe.validation_images, "decided": probe.decided}
+    facts = {"validation_images": probe.validation_images, **facts_of(probe.choice)}
     return classifier, {"components": train.shape[1], **probe.chosen, **facts}
 
 

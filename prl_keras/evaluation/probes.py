@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from prl_keras.evaluation.choice import cannot_choose, choose, how_chosen
+from prl_keras.evaluation.choice import Choice, cannot_choose, choose, how_chosen
 from prl_keras.prototypes import class_prototypes, prototype_logits
 
 PROBE_C = (0.001, 0.01, 0.1, 1.0, 10.0)
@@ -29,7 +29,7 @@ class Features:
 class ProbeResult:
     """Predictions on test (n,), accuracy 0..1 on validation, what was chosen by it, and scikit-learn's model.
 
-    `decided` is False where the validation images tell no other candidate from the chosen one.
+    choice: how; None where there was nothing to choose.
     """
 
     predicted: np.ndarray
@@ -37,7 +37,7 @@ class ProbeResult:
     chosen: dict[str, Any]
     model: Any = None
     validation_images: int = 0
-    decided: bool = True
+    choice: Choice | None = None
 
     @property
     def how(self) -> str:
@@ -46,7 +46,9 @@ class ProbeResult:
 
     @property
     def warning(self) -> str | None:
-        return None if self.decided else cannot_choose(self.chosen, self.validation_images)
+        if self.choice is None:
+            return None
+        return cannot_choose(self.chosen, self.choice.n, self.choice.tied, self.choice.others)
 
 
 def linear_probe(train: Features, validation: Features, test: Features) -> ProbeResult:
@@ -69,7 +71,7 @@ def linear_probe(train: Features, validation: Features, test: Features) -> Probe
     choice = choose(correct, [_log_likelihood(model, validation) for model in models])
     model = models[choice.place]
     predicted = model.predict(test.features)
-    return ProbeResult(predicted, choice.accuracy, {"C": PROBE_C[choice.place]}, model, choice.n, choice.decided)
+    return ProbeResult(predicted, choice.accuracy, {"C": PROBE_C[choice.place]}, model, choice.n, choice)
 
 
 def _log_likelihood(model: Any, split: Features) -> float:
@@ -94,7 +96,7 @@ def knn(train: Features, validation: Features, test: Features) -> ProbeResult:
     choice = choose(correct, likelihood)
     k = candidates[choice.place]
     predicted = _vote(_neighbours(train, test.features, k))
-    return ProbeResult(predicted, choice.accuracy, {"k": k}, None, choice.n, choice.decided)
+    return ProbeResult(predicted, choice.accuracy, {"k": k}, None, choice.n, choice)
 
 
 def _neighbours(train: Features, features: np.ndarray, k: int) -> np.ndarray:

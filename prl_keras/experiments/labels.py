@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from prl_keras.data import Dataset
+from prl_keras.evaluation.choice import facts_of
 from prl_keras.evaluation.probes import Features, linear_probe
 from prl_keras.evaluation.statistics import accuracy
 from prl_keras.models.encode import encode
@@ -33,7 +34,7 @@ def label_efficiency(encoder: keras.Model, dataset: Dataset, seed: int, file: Pa
         rows = nested_subset(train.labels, size, seed)
         probe = linear_probe(Features(train.features[rows], train.labels[rows]), validation, test)
         figure = accuracy(probe.predicted, dataset.test.labels)
-        points.append({"labels_per_class": size, **probe.chosen, "decided": probe.decided, "test": figure})
+        points.append({"labels_per_class": size, **probe.chosen, **facts_of(probe.choice), "test": figure})
     facts = {"fingerprint": dataset.fingerprint, "seed": seed, "validation_images": len(dataset.validation)}
     write_json(file, facts | {"points": points})
 

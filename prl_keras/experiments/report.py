@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from prl_keras.data import Dataset
+from prl_keras.evaluation.choice import warning_of
 from prl_keras.evaluation.statistics import OWN_SPREAD_FROM
 from prl_keras.experiments.analysis import Analysis, Comparison, RowFigures, encoder_runs
 from prl_keras.experiments.findings import findings
@@ -57,7 +58,13 @@ def _markdown(table: Run, analysis: Analysis, dataset: Dataset, pictures: dict[s
         if name == "labels" and name in pictures:
             blocks.append(_label_table(analysis))
     blocks += ["## Cost", _cost_table(analysis), _COST_NOTE]
-    blocks += ["## Every run", _run_table(analysis, dataset), _ENCODERS_NOTE, _encoder_table(analysis)]
+    blocks += [
+        "## Every run",
+        _run_table(analysis, dataset),
+        *_list(choice_warnings(analysis)),
+        _ENCODERS_NOTE,
+        _encoder_table(analysis, dataset),
+    ]
     blocks += ["## How it was made", _made(table, analysis, command)]
     text = "\n\n".join(block for block in blocks if block) + "\n"
     if analysis.replicates[0].fold is None:
@@ -253,14 +260,29 @@ def _run_table(analysis: Analysis, dataset: Dataset) -> str:
     return _table(head, lines, left=(0,))
 
 
-def _encoder_table(analysis: Analysis) -> str:
-    lines = []
+def choice_warnings(analysis: Analysis) -> list[str]:
+    """One line for each run whose validation images could as well have chosen otherwise."""
+    chosen = {run.name: run.result.get("chosen_on_validation") for f in analysis.rows for run in f.runs}
+    warnings = {name: warning_of(record) for name, record in chosen.items() if record}
+    return [f"{name}: {warning}" for name, warning in warnings.items() if warning]
+
+
+def _list(lines: list[str]) -> list[str]:
+    return ["\n".join(f"- {_plain(line)}" for line in lines)] if lines else []
+
+
+def _encoder_table(analysis: Analysis, dataset: Dataset) -> str:
+    balanced, lines = not _equal_classes(analysis), []
     for run in encoder_runs(analysis):
         figures, result = run.result["saved_encoder"], run.result
+        prototype = figures.get("val_prototype", {})  # of older versions the accuracy alone
         cells = [f"[{run.name}]({run.name}/)", f"{100 * figures['val_prototype_accuracy']:.1f}"]
+        cells += [f"{100 * prototype['balanced']:.1f}" if prototype else ""] if balanced else []
+        cells += [_worst(prototype["worst"], dataset) if prototype else ""]
         cells += [f"{100 * figures['val_knn_accuracy']:.1f}", f"{figures['val_effective_rank']:.1f}"]
         lines.append([*cells, f"{result['seconds']:.0f}", f"`{result['encoder_sha256'][:12]}`"])
-    head = ["run", "valid. %, nearest prototype", "valid. %, 10-NN", "effective rank", "seconds", "weights"]
+    head = ["run", "valid. %, nearest prototype", *(["balanced"] if balanced else []), "its worst class, %"]
+    head += ["valid. %, 10-NN", "effective rank", "seconds", "weights"]
     return _table(head, lines, left=(0,)) if lines else ""
 
 

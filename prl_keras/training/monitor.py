@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from prl_keras.losses import prototypical_episode
 from prl_keras.models.encode import encode
 from prl_keras.prototypes import class_prototypes, prototype_logits
 
@@ -17,6 +18,7 @@ class RepresentationMonitor(keras.callbacks.Callback):
 
     val_prototype_accuracy and val_knn_accuracy: validation features classified by the prototypes of, and by a
     vote of the 10 most similar (cosine; fewer if there are fewer a class) of, some training features.
+    val_prototype_balanced: the former with every class weighing the same.
     val_class_spread: `class_spread` of the validation features. val_effective_rank: `effective_rank` of the validation
     embeddings; near 1, they collapsed, if they do not tell classes apart either.
 
@@ -58,27 +60,35 @@ class RepresentationMonitor(keras.callbacks.Callback):
         logs.update(figures)
 
     def _tells_no_classes(self) -> bool:
-        """Whether the embeddings are hardly better than one answer for all. A low rank alone is no fault: two classes
-        that are opposites need no more than one direction, and one dimension has no more."""
-        (embeddings, labels), (support, support_labels) = (
-            (encode(self.projection_head, encode(self.encoder, images)), labels)
-            for images, labels in (self.validation, self.support)
-        )
+        """Whether prototypes of the embeddings are hardly better than one answer for all, by more than luck.
+
+        A low rank alone is no fault: two classes that are opposites need no more than one direction, and one dimension
+        has no more. Support and validation images, each left out of its own prototype: the latter alone may be few.
+        """
+        images, labels = (np.concatenate(both) for both in zip(self.support, self.validation, strict=True))
+        embeddings = encode(self.projection_head, encode(self.encoder, images))
         if min(embeddings.shape) < 2:
             return False
-        prototypes, _ = class_prototypes(support_labels, support, self.num_classes)
-        accuracy = np.mean(np.argmax(prototype_logits(embeddings, prototypes), axis=-1) == labels)
+        episode = prototypical_episode(labels, embeddings, self.num_classes, "loo")
+        asked = keras.ops.convert_to_numpy(episode.answerable)
+        if not asked.any():
+            return False
+        answers, labels = np.argmax(episode.logits, axis=-1)[asked], labels[asked]
         one_answer = np.bincount(labels).max() / len(labels)
-        return bool(accuracy <= one_answer + 0.1 * (1 - one_answer))
+        luck = 2 * np.sqrt(one_answer * (1 - one_answer) / len(labels))
+        return bool(np.mean(answers == labels) <= one_answer + max(0.1 * (1 - one_answer), luck))
 
     def figures(self) -> dict[str, float]:
+        """Also keeps what the prototypes answer, and the labels, in `answers`: (n,) and (n,)."""
         support, support_labels = encode(self.encoder, self.support[0]), self.support[1]
         features, labels = encode(self.encoder, self.validation[0]), self.validation[1]
         prototypes, _ = class_prototypes(support_labels, support, self.num_classes)
         by_prototype = np.argmax(prototype_logits(features, prototypes), axis=-1)
+        self.answers = by_prototype, labels
         by_neighbours = knn_vote(features, support, support_labels, self.num_classes, self.neighbours)
         return {
             "val_prototype_accuracy": float(np.mean(by_prototype == labels)),
+            "val_prototype_balanced": float(np.mean([np.mean(by_prototype[labels == k] == k) for k in set(labels)])),
             "val_knn_accuracy": float(np.mean(by_neighbours == labels)),
             "val_class_spread": class_spread(features, labels),
             "val_effective_rank": effective_rank(encode(self.projection_head, features)),

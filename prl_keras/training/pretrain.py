@@ -96,7 +96,8 @@ class PrototypicalPretrainer(_Pretrainer):
         augmentation: layer on raw images, active in training only; None: none, as in the paper.
 
     Metrics: loss; accuracy of the queries among the batch's prototypes; masked_queries, how many queries
-    of the epoch had no prototype of their class, or of no other, to learn from. Loss and accuracy are NaN where none had one.
+    of the epoch had no prototype of their class, or of no other class, to learn from. Loss and accuracy are NaN where
+    none had them.
 
     A batch teaches nothing if it has no queries (fewer than four images, in "query") or no two images of a class, and
     little if it has few: with 1,000 classes, 256 images leave four of five queries unanswered. `loss.outlook(labels)`

@@ -32,7 +32,7 @@ def _prototypical(options: Pretrain, num_classes: int, temperature: float) -> ke
     return PrototypicalLoss(num_classes, options.variant, options.distance, temperature)
 
 
-# Similarities lie in -1..1: at 1, ten classes at the corners of a simplex still have a loss of 1.38 (`bounds.least_loss`).
+# Similarities lie in -1..1: at 1, ten classes at the corners of a simplex still have a loss of 1.38 (see `bounds`).
 _PRL = Recipe(PrototypicalPretrainer, _prototypical, {"euclidean": 1.0, "squared": 1.0, "cosine": 0.1}, "none", "unit")
 RECIPES = {
     "standard": _PRL,

@@ -13,6 +13,7 @@ from keras import KerasTensor, ops
 
 from prl_keras.bounds import least_loss
 from prl_keras.errors import InputError
+from prl_keras.labels import checked_labels
 from prl_keras.prototypes import (
     Distance,
     as_float,
@@ -243,7 +244,7 @@ class PrototypicalLoss(_EmbeddingLoss):
         In "standard" every image is part of its own prototype, so that embeddings without any sense come out well:
         there is no loss and no accuracy of chance.
         """
-        labels = np.ravel(labels).astype("int64")
+        labels = checked_labels(labels)
         queries = self._queries(len(labels))
         asked, support = (labels[len(labels) - queries :], labels[:-queries]) if queries else (labels, labels)
         if self.variant == "query" and not queries:
@@ -290,7 +291,7 @@ class _ContrastiveLoss(_EmbeddingLoss):
     def outlook(self, labels: np.ndarray, dim: int | None = None) -> Outlook:
         """Of a batch of two views of images with these labels, (batch,) or (batch, 1), and embeddings (2 batch, dim);
         accuracy: that the other view is nearest."""
-        labels = np.ravel(labels)
+        labels = checked_labels(labels)
         others = 2 * len(labels) - 1
         _, own, counts = np.unique(self._classes(labels), return_inverse=True, return_counts=True)
         positives = 2 * counts[own] - 1

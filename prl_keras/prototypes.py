@@ -11,6 +11,7 @@ from typing import Literal
 from keras import KerasTensor, ops
 
 from prl_keras.errors import InputError
+from prl_keras.labels import check_form, checked_labels
 
 Distance = Literal["euclidean", "squared", "cosine"]
 DISTANCES = ("euclidean", "squared", "cosine")
@@ -49,16 +50,18 @@ def safe_sqrt(squares: KerasTensor) -> KerasTensor:
 def class_numbers(labels: KerasTensor) -> KerasTensor:
     """(batch,) or (batch, 1) class numbers of any number type -> (batch,) int32.
 
+    Within a `tf.function` the values are not known, and a fraction is cut off.
+
     Raises:
-        InputError: another shape, such as one-hot rows.
+        InputError: another shape, such as one-hot rows; text; a fraction, where the values are known.
     """
+    if not ops.is_tensor(labels):
+        labels = checked_labels(labels)
     labels = ops.convert_to_tensor(labels)
     rank_is_known = getattr(labels.shape, "rank", 0) is not None
-    if rank_is_known and (len(labels.shape) == 0 or tuple(labels.shape)[1:] not in ((), (1,))):
-        raise InputError(
-            f"labels have shape {tuple(labels.shape)}; expected one class number an image, (batch,) or (batch, 1): "
-            "for one-hot rows, labels.argmax(axis=1)"
-        )
+    check_form(tuple(labels.shape) if rank_is_known else None, labels.dtype.name)
+    if labels.dtype.is_floating and hasattr(labels, "numpy"):  # Keras's losses make floats of any labels
+        labels = ops.convert_to_tensor(checked_labels(labels))
     return ops.cast(ops.reshape(labels, (-1,)), "int32")
 
 

@@ -20,6 +20,7 @@ LAYERS = {
     "terminal": 0,
     "names": 0,
     "versions": 0,
+    "labels": 1,
     "prototypes": 1,
     "runs": 1,
     "locks": 1,

@@ -18,7 +18,7 @@ class BestEpoch(keras.callbacks.Callback):
     the class with the lowest recall worst_class, worst_correct and worst_n.
 
     Args:
-        inputs, labels: of validation; what the model takes, and (n,) integers.
+        inputs, labels: of validation; what the model takes, and (n,) or (n, 1) whole numbers.
     """
 
     def __init__(self, inputs: np.ndarray, labels: np.ndarray):

@@ -6,6 +6,8 @@ Importing this imports Keras, so `prl_keras.data` does not re-export it.
 import keras
 import numpy as np
 
+from prl_keras.labels import checked_labels
+
 FEWEST = 8  # images: fewer say nothing about a mean and a variance
 
 
@@ -30,7 +32,7 @@ class Batches(keras.utils.PyDataset):
 
     Args:
         inputs: (n, ...) array, also memory-mapped; batches are copied out of it.
-        labels: (n,) integers.
+        labels: (n,) or (n, 1) whole numbers; batches have (size,) int64.
         batch_size: images a batch, but for the last one.
         seed: with the epoch, decides the order.
         drop_remainder: leave an incomplete last batch out; which images it has changes with the epoch.
@@ -40,7 +42,7 @@ class Batches(keras.utils.PyDataset):
         self, inputs: np.ndarray, labels: np.ndarray, batch_size: int, seed: int, drop_remainder: bool = False
     ):
         super().__init__()
-        self.inputs, self.labels = inputs, labels
+        self.inputs, self.labels = inputs, checked_labels(labels)
         self.batch_size, self.seed, self.drop_remainder = batch_size, seed, drop_remainder
         self.epoch = 0
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from prl_keras.errors import InputError
+from prl_keras.labels import checked_labels
 
 # One number for each kind of draw, so that two draws with the same seed are independent.
 _VALIDATION, _SUBSET, _TEST, _HOLD_OUT = range(4)
@@ -22,11 +23,17 @@ _VALIDATION, _SUBSET, _TEST, _HOLD_OUT = range(4)
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Images uint8 (n, height, width, 3), labels int64 (n,), and the names (n,) of their files if they have some."""
+    """Images uint8 (n, height, width, 3), labels int64 (n,), and the names (n,) of their files if they have some.
+
+    Labels may come in as (n, 1) and of any number type, see `checked_labels`.
+    """
 
     images: np.ndarray
     labels: np.ndarray
     files: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", checked_labels(self.labels))
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from prl_keras.evaluation.choice import Choice, cannot_choose, choose, how_chosen
+from prl_keras.labels import checked_labels
 from prl_keras.prototypes import class_prototypes, prototype_logits
 
 PROBE_C = (0.001, 0.01, 0.1, 1.0, 10.0)
@@ -19,10 +20,17 @@ _ROWS = 10_000  # of the distances to prototypes at a time
 
 @dataclass(frozen=True)
 class Features:
-    """One split, encoded: features (n, dim) float32 and labels (n,) integers. A test split needs no labels here."""
+    """One split, encoded: features (n, dim) float32 and labels (n,) int64. A test split needs no labels here.
+
+    Labels may come in as (n, 1) and of any number type, see `checked_labels`.
+    """
 
     features: np.ndarray
     labels: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        if self.labels is not None:
+            object.__setattr__(self, "labels", checked_labels(self.labels))
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from prl_keras.labels import checked_labels
+
 RESAMPLES = 1_999
 OWN_SPREAD_FROM = 6  # seeds: enough for a paired t-test of one pair of methods
 
@@ -16,13 +18,14 @@ def accuracy(predicted: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     """Share of correct predictions with its n and 95 % Wilson score interval (Wilson 1927), and what it may hide.
 
     Args:
-        predicted, labels: (n,) integers.
+        predicted: (n,) integers.
+        labels: (n,) or (n, 1) whole numbers.
 
     Returns:
         value, low, high in 0..1; correct and n; balanced and worst, see `class_figures`.
     """
-    predicted, labels = np.asarray(predicted), np.asarray(labels)
-    if predicted.shape != labels.shape or labels.ndim != 1 or not len(labels):
+    predicted, labels = np.asarray(predicted), checked_labels(labels)
+    if predicted.shape != labels.shape or not len(labels):
         raise ValueError(f"predictions {predicted.shape} and labels {labels.shape}; expected (n,) twice, n > 0")
     correct = predicted == labels
     classes, members, counts = np.unique(labels, return_inverse=True, return_counts=True)
@@ -64,9 +67,9 @@ def proportion(correct: int, n: int) -> dict[str, float | int]:
 
 
 def confusion_matrix(predicted: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """(classes, classes) counts; row: true class, column: predicted class."""
+    """(classes, classes) counts of (n,) or (n, 1) predictions and labels; row: true class, column: predicted class."""
     matrix = np.zeros((num_classes, num_classes), int)
-    np.add.at(matrix, (np.asarray(labels), np.asarray(predicted)), 1)
+    np.add.at(matrix, (checked_labels(labels), checked_labels(predicted, "predictions")), 1)
     return matrix
 
 
@@ -188,13 +191,14 @@ def corrected(p_values: list[float]) -> list[float]:
 
 
 def calibration(logits: np.ndarray, labels: np.ndarray, bins: int = 15) -> dict[str, Any]:
-    """Expected calibration error (Guo et al. 2017, eq. 3) of (n, classes) logits for (n,) labels.
+    """Expected calibration error (Guo et al. 2017, eq. 3) of (n, classes) logits for (n,) or (n, 1) labels.
 
     Returns:
         ece in 0..1, and for each bin of equal width its count, mean confidence and accuracy (None if it is empty).
     """
     from scipy.special import softmax
 
+    labels = checked_labels(labels)
     probabilities = softmax(np.asarray(logits, "float64"), axis=-1)
     confidence, correct = probabilities.max(axis=-1), probabilities.argmax(axis=-1) == labels
     place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)  # (low, high], as the paper

@@ -12,6 +12,7 @@ import tensorflow as tf
 from prl_keras.data.batches import Batches
 from prl_keras.errors import InputError
 from prl_keras.interruption import Stopped, StopRequest
+from prl_keras.labels import checked_labels
 from prl_keras.models.encode import encode
 from prl_keras.runs import Run, atomic_path
 from prl_keras.training.checkpoint import Position, advice, last_position, save_checkpoint
@@ -92,12 +93,12 @@ class TestAccuracy(keras.callbacks.Callback):
     """Add test_accuracy, of the weights at the end of the epoch, to the epoch's logs: the paper's protocol.
 
     Args:
-        inputs, labels: (n, ...) what the trained model takes, and (n,) integers.
+        inputs, labels: (n, ...) what the trained model takes, and (n,) or (n, 1) whole numbers.
     """
 
     def __init__(self, inputs: np.ndarray, labels: np.ndarray):
         super().__init__()
-        self.inputs, self.labels = inputs, labels
+        self.inputs, self.labels = inputs, checked_labels(labels)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         predicted = encode(self.model, self.inputs).argmax(axis=-1)

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from prl_keras.labels import checked_labels
 from prl_keras.losses import prototypical_episode
 from prl_keras.models.encode import encode
 from prl_keras.prototypes import class_prototypes, prototype_logits
@@ -24,7 +25,7 @@ class RepresentationMonitor(keras.callbacks.Callback):
 
     Args:
         pretrainer: has `encoder` and `projection_head`.
-        train, validation: (images, labels) of the splits.
+        train, validation: (images, labels) of the splits; labels (n,) or (n, 1) whole numbers.
         num_classes: of the data set.
         support_per_class: prototypes and neighbours come from at most this many training images a class, and 2,000
             in all; enough for a stable mean at a small part of an epoch's cost.
@@ -41,11 +42,12 @@ class RepresentationMonitor(keras.callbacks.Callback):
         super().__init__()
         self.encoder, self.projection_head = pretrainer.encoder, pretrainer.projection_head
         self.num_classes = num_classes
+        labels = checked_labels(train[1])
         most = max(1, min(support_per_class, MOST_SUPPORT // num_classes))
-        rows = np.sort(np.concatenate([np.flatnonzero(train[1] == k)[:most] for k in range(num_classes)]))
-        self.support = train[0][rows], train[1][rows]
+        rows = np.sort(np.concatenate([np.flatnonzero(labels == k)[:most] for k in range(num_classes)]))
+        self.support = train[0][rows], labels[rows]
         self.neighbours = max(1, min(KNN_K, len(rows) // num_classes))
-        self.validation = validation
+        self.validation = validation[0], checked_labels(validation[1])
         self.warned = False
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
@@ -98,10 +100,11 @@ class RepresentationMonitor(keras.callbacks.Callback):
 def knn_vote(
     features: np.ndarray, support: np.ndarray, labels: np.ndarray, num_classes: int, neighbours: int = KNN_K
 ) -> np.ndarray:
-    """(n, dim) features, (m, dim) support with labels (m,) -> labels (n,): vote of the most similar by cosine.
+    """(n, dim) features, (m, dim) support with labels (m,) or (m, 1) -> labels (n,): vote of the most similar (cosine).
 
     Of classes with as many votes, the first. Memory: of a thousand images at a time.
     """
+    labels = checked_labels(labels)
     unit, unit_support = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in (features, support))
     k = min(neighbours, len(support))
 
@@ -116,9 +119,9 @@ def knn_vote(
 def class_spread(features: np.ndarray, labels: np.ndarray) -> float:
     """Within-class divided by between-class variance of (n, dim) features: 0 when classes are points.
 
-    Infinite (NaN if all features are equal) when all class means are equal.
+    Labels: (n,) or (n, 1). Infinite (NaN if all features are equal) when all class means are equal.
     """
-    mean = features.mean(axis=0)
+    labels, mean = checked_labels(labels), features.mean(axis=0)
     within = between = 0.0
     for k in np.unique(labels):
         members = features[labels == k].astype("float64")

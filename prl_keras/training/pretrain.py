@@ -3,11 +3,15 @@
 The models and the loss come in as instances.
 """
 
+from typing import Any
+
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import KerasTensor, ops
 
 from prl_keras.errors import InputError
+from prl_keras.labels import checked_labels
 from prl_keras.losses import PrototypicalLoss
 from prl_keras.prototypes import as_float, class_numbers, l2_normalise
 
@@ -17,6 +21,10 @@ class _MeanOfSome(keras.metrics.Mean):
 
     def result(self) -> KerasTensor:
         return self.total / ops.cast(self.count, self.dtype)
+
+
+def _checked(labels: Any) -> np.ndarray | None:
+    return None if labels is None else checked_labels(labels)
 
 
 class _Pretrainer(keras.Model):
@@ -47,6 +55,17 @@ class _Pretrainer(keras.Model):
     def call(self, images: KerasTensor, training: bool = False) -> KerasTensor:
         """Raw images (batch, height, width, channels) -> embeddings (batch, projection_dim)."""
         return self.projection_head(self.encoder(images, training=training), training=training)
+
+    def fit(self, x: Any = None, y: Any = None, *args: Any, **options: Any) -> keras.callbacks.History:
+        """As Keras's; labels (n,) or (n, 1) are checked here, as `train_step` does not know their values."""
+        validation = options.get("validation_data")
+        if isinstance(validation, tuple) and len(validation) > 1:
+            options["validation_data"] = (validation[0], _checked(validation[1]), *validation[2:])
+        return super().fit(x, _checked(y), *args, **options)
+
+    def evaluate(self, x: Any = None, y: Any = None, *args: Any, **options: Any) -> Any:
+        """As Keras's; labels are checked as those of `fit`."""
+        return super().evaluate(x, _checked(y), *args, **options)
 
     def _unpacked(self, data: tuple) -> tuple[KerasTensor, KerasTensor | None]:
         """Images and class numbers (batch,) int32, or None without labels."""

@@ -4,6 +4,8 @@ from contextlib import nullcontext
 
 import numpy as np
 
+from prl_keras.labels import checked_labels
+
 NEIGHBOURS = 10  # of the kNN accuracy and of the trustworthiness
 _FEW = 2_000  # points, up to which t-SNE's threads wait for each other more than they work (docs/results/threads.json)
 
@@ -40,7 +42,8 @@ def map_quality(features: np.ndarray, labels: np.ndarray, positions: np.ndarray)
     """What the picture cannot tell: how separate the classes are before the map, and how true the map is.
 
     Args:
-        features: (n, dim); labels: (n,) integers; positions: (n, 2), the map of the features. Memory: 25 bytes x n^2.
+        features: (n, dim); labels: (n,) or (n, 1) whole numbers; positions: (n, 2), the map of the features.
+            Memory: 25 bytes x n^2.
 
     Returns:
         silhouette (-1..1, of the features; Rousseeuw 1987), knn_accuracy (0..1, leave-one-out vote of the 10 nearest
@@ -50,6 +53,7 @@ def map_quality(features: np.ndarray, labels: np.ndarray, positions: np.ndarray)
     from sklearn.manifold import trustworthiness
     from sklearn.metrics import silhouette_score
 
+    labels = checked_labels(labels)
     possible = enough(labels)
     return {
         "silhouette": float(silhouette_score(features, labels)) if possible["silhouette"] else None,

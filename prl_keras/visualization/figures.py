@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from prl_keras.labels import checked_labels
 from prl_keras.runs import Run
 from prl_keras.visualization.canvas import add_legend, new_figure, save_figure
 from prl_keras.visualization.embeddings import NEIGHBOURS
@@ -58,7 +59,7 @@ def _curves(axes: Any, lines: list[dict[str, Any]], names: dict[str, str], scale
 
 @dataclass(frozen=True, eq=False)
 class MapPanel:
-    """One panel: positions (n, 2), labels (n,), prototypes' positions (classes, 2), figures below the title.
+    """One panel: positions (n, 2), labels (n,) or (n, 1), prototypes' positions (classes, 2), figures below the title.
 
     A prototype at NaN is not drawn.
     """
@@ -68,6 +69,9 @@ class MapPanel:
     labels: np.ndarray
     prototypes: np.ndarray
     quality: dict[str, float | None]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", checked_labels(self.labels))
 
 
 def class_colours(num_classes: int) -> np.ndarray:

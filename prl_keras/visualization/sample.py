@@ -2,17 +2,20 @@
 
 import numpy as np
 
+from prl_keras.labels import checked_labels
+
 MOST = 2_000  # images of one split: t-SNE takes a minute, distances 25 bytes x n^2, and more points hide each other
 
 
 def balanced_rows(labels: np.ndarray, per_class: int, order: np.ndarray | None = None, most: int = MOST) -> np.ndarray:
-    """Ascending rows of `labels` (n,): the first images of each class.
+    """Ascending rows of `labels`, (n,) or (n, 1): the first images of each class.
 
     Args:
         per_class: that many of each, or fewer if they were more than `most` in all; with more than `most` classes one
             image of each of the first.
         order: (n,) rows, in which to go through the images.
     """
+    labels = checked_labels(labels)
     order = np.arange(len(labels)) if order is None else order
     per_class = max(1, min(per_class, most // max(len(np.unique(labels)), 1)))
     by_class = order[np.argsort(labels[order], kind="stable")]

@@ -201,6 +201,8 @@ def test_the_built_in_sets_of_clothes_share_images_and_say_so(tmp_path: Path, ca
         ("baseline --model pca --no-average", "--no-average does nothing with --model pca"),
         ("baseline --model pca --augment light", "--augment does nothing with --model pca"),
         ("baseline --model mlp --dataset digits --data-dir .", "digits does not use it"),
+        ("data prepare --dataset digits --data-dir .", "digits does not use it"),
+        ("data verify --dataset ./pets --data-dir .", "pets does not use it"),
         ("data list --dataset digits", "--dataset does nothing with list"),
         ("tune --worker-timeout 5", "--worker-timeout does nothing in a single process"),
     ],
@@ -212,6 +214,12 @@ def test_an_option_that_does_nothing_is_refused(
     assert main(typed.split()) == 2
     assert complaint in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_what_data_verify_says_to_type_next_is_taken(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["data", "verify", "--data-dir", str(tmp_path)]) == 0, "the built-in set, as in pretrain"
+    following = capsys.readouterr().out.splitlines()[-1]
+    assert following == "Next: python main.py pretrain --variant query --dataset digits"
 
 
 def test_options_that_do_something_are_taken() -> None:

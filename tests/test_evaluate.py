@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -135,10 +136,21 @@ def test_a_classifier_is_not_scored_on_other_classes(
 def test_a_fine_tuned_classifier_is_sent_back_to_its_encoder(
     tmp_path: Path, two: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    run = make_run(tmp_path, "run", two, ["cat", "wolf"])
-    write_json(run.path / "result.json", {"encoder_run": "pre"})
-    assert run_evaluate("run", tmp_path) == 2
-    assert "evaluate its encoder's run 'pre', or fine-tune it on my pets" in capsys.readouterr().err
+    outside = make_run(tmp_path / "elsewhere", "pre", two)
+    make_run(tmp_path, "pre", two)
+    for recorded, shown in (("pre", "pre"), (str(outside.path), str(outside.path))):
+        run = make_run(tmp_path, f"run-{len(recorded)}", two, ["cat", "wolf"])
+        write_json(run.path / "result.json", {"encoder_run": recorded})
+        assert run_evaluate(run.name, tmp_path, "--dataset", str(two)) == 2
+        error = capsys.readouterr().err
+        advice = error.split("`")[1]
+        assert advice == f"python main.py evaluate {shown} --runs-dir {tmp_path} --dataset '{two}'"
+        assert error.endswith("measures its encoder; or fine-tune that on my pets\n")
+        assert main(shlex.split(advice)[2:]) == 0
+        capsys.readouterr()
+    write_json(run.path / "result.json", {"encoder_run": "gone"})
+    assert run_evaluate(run.name, tmp_path) == 2
+    assert "it knows no 'dog': train one on my pets" in capsys.readouterr().err
 
 
 def fail(*_: Any, **__: Any) -> None:

@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from prl_keras.data.catalog import takes_data_dir
 from prl_keras.data.seen import count_seen
 from prl_keras.data.splits import dataset_label
 from prl_keras.errors import InputError
-from prl_keras.runs import Run, in_folder, usable
+from prl_keras.runs import Run, find_run, has_encoder, in_folder, reference_to, usable
 from prl_keras.startup import start_keras
 from prl_keras.terminal import quoted
 
@@ -81,6 +82,13 @@ def data_request_of_run(run: Run, options: RunDataOptions) -> dict[str, Any]:
         request["data_dir"] = _absolute(options.data_dir)
         _check_data_dir(request["name"], request["data_dir"])
     return request
+
+
+def data_words(options: RunDataOptions) -> str:
+    """What makes the next command work on the data that were given, which the run itself does not name."""
+    given = {field.name: getattr(options, field.name) for field in fields(RunDataOptions)}
+    words = [(f"--{name.replace('_', '-')}", str(value)) for name, value in given.items() if value is not None]
+    return "".join(f" {quoted(pair)}" for pair in words)
 
 
 def _is_copy(request: dict[str, Any], run: Run) -> bool:
@@ -232,10 +240,17 @@ def print_end(written: list[Path], next_commands: list[str]) -> None:
 
 
 def run_argument(run: Run, runs_dir: Path) -> str:
-    """How to name the run on the next command line: by its path, if it is not in the runs' folder."""
-    if (runs_dir / run.name).resolve() != run.path.resolve():
-        return quoted([str(run.path)])
-    return f"{run.name}{in_folder(runs_dir)}"
+    """How to name the run on the next command line, which works on the same runs' folder."""
+    return f"{quoted([reference_to(run, runs_dir)])}{in_folder(runs_dir)}"
+
+
+def source_run(run: Run) -> Run:
+    """The run that a fine-tuned one has its encoder from; it is named as seen from the folder that it was made in.
+
+    Raises:
+        InputError: it is not there any more.
+    """
+    return find_run(run.result["encoder_run"], run.path.absolute().parent, has_encoder, "pre-trained encoder")
 
 
 def tensorboard_command(folder: Path) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from archives import write_image_folder
 from faults import kill_after, run_program
 
 from prl_keras.cli import main, parse
@@ -630,6 +631,32 @@ def test_an_interrupted_table_is_continued_without_repeating_a_run(
             assert message in capsys.readouterr().err
     assert main(["runs", "--runs-dir", str(tmp_path)]) == 0
     assert "table-digits" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("shallow")
+def test_a_table_is_continued_with_images_that_were_moved(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prl_keras.commands import reproduce
+
+    run_cell = reproduce._run_cell
+
+    def interrupted(cell: Cell) -> None:
+        run_cell(cell)
+        raise KeyboardInterrupt
+
+    write_image_folder(tmp_path / "A", train=6, size=8)
+    command = ["reproduce", "--rows", "query-frozen-linear", "--seeds", "1", "--epochs", "1", "--batch-size", "8"]
+    command += ["--name", "table", "--runs-dir", str(tmp_path), "--dataset"]
+    monkeypatch.setattr(reproduce, "_run_cell", interrupted)
+    assert main([*command, str(tmp_path / "A")]) == 130
+    monkeypatch.setattr(reproduce, "_run_cell", run_cell)
+    monkeypatch.setattr(reproduce, "_report", lambda *_: None)
+    (tmp_path / "A").rename(tmp_path / "B")
+    assert main([*command, str(tmp_path / "B")]) == 0, capsys.readouterr().err
+    head = Run(tmp_path / "table" / "query-frozen-linear-s0")
+    assert head.part("data", "fingerprint") == Run(tmp_path / "table" / "query-s0").part("data", "fingerprint")
+    assert (tmp_path / "table" / "query-s0" / "label_efficiency.json").exists()
 
 
 @pytest.mark.slow

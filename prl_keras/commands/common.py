@@ -15,7 +15,7 @@ from rich.text import Text
 
 from prl_keras.config import DataOptions, RunDataOptions
 from prl_keras.data import Dataset, default_dataset, load_dataset, resolved
-from prl_keras.data.catalog import takes_data_dir
+from prl_keras.data.catalog import is_folder, takes_data_dir
 from prl_keras.data.seen import count_seen
 from prl_keras.data.splits import dataset_label
 from prl_keras.errors import InputError
@@ -111,6 +111,8 @@ def open_data(request: dict[str, Any], run: Run | None = None) -> Dataset:
     """Load, say what it is, and make sure that the data of a run did not change since."""
     if request["name"] == "stl10" or request["name"].startswith("tfds:"):
         start_keras()  # tensorflow-datasets would import TensorFlow with all its noise
+    if run is not None:
+        _check_still_there(request, run)
     dataset = load_dataset(**request)
     height, width, _ = dataset.image_shape
     console.print(
@@ -122,6 +124,20 @@ def open_data(request: dict[str, Any], run: Run | None = None) -> Dataset:
     if run is not None:
         _check_unchanged(request, run, dataset)
     return dataset
+
+
+def _check_still_there(request: dict[str, Any], run: Run) -> None:
+    """Raise InputError if the folder that the run's own data were read from is gone."""
+    own = run.part("data")["request"]
+    if is_folder(request["name"]):
+        flag, place, recorded = "--dataset", request["name"], resolved(own["name"])
+    else:
+        flag, place, recorded = "--data-dir", request.get("data_dir"), own.get("data_dir")
+    if place is not None and place == recorded and not Path(place).is_dir():
+        raise InputError(
+            f"{place}: no such folder, but the images of run {run.name!r} were there: if they were moved, "
+            f"add {flag} NEWPATH"
+        )
 
 
 def _check_unchanged(request: dict[str, Any], run: Run, dataset: Dataset) -> None:
@@ -137,9 +153,10 @@ def _check_unchanged(request: dict[str, Any], run: Run, dataset: Dataset) -> Non
         own.get(key) == value for key, value in request.items() if key not in WHERE
     )
     if asked_for_own and recorded != dataset.fingerprint:
+        moved = "add --dataset NEWPATH if they were moved, " if is_folder(request["name"]) else ""
         raise InputError(
             f"the images of {dataset.label} are not those that run {run.name!r} was trained on "
-            f"(fingerprint {dataset.fingerprint[:12]}, recorded {recorded[:12]}): restore them, or train anew"
+            f"(fingerprint {dataset.fingerprint[:12]}, recorded {recorded[:12]}): restore them, {moved}or train anew"
         )
 
 

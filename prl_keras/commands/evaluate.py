@@ -132,7 +132,7 @@ def _report(
     following = (
         f"python main.py predict {reference} IMAGE..."
         if has_classifier(run)
-        else f"python main.py finetune --encoder {reference} --head linear --freeze"
+        else f"python main.py finetune --encoder {reference} --head linear --freeze{data_words(options)}"
     )
     print_end([file, picture], [following])
 

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from prl_keras.commands.common import (
+    WHERE,
     check_training,
     console,
     data_request,
@@ -154,7 +155,8 @@ def _label_efficiency(cell: Cell) -> None:
     from prl_keras.models.storage import load_encoder
 
     start_keras(cell.options.seed)
-    dataset = open_data(cell.run.part("data")["request"], cell.run)
+    where = {key: cell.request[key] for key in WHERE}
+    dataset = open_data(cell.run.part("data")["request"] | where, cell.run)
     label_efficiency(load_encoder(cell.run), dataset, cell.options.seed, cell.labels_file)
 
 

@@ -467,12 +467,19 @@ def test_litter_is_passed_over_wherever_it_lies(tmp_path):
         "lost+found",
         ".hidden",
         "@EADIR",
+        "PaxHeaders",
+        "PaxHeaders.1234",
+        "_gsdata_",
+        "~snapshot",
+        "@SynoResource",
+        "CVS",
     )
     places = (root, root / "train", root / "test", root / "train" / "cat", root / "test" / "dog")
     for place in places:
         for name in folders:
             shutil.copytree(root / "train" / "dog", place / name / "deeper")
             shutil.copy(root / "train" / "dog" / "0.png", place / name / "0.png")
+        (place / "CVS" / "Entries").write_text("D")
         for name in (
             ".DS_Store",
             "Thumbs.db",
@@ -481,6 +488,7 @@ def test_litter_is_passed_over_wherever_it_lies(tmp_path):
             "._0.png",
             "boxes.XML",
             "0.xmp",
+            "0.png:Zone.Identifier",
             "README.md",
         ):
             (place / name).write_bytes(b"junk")
@@ -488,6 +496,16 @@ def test_litter_is_passed_over_wherever_it_lies(tmp_path):
     assert after.class_names == ("cat", "dog")
     assert after.fingerprint == before.fingerprint
     assert after.notes == before.notes == ()
+
+
+def test_a_class_may_be_named_cvs_and_a_folder_that_is_not_read_like_a_file(tmp_path):
+    root = write_image_folder(tmp_path / "logos")
+    for split in ("train", "test"):
+        shutil.copytree(root / split / "dog", root / split / "CVS")
+    shutil.copytree(root / "train" / "dog", root / "old" / "labels.txt")
+    dataset = load_dataset(str(root))
+    assert dataset.class_names == ("CVS", "cat", "dog")
+    assert "in folders beside train and test (old/labels.txt/0.png)" in dataset.notes[0]
 
 
 def test_one_line_says_which_pictures_were_not_read(tmp_path, capsys):

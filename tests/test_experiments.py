@@ -523,6 +523,17 @@ def test_the_page_needs_nothing_but_itself(report: tuple[str, str]) -> None:
         assert source.startswith("#") or re.fullmatch(r"[a-z0-9-]+/", source), source
 
 
+def test_a_command_of_several_lines_is_one_block_of_the_page(report: tuple[str, str], planted: Analysis) -> None:
+    from markdown_it import MarkdownIt
+
+    from prl_keras.experiments.report import _made
+
+    command = "python main.py reproduce --dataset '/a\n\n# b\n- c\rd'"
+    blocks = MarkdownIt("commonmark").parse(_made(Run(planted.folder), planted, command))
+    assert blocks[0].content == command.replace("\r", "\n") + "\n"
+    assert {block.type for block in blocks[1:]} == {"paragraph_open", "inline", "paragraph_close"}
+
+
 def test_the_report_has_the_papers_numbers_beside_ours(report: tuple[str, str], planted: Analysis) -> None:
     lines = [line for line in report[0].splitlines() if line.startswith("|")]
     for key, (number, test, train) in PAPER.items():

@@ -19,6 +19,7 @@ from prl_keras.errors import InputError
 from prl_keras.visualization.embeddings import map_quality, tsne_map
 from prl_keras.visualization.figures import class_colours
 from prl_keras.visualization.projector import write_projector
+from prl_keras.visualization.sample import MOST
 
 ROOT = Path(__file__).parents[1]
 
@@ -248,7 +249,11 @@ def test_visualize_writes_embeddings_pictures_and_the_command(
     )
     assert after.size == before.size == (150 + 10) * 512
     assert not np.allclose(after, before)
-    width, height = Image.open(runs_dir / "p" / "plots" / "tsne-all.png").size
+    assert main(["visualize", "--help"]) == 0
+    described = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert f"of a split at most {MOST:,}" in described
+    (picture,) = re.findall(r"draws (plots/\S+\.png)", described)
+    width, height = Image.open(runs_dir / "p" / picture.replace("SPLIT", "all")).size
     assert min(width, height) > 800
     state = json.loads((logs / "projector" / "after-all" / "bookmarks.json").read_text(encoding="utf-8"))
     assert state[0]["selectedColorOptionName"] == "class"

@@ -161,7 +161,7 @@ def _check_unchanged(request: dict[str, Any], run: Run, dataset: Dataset) -> Non
 
 
 def warn_of_seen(run: Run, dataset: Dataset) -> dict[str, int] | None:
-    """Say how many validation and test images the run was trained on; return the numbers if there are any."""
+    """Say how many validation and test images the run was trained on; the numbers, or None if it kept no record."""
     seen = count_seen(run, dataset)
     if seen is None:
         if run.part("data")["fingerprint"] != dataset.fingerprint:
@@ -171,7 +171,7 @@ def warn_of_seen(run: Run, dataset: Dataset) -> dict[str, int] | None:
             )
         return None
     if not any(seen.values()):
-        return None
+        return seen
     totals = {"validation": len(dataset.validation), "test": len(dataset.test)}
     counts = " and ".join(f"{seen[split]:,} of {totals[split]:,} {split} images" for split in seen if seen[split])
     console.print(f"warning: run {run.name} was trained on {counts}: figures on these are not of new images")

@@ -32,10 +32,10 @@ def run(options: Evaluate) -> None:
     dataset = open_data(data_request_of_run(run, options), run)
     check_encoder(tuple(run.part("data")["image_shape"]), dataset, run.name)
     outputs = class_outputs(run, dataset, options) if has_classifier(run) else None
-    warn_of_seen(run, dataset)
+    seen = warn_of_seen(run, dataset)
     start_keras()
     predictions, results = _predictions(run, dataset, outputs)
-    _report(run, dataset, predictions, results, options)
+    _report(run, dataset, predictions, results, seen, options)
 
 
 def class_outputs(run: Run, dataset: Dataset, options: Evaluate) -> list[int]:
@@ -96,7 +96,12 @@ def _predictions(run: Run, dataset: Dataset, outputs: list[int] | None) -> tuple
 
 
 def _report(
-    run: Run, dataset: Dataset, predictions: dict[str, np.ndarray], results: dict[str, Any], options: Evaluate
+    run: Run,
+    dataset: Dataset,
+    predictions: dict[str, np.ndarray],
+    results: dict[str, Any],
+    seen: dict[str, int] | None,
+    options: Evaluate,
 ) -> None:
     """Figures first, written and printed: whatever becomes of the picture, they are there."""
     from prl_keras.evaluation.statistics import accuracy, confusion_matrix
@@ -109,7 +114,7 @@ def _report(
     matrix = confusion_matrix(predictions[method], labels, dataset.num_classes)
     chosen = {name: result.how for name, result in results.items()}
     content = {"dataset": dataset.name, "fingerprint": dataset.fingerprint, "split": "test", "accuracy": figures}
-    content |= {"chosen_on_validation": chosen, "class_names": list(dataset.class_names)}
+    content |= {"seen_in_training": seen, "chosen_on_validation": chosen, "class_names": list(dataset.class_names)}
     file = _write(run, suffix, content, method, matrix)
 
     title = f"{run.name} on {dataset.label}, test split"

@@ -66,7 +66,9 @@ def train_and_test(options: Finetune) -> tuple[Run, Path]:
         if options.freeze and after != before:
             raise RuntimeError("a frozen encoder changed during fine-tuning; please report this")
         hashes = {"encoder_run": options.encoder, "encoder_sha256_before": before, "encoder_sha256_after": after}
-        facts = hashes | {"encoder_frozen": options.freeze} | ({"seen_by_encoder": seen} if seen else {})
+        facts = hashes | {"encoder_frozen": options.freeze}
+        if seen and any(seen.values()):
+            facts["seen_by_encoder"] = seen
         return run, _finish(classifier, dataset, run, options, facts)
 
 

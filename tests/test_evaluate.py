@@ -217,7 +217,7 @@ def test_a_training_picture_that_fails_loses_no_figures(
 def test_the_tables_pictures_come_after_its_figures(
     tmp_path: Path, two: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ["reproduce", "--dataset", str(two), "--rows", "pca", "--seeds", "2", "--epochs", "1", "--batch-size", "4"]
+    words = ["reproduce", "--dataset", str(two), "--rows", "pca", "--seeds", "2"]
     monkeypatch.setattr("prl_keras.experiments.figures.draw_all", fail)
     with pytest.raises(RuntimeError, match="no picture"):
         main([*words, "--runs-dir", str(tmp_path)])

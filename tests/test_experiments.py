@@ -118,6 +118,9 @@ def test_folds_are_ten_replicates(tmp_path: Path) -> None:
         (["--folds"], "only stl10 from binary files has folds"),
         (["--protocol", "paper"], "give --test-per-class"),
         (["--name", "../x"], "not usable"),
+        (["--rows", "pca", "--epochs", "3"], "--epochs does nothing with --rows pca: leave it out"),
+        (["--rows", "pca", "--batch-size", "8"], "--batch-size does nothing with --rows pca: leave it out"),
+        (["--rows", "pca", "mlp", "--batch-size", "1"], "--batch-size is 1; expected at least 2"),
     ],
 )
 def test_bad_options_are_one_line(
@@ -642,6 +645,21 @@ def test_an_interrupted_table_is_continued_without_repeating_a_run(
             assert message in capsys.readouterr().err
     assert main(["runs", "--runs-dir", str(tmp_path)]) == 0
     assert "table-digits" in capsys.readouterr().out
+
+
+def test_rows_without_a_pre_training_need_no_whole_batch_and_no_epochs(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prl_keras.commands import reproduce
+
+    monkeypatch.setattr(reproduce, "_report", lambda *_: None)
+    write_image_folder(tmp_path / "A", train=6, size=8)
+    command = ["reproduce", "--dataset", str(tmp_path / "A"), "--seeds", "1", "--runs-dir", str(tmp_path)]
+    for rows, name in ((["pca", "mlp", "--epochs", "2"], "both"), (["pca"], "both"), (["pca"], "pca")):
+        assert main([*command, "--name", name, "--rows", *rows]) == 0, capsys.readouterr().err
+    assert Run(tmp_path / "both" / "mlp-s0").result["epochs"] == 2
+    assert main([*command, "--name", "pca", "--rows", "pca", "query-frozen-linear"]) == 2
+    assert "--batch-size 256 is larger than the 10 training images" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("shallow")

@@ -264,8 +264,8 @@ class Evaluate(RunDataOptions):
 class Visualize:
     """Look at the representations of a run: TensorBoard's projector, and t-SNE pictures.
 
-    Encodes some images of each class, writes them into the run's logs/projector/, draws plots/tsne.png, and
-    prints the command that opens them.
+    Encodes some images of each class, writes them into the run's logs/projector/, draws plots/tsne-SPLIT.png,
+    and prints the command that opens them.
 
     Example: python main.py visualize latest --before
     """
@@ -275,7 +275,7 @@ class Visualize:
     split: Literal["train", "validation", "test", "all"] = "all"
     """Which images; all: the three splits in one map, so that train and test can be compared."""
     samples_per_class: Annotated[int, arg(metavar="N")] = 100
-    """At most this many images a class and split (the paper: 100)."""
+    """At most this many images a class and split (the paper: 100); of a split at most 2,000, alike of each class."""
     before: bool = False
     """Also the encoder as it was before the run's training: untrained, or the pre-trained one of a fine-tuned run."""
     dataset: Text = None

@@ -222,6 +222,12 @@ def _instead(run: Run) -> str | None:
     return None
 
 
+def reference_to(run: Run, runs_dir: Path) -> str:
+    """How a later command can name the run, whatever was typed: its name if it is in the folder, else its full path."""
+    inside = (runs_dir / run.name).resolve() == run.path.resolve()
+    return run.name if inside else str(run.path.absolute())
+
+
 def in_folder(runs_dir: Path) -> str:
     """The words that make a command work on runs in this folder."""
     return "" if runs_dir == Path("saved_models") else f" --runs-dir {quoted([str(runs_dir)])}"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from archives import write_fashion
 from PIL import Image
 from test_evaluation import Secret
 
@@ -135,10 +137,53 @@ def test_a_classifier_is_not_scored_on_other_classes(
 def test_a_fine_tuned_classifier_is_sent_back_to_its_encoder(
     tmp_path: Path, two: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    run = make_run(tmp_path, "run", two, ["cat", "wolf"])
-    write_json(run.path / "result.json", {"encoder_run": "pre"})
-    assert run_evaluate("run", tmp_path) == 2
-    assert "evaluate its encoder's run 'pre', or fine-tune it on my pets" in capsys.readouterr().err
+    outside = make_run(tmp_path / "elsewhere", "pre", two)
+    make_run(tmp_path, "pre", two)
+    for recorded, shown in (("pre", "pre"), (str(outside.path), str(outside.path))):
+        run = make_run(tmp_path, f"run-{len(recorded)}", two, ["cat", "wolf"])
+        write_json(run.path / "result.json", {"encoder_run": recorded})
+        assert run_evaluate(run.name, tmp_path, "--dataset", str(two)) == 2
+        error = capsys.readouterr().err
+        advice = error.split("`")[1]
+        assert advice == f"python main.py evaluate {shown} --runs-dir {tmp_path} --dataset '{two}'"
+        assert error.endswith("measures its encoder; or fine-tune that on my pets\n")
+        assert main(shlex.split(advice)[2:]) == 0
+        capsys.readouterr()
+    write_json(run.path / "result.json", {"encoder_run": "gone"})
+    assert run_evaluate(run.name, tmp_path) == 2
+    assert "it knows no 'dog': train one on my pets" in capsys.readouterr().err
+
+
+def test_images_that_were_moved_are_asked_for_and_the_next_command_finds_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    data = write_shades(tmp_path / "pets", {"cat": 200, "dog": 60})
+    make_run(tmp_path, "pre", data)
+    data.rename(tmp_path / "moved")
+    for command in (["evaluate", "pre"], ["finetune", "--encoder", "pre"], ["visualize", "pre"], ["tune"]):
+        assert main([*command, "--runs-dir", str(tmp_path)]) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert "the images of run 'pre' were there: if they were moved, add --dataset NEWPATH" in error
+    assert run_evaluate("pre", tmp_path, "--dataset", str(tmp_path / "moved")) == 0
+    following = shlex.split(capsys.readouterr().out.splitlines()[-1])[2:]
+    assert following[-2:] == ["--dataset", str(tmp_path / "moved")]
+    assert main([*following, "--epochs", "1", "--name", "tuned"]) == 0
+    assert run_evaluate("tuned", tmp_path) == 0
+    write_shades(data, {"cat": 100, "dog": 30})
+    assert run_evaluate("pre", tmp_path) == 2
+    assert "restore them, add --dataset NEWPATH if they were moved, or train anew" in capsys.readouterr().err
+
+
+def test_a_folder_of_files_that_was_moved_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    write_fashion(tmp_path / "files", train_per_class=500, test_per_class=800)
+    words = ["baseline", "--model", "pca", "--dataset", "fashion_500", "--samples-per-class", "10", "--name", "run"]
+    where = ["--runs-dir", str(tmp_path)]
+    assert main([*words, "--data-dir", str(tmp_path / "files"), *where]) == 0
+    (tmp_path / "files").rename(tmp_path / "moved")
+    assert main(["evaluate", "run", *where]) == 2
+    assert "if they were moved, add --data-dir NEWPATH" in capsys.readouterr().err
+    assert main(["evaluate", "run", *where, "--data-dir", str(tmp_path / "moved"), "--test-per-class", "5"]) == 0
 
 
 def fail(*_: Any, **__: Any) -> None:
@@ -172,7 +217,7 @@ def test_a_training_picture_that_fails_loses_no_figures(
 def test_the_tables_pictures_come_after_its_figures(
     tmp_path: Path, two: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ["reproduce", "--dataset", str(two), "--rows", "pca", "--seeds", "2", "--epochs", "1", "--batch-size", "4"]
+    words = ["reproduce", "--dataset", str(two), "--rows", "pca", "--seeds", "2"]
     monkeypatch.setattr("prl_keras.experiments.figures.draw_all", fail)
     with pytest.raises(RuntimeError, match="no picture"):
         main([*words, "--runs-dir", str(tmp_path)])

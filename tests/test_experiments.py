@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from archives import write_image_folder
 from faults import kill_after, run_program
 
 from prl_keras.cli import main, parse
@@ -117,6 +118,9 @@ def test_folds_are_ten_replicates(tmp_path: Path) -> None:
         (["--folds"], "only stl10 from binary files has folds"),
         (["--protocol", "paper"], "give --test-per-class"),
         (["--name", "../x"], "not usable"),
+        (["--rows", "pca", "--epochs", "3"], "--epochs does nothing with --rows pca: leave it out"),
+        (["--rows", "pca", "--batch-size", "8"], "--batch-size does nothing with --rows pca: leave it out"),
+        (["--rows", "pca", "mlp", "--batch-size", "1"], "--batch-size is 1; expected at least 2"),
     ],
 )
 def test_bad_options_are_one_line(
@@ -511,6 +515,17 @@ def test_the_page_needs_nothing_but_itself(report: tuple[str, str]) -> None:
         assert source.startswith("#") or re.fullmatch(r"[a-z0-9-]+/", source), source
 
 
+def test_a_command_of_several_lines_is_one_block_of_the_page(report: tuple[str, str], planted: Analysis) -> None:
+    from markdown_it import MarkdownIt
+
+    from prl_keras.experiments.report import _made
+
+    command = "python main.py reproduce --dataset '/a\n\n# b\n- c\rd'"
+    blocks = MarkdownIt("commonmark").parse(_made(Run(planted.folder), planted, command))
+    assert blocks[0].content == command.replace("\r", "\n") + "\n"
+    assert {block.type for block in blocks[1:]} == {"paragraph_open", "inline", "paragraph_close"}
+
+
 def test_the_report_has_the_papers_numbers_beside_ours(report: tuple[str, str], planted: Analysis) -> None:
     lines = [line for line in report[0].splitlines() if line.startswith("|")]
     for key, (number, test, train) in PAPER.items():
@@ -634,6 +649,47 @@ def test_the_only_run_of_a_seed_is_compared_with_the_images_of_its_seed(
     capsys.readouterr()
     assert main(command) == 2
     assert f"mlp-s{seed} was made from other images" in capsys.readouterr().err
+
+
+def test_rows_without_a_pre_training_need_no_whole_batch_and_no_epochs(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prl_keras.commands import reproduce
+
+    monkeypatch.setattr(reproduce, "_report", lambda *_: None)
+    write_image_folder(tmp_path / "A", train=6, size=8)
+    command = ["reproduce", "--dataset", str(tmp_path / "A"), "--seeds", "1", "--runs-dir", str(tmp_path)]
+    for rows, name in ((["pca", "mlp", "--epochs", "2"], "both"), (["pca"], "both"), (["pca"], "pca")):
+        assert main([*command, "--name", name, "--rows", *rows]) == 0, capsys.readouterr().err
+    assert Run(tmp_path / "both" / "mlp-s0").result["epochs"] == 2
+    assert main([*command, "--name", "pca", "--rows", "pca", "query-frozen-linear"]) == 2
+    assert "--batch-size 256 is larger than the 10 training images" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("shallow")
+def test_a_table_is_continued_with_images_that_were_moved(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prl_keras.commands import reproduce
+
+    run_cell = reproduce._run_cell
+
+    def interrupted(cell: Cell) -> None:
+        run_cell(cell)
+        raise KeyboardInterrupt
+
+    write_image_folder(tmp_path / "A", train=6, size=8)
+    command = ["reproduce", "--rows", "query-frozen-linear", "--seeds", "1", "--epochs", "1", "--batch-size", "8"]
+    command += ["--name", "table", "--runs-dir", str(tmp_path), "--dataset"]
+    monkeypatch.setattr(reproduce, "_run_cell", interrupted)
+    assert main([*command, str(tmp_path / "A")]) == 130
+    monkeypatch.setattr(reproduce, "_run_cell", run_cell)
+    monkeypatch.setattr(reproduce, "_report", lambda *_: None)
+    (tmp_path / "A").rename(tmp_path / "B")
+    assert main([*command, str(tmp_path / "B")]) == 0, capsys.readouterr().err
+    head = Run(tmp_path / "table" / "query-frozen-linear-s0")
+    assert head.part("data", "fingerprint") == Run(tmp_path / "table" / "query-s0").part("data", "fingerprint")
+    assert (tmp_path / "table" / "query-s0" / "label_efficiency.json").exists()
 
 
 @pytest.mark.slow

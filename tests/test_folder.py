@@ -250,6 +250,52 @@ def test_a_range_that_nothing_tells_is_refused(tmp_path):
             fails(call, str(path), says, "convert it to 8 bits")
 
 
+def tiff(path: Path, pixels: bytes, *, bits: int, photometric: int, sample_format: int = 1, more: tuple = ()) -> Path:
+    """4 x 2 grey values, or numbers of a palette, as they stand in the file; more: (tag, type, values)."""
+    tags = [(256, 4, [4]), (257, 4, [2]), (258, 3, [bits]), (259, 3, [1]), (262, 3, [photometric]), (273, 4, [8])]
+    tags += [(277, 3, [1]), (278, 4, [2]), (279, 4, [len(pixels)]), (339, 3, [sample_format]), *more]
+    body, entries = pixels + b"\0" * (len(pixels) % 2), b""
+    for tag, kind, values in sorted(tags):
+        content = struct.pack(f"<{len(values)}{'H' if kind == 3 else 'I'}", *values)
+        if len(content) > 4:
+            content, body = struct.pack("<I", 8 + len(body)), body + content
+        entries += struct.pack("<HHI", tag, kind, len(values)) + content.ljust(4, b"\0")
+    head = struct.pack("<2sHI", b"II", 42, 8 + len(body))
+    path.write_bytes(head + body + struct.pack("<H", len(tags)) + entries + b"\0" * 4)
+    return path
+
+
+def test_tiffs_are_read_as_they_are_meant_or_refused(tmp_path):
+    path = tmp_path / "a.tif"
+    greys = [0, 10, 100, 127, 128, 200, 254, 255]
+    for photometric, meant in ((1, greys), (0, [255 - grey for grey in greys])):
+        loaded = load_image(tiff(path, bytes(greys), bits=8, photometric=photometric))
+        assert loaded[..., 0].ravel().tolist() == meant
+    assert load_image(tiff(path, b"\x50\xf0", bits=1, photometric=0))[..., 0].tolist() == [
+        [255, 0, 255, 0],
+        [0, 0, 0, 0],
+    ]
+    assert load_image(tiff(path, b"\x50\xf0", bits=1, photometric=1))[0, :, 0].tolist() == [0, 255, 0, 255]
+    signed = struct.pack("<8b", -128, -1, 0, 1, 2, 3, 4, 127)
+    fails(lambda: load_image(tiff(path, signed, bits=8, photometric=1, sample_format=2)), str(path), "with a sign")
+    deep = struct.pack("<8H", 0, 1, 2, 3, 4, 5, 6, 65535)
+    assert load_image(tiff(path, deep, bits=16, photometric=1))[0, 0, 0] == 0
+    for read in (load_image, image_shape):
+        fails(lambda read=read: read(tiff(path, deep, bits=16, photometric=0)), str(path), "0 is white", "convert it")
+    for bits, code, sample_format in ((32, "I", 1), (32, "i", 2), (32, "f", 3), (16, "h", 2)):
+        values = struct.pack(f"<8{code}", *range(8))
+        deep_white = tiff(path, values, bits=bits, photometric=0, sample_format=sample_format)
+        fails(lambda deep_white=deep_white: load_image(deep_white, bits=16), str(path))
+
+
+def test_the_palette_of_a_tiff_has_16_bits(tmp_path):
+    reds = [grey * 257 for grey in range(256)]
+    path = tiff(tmp_path / "a.tif", bytes(range(8)), bits=8, photometric=3, more=((320, 3, [*reds, *[0] * 512]),))
+    assert load_image(path).reshape(-1, 3)[7].tolist() == [7, 0, 0]
+    path = tiff(path, bytes(range(8)), bits=8, photometric=3, more=((320, 3, [*range(256), *[0] * 512]),))
+    fails(lambda: load_image(path), str(path), "palette has 8 bits")
+
+
 def test_files_of_8_bits_are_not_scaled_nor_spoken_of(tmp_path):
     root = write_image_folder(tmp_path / "dark")
     for path in root.rglob("*.png"):
@@ -421,12 +467,19 @@ def test_litter_is_passed_over_wherever_it_lies(tmp_path):
         "lost+found",
         ".hidden",
         "@EADIR",
+        "PaxHeaders",
+        "PaxHeaders.1234",
+        "_gsdata_",
+        "~snapshot",
+        "@SynoResource",
+        "CVS",
     )
     places = (root, root / "train", root / "test", root / "train" / "cat", root / "test" / "dog")
     for place in places:
         for name in folders:
             shutil.copytree(root / "train" / "dog", place / name / "deeper")
             shutil.copy(root / "train" / "dog" / "0.png", place / name / "0.png")
+        (place / "CVS" / "Entries").write_text("D")
         for name in (
             ".DS_Store",
             "Thumbs.db",
@@ -435,6 +488,7 @@ def test_litter_is_passed_over_wherever_it_lies(tmp_path):
             "._0.png",
             "boxes.XML",
             "0.xmp",
+            "0.png:Zone.Identifier",
             "README.md",
         ):
             (place / name).write_bytes(b"junk")
@@ -442,6 +496,16 @@ def test_litter_is_passed_over_wherever_it_lies(tmp_path):
     assert after.class_names == ("cat", "dog")
     assert after.fingerprint == before.fingerprint
     assert after.notes == before.notes == ()
+
+
+def test_a_class_may_be_named_cvs_and_a_folder_that_is_not_read_like_a_file(tmp_path):
+    root = write_image_folder(tmp_path / "logos")
+    for split in ("train", "test"):
+        shutil.copytree(root / split / "dog", root / split / "CVS")
+    shutil.copytree(root / "train" / "dog", root / "old" / "labels.txt")
+    dataset = load_dataset(str(root))
+    assert dataset.class_names == ("CVS", "cat", "dog")
+    assert "in folders beside train and test (old/labels.txt/0.png)" in dataset.notes[0]
 
 
 def test_one_line_says_which_pictures_were_not_read(tmp_path, capsys):

@@ -1,5 +1,6 @@
 """A data set is its images: wherever it lies and however it is spelled; and who was trained on which of them."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -85,11 +86,17 @@ def test_other_images_under_the_same_path_are_refused(here: Path, capsys: pytest
 def test_a_moved_copy_is_the_runs_own_data_with_its_subset(encoder_dir: Path, capsys: pytest.CaptureFixture) -> None:
     shutil.copytree(encoder_dir / "A", encoder_dir / "moved", dirs_exist_ok=True)
     runs = ["--runs-dir", str(encoder_dir / "runs")]
-    capsys.readouterr()
-    assert main(["evaluate", "enc", "--dataset", str(encoder_dir / "moved"), *runs]) == 0
-    output = capsys.readouterr().out
-    assert "6 train / 2 validation / 4 test" in output
-    assert "evaluation.json" in output
+    record = encoder_dir / "runs" / "enc" / "train_digests.npy"
+    for seen in ({"validation": 0, "test": 0}, None):
+        capsys.readouterr()
+        assert main(["evaluate", "enc", "--dataset", str(encoder_dir / "moved"), *runs]) == 0
+        output = capsys.readouterr().out
+        assert "6 train / 2 validation / 4 test" in output
+        assert "evaluation.json" in output
+        assert json.loads((record.parent / "evaluation.json").read_text())["seen_in_training"] == seen
+        if seen:
+            record.rename(record.with_suffix(".kept"))
+    record.with_suffix(".kept").rename(record)
 
 
 @pytest.mark.parametrize("climb", ["./other", "../../x/other", "other/"])
@@ -156,6 +163,8 @@ def test_an_encoder_that_knows_the_validation_images_is_not_tuned(
     assert Run(folder / "head").result["seen_by_encoder"] == {"validation": 1, "test": 0}
     assert main(["evaluate", "head", *runs]) == 0
     assert "warning: run head was trained on 1 of 2 validation images" in capsys.readouterr().out, "by its encoder"
+    evaluation = folder / "head" / "evaluation.json"
+    assert json.loads(evaluation.read_text())["seen_in_training"] == {"validation": 1, "test": 0}
     (folder / "small" / "train_digests.npy").unlink()
     assert main([*tune, "small", "--dataset", str(tmp_path / "grown")]) == 2, "an old run"
     assert "kept no record" in capsys.readouterr().err
@@ -201,6 +210,8 @@ def test_the_built_in_sets_of_clothes_share_images_and_say_so(tmp_path: Path, ca
         ("baseline --model pca --no-average", "--no-average does nothing with --model pca"),
         ("baseline --model pca --augment light", "--augment does nothing with --model pca"),
         ("baseline --model mlp --dataset digits --data-dir .", "digits does not use it"),
+        ("data prepare --dataset digits --data-dir .", "digits does not use it"),
+        ("data verify --dataset ./pets --data-dir .", "pets does not use it"),
         ("data list --dataset digits", "--dataset does nothing with list"),
         ("tune --worker-timeout 5", "--worker-timeout does nothing in a single process"),
     ],
@@ -212,6 +223,12 @@ def test_an_option_that_does_nothing_is_refused(
     assert main(typed.split()) == 2
     assert complaint in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_what_data_verify_says_to_type_next_is_taken(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["data", "verify", "--data-dir", str(tmp_path)]) == 0, "the built-in set, as in pretrain"
+    following = capsys.readouterr().out.splitlines()[-1]
+    assert following == "Next: python main.py pretrain --variant query --dataset digits"
 
 
 def test_options_that_do_something_are_taken() -> None:

@@ -242,6 +242,28 @@ def test_another_encoder_under_the_same_name_is_noticed(
     assert "was started with encoder_sha256 = " in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("shallow")
+def test_a_fine_tuning_continues_however_its_encoder_is_spelled(
+    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["pretrain", *TINY, "--epochs", "1", "--runs-dir", "a", "--name", "enc"]) == 0
+    for number, (runs_dir, first, second, recorded) in enumerate(
+        (
+            ("a", "./a/enc", "enc", "enc"),
+            ("b", "a/enc/", "moved", str(tmp_path / "moved")),
+        )
+    ):
+        command = ["finetune", "--epochs", "2", "--name", f"tuned{number}", "--runs-dir", runs_dir, "--encoder"]
+        with pytest.MonkeyPatch.context() as patch:
+            stop_after_first_epoch(patch)
+            assert main([*command, first]) == 130
+        if second == "moved":
+            (tmp_path / "a" / "enc").rename(tmp_path / "moved")
+        assert main([*command, second]) == 0, capsys.readouterr().err
+        assert Run(tmp_path / runs_dir / f"tuned{number}").result["encoder_run"] == recorded
+
+
 @pytest.mark.parametrize("flags", [[], ["--resume"]])
 @pytest.mark.parametrize("command", ["pretrain", "baseline", "finetune", "tune"])
 def test_a_name_never_leaves_the_runs_folder(

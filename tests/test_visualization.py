@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,11 +13,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from prl_keras import load_encoder
 from prl_keras.cli import main
 from prl_keras.errors import InputError
 from prl_keras.visualization.embeddings import map_quality, tsne_map
 from prl_keras.visualization.figures import class_colours
 from prl_keras.visualization.projector import write_projector
+from prl_keras.visualization.sample import MOST
 
 ROOT = Path(__file__).parents[1]
 
@@ -246,7 +249,11 @@ def test_visualize_writes_embeddings_pictures_and_the_command(
     )
     assert after.size == before.size == (150 + 10) * 512
     assert not np.allclose(after, before)
-    width, height = Image.open(runs_dir / "p" / "plots" / "tsne-all.png").size
+    assert main(["visualize", "--help"]) == 0
+    described = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert f"of a split at most {MOST:,}" in described
+    (picture,) = re.findall(r"draws (plots/\S+\.png)", described)
+    width, height = Image.open(runs_dir / "p" / picture.replace("SPLIT", "all")).size
     assert min(width, height) > 800
     state = json.loads((logs / "projector" / "after-all" / "bookmarks.json").read_text(encoding="utf-8"))
     assert state[0]["selectedColorOptionName"] == "class"
@@ -258,6 +265,39 @@ def test_before_of_an_unfrozen_run_is_the_pre_trained_encoder(runs_dir: Path) ->
     assert main(["visualize", "p", *common]) == 0
     before = runs_dir / "free" / "logs" / "projector" / "before-test" / "tensors.bytes"
     assert before.read_bytes() == (runs_dir / "p" / "logs" / "projector" / "after-test" / "tensors.bytes").read_bytes()
+
+
+def test_the_encoder_of_a_run_in_another_folder_is_found_again(
+    runs_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where the runs' folder has a run of the same name."""
+    monkeypatch.chdir(tmp_path)
+    small = ["--epochs", "1", "--encoder", str(runs_dir / "p"), "--runs-dir", "other"]
+    look = ["--before", "--split", "test", "--samples-per-class", "5"]
+    shutil.copytree(runs_dir / "frozen", tmp_path / "other" / "p")
+    assert main(["finetune", "--no-freeze", "--name", "free", *small]) == 0
+    assert main(["finetune", "--name", "frozen", *small]) == 0
+    assert main(["visualize", "free", *look, "--runs-dir", "other"]) == 0
+    assert main(["visualize", str(runs_dir / "free"), *look]) == 0, "its encoder is beside it"
+    capsys.readouterr()
+    for command, where in (
+        (["frozen", "--runs-dir", "other"], f"{runs_dir / 'p'} --runs-dir other"),
+        ([str(runs_dir / "frozen"), "--dataset", "digits"], f"{runs_dir / 'p'} --dataset digits"),
+    ):
+        assert main(["visualize", *command, *look]) == 2
+        advice = capsys.readouterr().err.split("`")[1]
+        assert advice == f"python main.py visualize {where} --before"
+        assert main([*shlex.split(advice)[2:], "--split", "test", "--samples-per-class", "5"]) == 0
+    shutil.rmtree(tmp_path / "other" / "p")
+    (tmp_path / "other" / "free").rename(tmp_path / "other" / "moved")
+    shutil.copytree(runs_dir / "free", tmp_path / "other" / "free")
+    shutil.copytree(runs_dir / "p", tmp_path / "other" / "p")
+    encoder = load_encoder("p", tmp_path / "other")
+    encoder.set_weights([weight + 1 for weight in encoder.get_weights()])
+    encoder.save(tmp_path / "other" / "p" / "encoder.keras")
+    capsys.readouterr()
+    assert main(["visualize", "free", *look, "--runs-dir", "other"]) == 2
+    assert "is not the encoder that run 'free' began with" in capsys.readouterr().err
 
 
 NAMES = (r"a $\frac$ b", "_hidden", "7", "%s {0} | `<b>`")
@@ -349,7 +389,7 @@ def test_more_images_than_a_picture_can_show_are_left_out_in_one_line(
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["frozen", "--before"], "use `visualize p --before`"),
+        (["frozen", "--before"], "use `python main.py visualize p --runs-dir "),
         (["p", "--samples-per-class", "1"], "--samples-per-class is 1"),
         (["nothing"], "no run 'nothing'"),
     ],

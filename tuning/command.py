@@ -18,7 +18,7 @@ from prl_keras.errors import InputError
 from prl_keras.interruption import Stopped, stopped
 from prl_keras.locks import locked
 from prl_keras.records import read_json
-from prl_keras.runs import Run, check_new_name, find_run, free_name, has_encoder, is_finished
+from prl_keras.runs import Run, check_new_name, find_run, free_name, has_encoder, is_finished, reference_to
 from prl_keras.startup import start_keras
 from tuning.data import search_data
 from tuning.parallel import Role, process_name, process_role, wait_until
@@ -85,8 +85,7 @@ def _sources(options: Tune) -> dict[str, Run]:
     sources = {}
     for reference in options.encoder:
         source = find_run(reference, options.runs_dir, has_encoder, "pre-trained encoder")
-        inside = (options.runs_dir / source.name).resolve() == source.path.resolve()
-        key = source.name if inside else str(source.path.absolute())
+        key = reference_to(source, options.runs_dir)
         if key in sources:
             raise InputError(f"--encoder names the run {source.name!r} twice")
         sources[key] = source

@@ -4,6 +4,7 @@ import math
 import os
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,11 @@ from rich.text import Text
 
 from prl_keras.config import DataOptions, RunDataOptions
 from prl_keras.data import Dataset, default_dataset, load_dataset, resolved
-from prl_keras.data.catalog import takes_data_dir
+from prl_keras.data.catalog import is_folder, takes_data_dir
 from prl_keras.data.seen import count_seen
 from prl_keras.data.splits import dataset_label
 from prl_keras.errors import InputError
-from prl_keras.runs import Run, in_folder, usable
+from prl_keras.runs import Run, find_run, has_encoder, in_folder, reference_to, usable
 from prl_keras.startup import start_keras
 from prl_keras.terminal import quoted
 
@@ -83,6 +84,13 @@ def data_request_of_run(run: Run, options: RunDataOptions) -> dict[str, Any]:
     return request
 
 
+def data_words(options: RunDataOptions) -> str:
+    """What makes the next command work on the data that were given, which the run itself does not name."""
+    given = {field.name: getattr(options, field.name) for field in fields(RunDataOptions)}
+    words = [(f"--{name.replace('_', '-')}", str(value)) for name, value in given.items() if value is not None]
+    return "".join(f" {quoted(pair)}" for pair in words)
+
+
 def _is_copy(request: dict[str, Any], run: Run) -> bool:
     """Whether the request gives just the images that the run was trained on."""
     with suppress(InputError):
@@ -103,6 +111,8 @@ def open_data(request: dict[str, Any], run: Run | None = None) -> Dataset:
     """Load, say what it is, and make sure that the data of a run did not change since."""
     if request["name"] == "stl10" or request["name"].startswith("tfds:"):
         start_keras()  # tensorflow-datasets would import TensorFlow with all its noise
+    if run is not None:
+        _check_still_there(request, run)
     dataset = load_dataset(**request)
     height, width, _ = dataset.image_shape
     console.print(
@@ -114,6 +124,20 @@ def open_data(request: dict[str, Any], run: Run | None = None) -> Dataset:
     if run is not None:
         _check_unchanged(request, run, dataset)
     return dataset
+
+
+def _check_still_there(request: dict[str, Any], run: Run) -> None:
+    """Raise InputError if the folder that the run's own data were read from is gone."""
+    own = run.part("data")["request"]
+    if is_folder(request["name"]):
+        flag, place, recorded = "--dataset", request["name"], resolved(own["name"])
+    else:
+        flag, place, recorded = "--data-dir", request.get("data_dir"), own.get("data_dir")
+    if place is not None and place == recorded and not Path(place).is_dir():
+        raise InputError(
+            f"{place}: no such folder, but the images of run {run.name!r} were there: if they were moved, "
+            f"add {flag} NEWPATH"
+        )
 
 
 def _check_unchanged(request: dict[str, Any], run: Run, dataset: Dataset) -> None:
@@ -129,14 +153,15 @@ def _check_unchanged(request: dict[str, Any], run: Run, dataset: Dataset) -> Non
         own.get(key) == value for key, value in request.items() if key not in WHERE
     )
     if asked_for_own and recorded != dataset.fingerprint:
+        moved = "add --dataset NEWPATH if they were moved, " if is_folder(request["name"]) else ""
         raise InputError(
             f"the images of {dataset.label} are not those that run {run.name!r} was trained on "
-            f"(fingerprint {dataset.fingerprint[:12]}, recorded {recorded[:12]}): restore them, or train anew"
+            f"(fingerprint {dataset.fingerprint[:12]}, recorded {recorded[:12]}): restore them, {moved}or train anew"
         )
 
 
 def warn_of_seen(run: Run, dataset: Dataset) -> dict[str, int] | None:
-    """Say how many validation and test images the run was trained on; return the numbers if there are any."""
+    """Say how many validation and test images the run was trained on; the numbers, or None if it kept no record."""
     seen = count_seen(run, dataset)
     if seen is None:
         if run.part("data")["fingerprint"] != dataset.fingerprint:
@@ -146,7 +171,7 @@ def warn_of_seen(run: Run, dataset: Dataset) -> dict[str, int] | None:
             )
         return None
     if not any(seen.values()):
-        return None
+        return seen
     totals = {"validation": len(dataset.validation), "test": len(dataset.test)}
     counts = " and ".join(f"{seen[split]:,} of {totals[split]:,} {split} images" for split in seen if seen[split])
     console.print(f"warning: run {run.name} was trained on {counts}: figures on these are not of new images")
@@ -240,10 +265,17 @@ def print_end(written: list[Path], next_commands: list[str]) -> None:
 
 
 def run_argument(run: Run, runs_dir: Path) -> str:
-    """How to name the run on the next command line: by its path, if it is not in the runs' folder."""
-    if (runs_dir / run.name).resolve() != run.path.resolve():
-        return quoted([str(run.path)])
-    return f"{run.name}{in_folder(runs_dir)}"
+    """How to name the run on the next command line, which works on the same runs' folder."""
+    return f"{quoted([reference_to(run, runs_dir)])}{in_folder(runs_dir)}"
+
+
+def source_run(run: Run) -> Run:
+    """The run that a fine-tuned one has its encoder from; it is named as seen from the folder that it was made in.
+
+    Raises:
+        InputError: it is not there any more.
+    """
+    return find_run(run.result["encoder_run"], run.path.absolute().parent, has_encoder, "pre-trained encoder")
 
 
 def tensorboard_command(folder: Path) -> str:

@@ -130,14 +130,16 @@ def check_same(run: Run, config: dict[str, Any], may_differ: Sequence[str] = ())
     """A resumed run with other options would be neither the old run nor the new one.
 
     An option that did not exist when the run began had its default. Data are the same if their images and their
-    splits are, wherever they lie and however they were asked for.
+    splits are, wherever they lie and however they were asked for; so is an encoder if its weights are.
 
     Raises:
         InputError: an option or something about the data differs; names it and both values.
     """
     may_differ = {*may_differ, *unused_options(config["command"], config["options"])}
-    _compare(run, run.part("options"), config["options"], _defaults(config["command"]), may_differ)
     old, new = run.part("data"), config["data"]
+    if "encoder_sha256" in new and new["encoder_sha256"] == old.get("encoder_sha256"):
+        may_differ.add("encoder")
+    _compare(run, run.part("options"), config["options"], _defaults(config["command"]), may_differ)
     if old["fingerprint"] != new["fingerprint"]:
         _compare(run, old["request"], new["request"], {}, WHERE)
         asked_for = (dataset_label(resolved(old["request"]["name"])), dataset_label(new["request"]["name"]))

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from prl_keras.commands.common import Terminal
-from prl_keras.data import Dataset, default_dataset, load_dataset
+from prl_keras.commands.common import Terminal, data_request
+from prl_keras.data import Dataset, load_dataset
 from prl_keras.data.catalog import CATALOG, TFDS_PREFIX, is_ready
 from prl_keras.data.duplicates import duplicates
 from prl_keras.data.stl10 import fold_indices, is_present, load_unlabelled
@@ -22,27 +22,18 @@ if TYPE_CHECKING:
     from prl_keras.config import Data
 
 _MOST_CLASSES_SHOWN = 20
-_KEPT_OPTIONS = (
-    "data_dir",
-    "validation_fraction",
-    "samples_per_class",
-    "test_per_class",
-    "image_size",
-    "fold",
-)
 
 
 def run(options: Data) -> None:
     if options.action == "list":
         _list(options.data_dir)
         return
-    name = options.dataset
-    if name is None:
-        name, reason = default_dataset(options.data_dir)
-        print(reason)
+    request = data_request(options, options.seed)
+    name, data_dir = request["name"], request["data_dir"]
+    options = replace(options, data_dir=data_dir and Path(data_dir))  # none for the built-in set, if nobody named one
     if options.action == "verify" and not is_ready(name, options.data_dir):
         raise InputError(f"{name} is not prepared; type: {_command('data prepare', name, options)}")
-    _verify(name, options)
+    _verify(request)
     print(f"Next: {_command('pretrain --variant query', name, options)}")
 
 
@@ -58,24 +49,15 @@ def _list(data_dir: Path | None) -> None:
     Terminal().print(table)
 
 
-def _verify(name: str, options: Data) -> None:
+def _verify(request: dict[str, Any]) -> None:
+    name, data_dir = request["name"], request["data_dir"]
     if name.startswith(TFDS_PREFIX) or name == "stl10":
         from prl_keras.startup import start_keras
 
         start_keras()  # tensorflow-datasets would import TensorFlow with all its noise
-    dataset = load_dataset(
-        name,
-        options.data_dir,
-        options.seed if options.split_seed is None else options.split_seed,
-        validation_fraction=options.validation_fraction,
-        samples_per_class=options.samples_per_class,
-        test_per_class=options.test_per_class,
-        image_size=options.image_size,
-        fold=options.fold,
-    )
-    _report(dataset)
-    if name == "stl10" and options.data_dir and is_present(options.data_dir):
-        _report_extras(options.data_dir)
+    _report(load_dataset(**request))
+    if name == "stl10" and data_dir and is_present(Path(data_dir)):
+        _report_extras(Path(data_dir))
 
 
 def _report(dataset: Dataset) -> None:

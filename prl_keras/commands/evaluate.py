@@ -1,5 +1,6 @@
 """`python main.py evaluate`: linear probe, kNN, nearest prototype and confusion matrix of a run."""
 
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -8,10 +9,12 @@ from prl_keras.commands.common import (
     accuracy_table,
     console,
     data_request_of_run,
+    data_words,
     file_suffix,
     open_data,
     print_end,
     run_argument,
+    source_run,
     warn_of_seen,
 )
 from prl_keras.commands.finetune import check_encoder
@@ -28,14 +31,14 @@ def run(options: Evaluate) -> None:
     run = find_run(options.run, options.runs_dir, gives_features, "run with an encoder")
     dataset = open_data(data_request_of_run(run, options), run)
     check_encoder(tuple(run.part("data")["image_shape"]), dataset, run.name)
-    outputs = class_outputs(run, dataset) if has_classifier(run) else None
-    warn_of_seen(run, dataset)
+    outputs = class_outputs(run, dataset, options) if has_classifier(run) else None
+    seen = warn_of_seen(run, dataset)
     start_keras()
     predictions, results = _predictions(run, dataset, outputs)
-    _report(run, dataset, predictions, results, options)
+    _report(run, dataset, predictions, results, seen, options)
 
 
-def class_outputs(run: Run, dataset: Dataset) -> list[int]:
+def class_outputs(run: Run, dataset: Dataset, options: Evaluate) -> list[int]:
     """For each class of the data set the output of the run's classifier with the same name.
 
     Raises:
@@ -44,9 +47,7 @@ def class_outputs(run: Run, dataset: Dataset) -> list[int]:
     own, wanted = run.part("data", "class_names"), list(dataset.class_names)
     if own == wanted:
         return list(range(len(own)))
-    source = (run.result or {}).get("encoder_run")
-    advice = f"evaluate its encoder's run {source!r}, or fine-tune it" if source else "train one"
-    advice += f" on {dataset.label}"
+    advice = f"{_instead(run, options)} on {dataset.label}"
     if len(own) != len(wanted):
         raise InputError(
             f"run {run.name!r} classifies {len(own)} classes, but {dataset.label} has {len(wanted)}: {advice}"
@@ -57,6 +58,15 @@ def class_outputs(run: Run, dataset: Dataset) -> list[int]:
             f"run {run.name!r} was not trained on the classes of {dataset.label}: it knows no {missing!a:.60}: {advice}"
         )
     return [own.index(name) for name in wanted]
+
+
+def _instead(run: Run, options: Evaluate) -> str:
+    """What to do with data of other classes than the run's."""
+    with suppress(InputError):  # the encoder may be gone
+        if "encoder_run" in (run.result or {}):
+            source = run_argument(source_run(run), options.runs_dir)
+            return f"`python main.py evaluate {source}{data_words(options)}` measures its encoder; or fine-tune that"
+    return "train one"
 
 
 def _predictions(run: Run, dataset: Dataset, outputs: list[int] | None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -86,7 +96,12 @@ def _predictions(run: Run, dataset: Dataset, outputs: list[int] | None) -> tuple
 
 
 def _report(
-    run: Run, dataset: Dataset, predictions: dict[str, np.ndarray], results: dict[str, Any], options: Evaluate
+    run: Run,
+    dataset: Dataset,
+    predictions: dict[str, np.ndarray],
+    results: dict[str, Any],
+    seen: dict[str, int] | None,
+    options: Evaluate,
 ) -> None:
     """Figures first, written and printed: whatever becomes of the picture, they are there."""
     from prl_keras.evaluation.statistics import accuracy, confusion_matrix
@@ -99,7 +114,7 @@ def _report(
     matrix = confusion_matrix(predictions[method], labels, dataset.num_classes)
     chosen = {name: result.how for name, result in results.items()}
     content = {"dataset": dataset.name, "fingerprint": dataset.fingerprint, "split": "test", "accuracy": figures}
-    content |= {"chosen_on_validation": chosen, "class_names": list(dataset.class_names)}
+    content |= {"seen_in_training": seen, "chosen_on_validation": chosen, "class_names": list(dataset.class_names)}
     file = _write(run, suffix, content, method, matrix)
 
     title = f"{run.name} on {dataset.label}, test split"
@@ -122,7 +137,7 @@ def _report(
     following = (
         f"python main.py predict {reference} IMAGE..."
         if has_classifier(run)
-        else f"python main.py finetune --encoder {reference} --head linear --freeze"
+        else f"python main.py finetune --encoder {reference} --head linear --freeze{data_words(options)}"
     )
     print_end([file, picture], [following])
 

@@ -23,7 +23,7 @@ from prl_keras.data.seen import record_seen
 from prl_keras.errors import InputError
 from prl_keras.locks import working_on
 from prl_keras.recorded import recorded_options
-from prl_keras.runs import Run, atomic_path, find_run, has_encoder, write_json
+from prl_keras.runs import Run, atomic_path, find_run, has_encoder, reference_to, write_json
 from prl_keras.startup import start_keras
 
 
@@ -52,8 +52,7 @@ def train_and_test(options: Finetune) -> tuple[Run, Path]:
     check_encoder(encoder.input_shape[1:], dataset, source.name)
     encoder = copy_as(encoder, options.precision, FAST)
     frozen = "frozen" if options.freeze else "unfrozen"
-    if options.encoder == "latest":
-        options = replace(options, encoder=source.name)
+    options = replace(options, encoder=reference_to(source, options.runs_dir))
     before = weights_sha256(encoder)
     inputs = {"encoder_sha256": before}
     run = start_run("finetune", options, f"{source.name}-{options.head}-{frozen}", request, dataset, inputs)
@@ -66,8 +65,10 @@ def train_and_test(options: Finetune) -> tuple[Run, Path]:
         after = weights_sha256(classifier.get_layer(encoder.name))
         if options.freeze and after != before:
             raise RuntimeError("a frozen encoder changed during fine-tuning; please report this")
-        hashes = {"encoder_run": source.name, "encoder_sha256_before": before, "encoder_sha256_after": after}
-        facts = hashes | {"encoder_frozen": options.freeze} | ({"seen_by_encoder": seen} if seen else {})
+        hashes = {"encoder_run": options.encoder, "encoder_sha256_before": before, "encoder_sha256_after": after}
+        facts = hashes | {"encoder_frozen": options.freeze}
+        if seen and any(seen.values()):
+            facts["seen_by_encoder"] = seen
         return run, _finish(classifier, dataset, run, options, facts)
 
 

@@ -1,5 +1,6 @@
 """`python main.py reproduce`: train every row of the table, then write its report."""
 
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from prl_keras.commands.common import (
+    WHERE,
     check_training,
     console,
     data_request,
@@ -22,7 +24,7 @@ from prl_keras.config import Baseline, DataOptions, Finetune, Pretrain, Reproduc
 from prl_keras.data import Dataset
 from prl_keras.errors import InputError
 from prl_keras.experiments import estimate
-from prl_keras.experiments.checks import check_cells, check_fingerprints
+from prl_keras.experiments.checks import check_cells, check_fingerprints, unused_of
 from prl_keras.experiments.table import Cell, choose_rows, plan
 from prl_keras.locks import locked, remove_leftovers
 from prl_keras.runs import Run, check_usable_name, create_run, usable, write_json
@@ -39,13 +41,15 @@ def run(options: Reproduce) -> None:
     _check(options)
     request = data_request(_data_options(options), seed=0)
     dataset = _open_data(request, options)
-    check_training(replace(Pretrain(), epochs=options.epochs, batch_size=options.batch_size), len(dataset.train), True)
     folder = options.runs_dir / (options.name or _default_name(options, dataset))
     cells = plan(options, request, folder)
+    unused = _unused(options, cells)
+    training = replace(Pretrain(), epochs=options.epochs, batch_size=options.batch_size)
+    check_training(training, len(dataset.train), any(isinstance(cell.options, Pretrain) for cell in cells))
     config = run_config("reproduce", options, _MAY_DIFFER, request, dataset)
     table = Run(folder) if folder.exists() else None
     if table is not None:
-        _check_table(table, config)
+        _check_table(table, config, unused)
         check_cells(cells, folder)
         check_fingerprints(cells)
     if options.dry_run:
@@ -66,6 +70,21 @@ def _check(options: Reproduce) -> None:
         raise InputError(f"--seeds is {options.seeds}; expected at least 1")
     if options.folds and options.seeds is not None:
         raise InputError("--folds repeats the table ten times, once a fold: leave out --seeds")
+
+
+def _unused(options: Reproduce, cells: list[Cell]) -> list[str]:
+    """Options of training that do nothing in any run.
+
+    Raises:
+        InputError: one of them was given.
+    """
+    training = ("epochs", "batch_size")
+    unused = [name for name in training if all(name in unused_of(cell) for cell in cells)]
+    for name in unused:
+        if getattr(options, name) != getattr(Reproduce, name):
+            flag, rows = name.replace("_", "-"), " ".join(options.rows)
+            raise InputError(f"--{flag} does nothing with --rows {rows}: leave it out")
+    return unused
 
 
 def _open_data(request: dict[str, Any], options: Reproduce) -> Dataset:
@@ -95,11 +114,11 @@ def _default_name(options: Reproduce, dataset: Dataset) -> str:
     return f"table-{usable(dataset.label) or 'data'}{kind}"
 
 
-def _check_table(table: Run, config: dict[str, Any]) -> None:
+def _check_table(table: Run, config: dict[str, Any], unused: Sequence[str]) -> None:
     """Raise InputError unless the command makes the table that is there."""
     if table.part("command") != "reproduce":
         raise InputError(f"{table.path} is a {table.config['command']} run, not a table: choose another --name")
-    check_same(table, config, _MAY_DIFFER)
+    check_same(table, config, (*_MAY_DIFFER, *unused))
     warn_of_versions(table, config["versions"])
 
 
@@ -155,7 +174,8 @@ def _label_efficiency(cell: Cell) -> None:
     from prl_keras.models.storage import load_encoder
 
     start_keras(cell.options.seed)
-    dataset = open_data(cell.run.part("data")["request"], cell.run)
+    where = {key: cell.request[key] for key in WHERE}
+    dataset = open_data(cell.run.part("data")["request"] | where, cell.run)
     label_efficiency(load_encoder(cell.run), dataset, cell.options.seed, cell.labels_file)
 
 
@@ -170,7 +190,7 @@ def _report(table: Run, options: Reproduce, dataset: Dataset, cells: list[Cell])
     with console.status("Intervals and tests"):
         analysis = analyse(options, table.path, cells)
     confusions = write_confusions(analysis)
-    write_json(table.path / "result.json", {"epochs": options.epochs, **as_json(analysis)})
+    write_json(table.path / "result.json", {"epochs": table.part("options", "epochs"), **as_json(analysis)})
     console.print(_short_table(analysis, dataset))
     for warning in choice_warnings(analysis):
         console.print(f"warning: {warning}")

@@ -9,9 +9,12 @@ import numpy as np
 from prl_keras.commands.common import (
     console,
     data_request_of_run,
+    data_words,
     file_suffix,
     open_data,
     print_end,
+    run_argument,
+    source_run,
     tensorboard_command,
     warn_of_seen,
 )
@@ -19,7 +22,7 @@ from prl_keras.commands.finetune import check_encoder
 from prl_keras.config import RunDataOptions, Visualize
 from prl_keras.data import Dataset, resolved
 from prl_keras.errors import InputError
-from prl_keras.runs import Run, find_run, gives_features, has_classifier, has_encoder
+from prl_keras.runs import Run, find_run, gives_features, has_classifier
 from prl_keras.startup import start_keras
 from prl_keras.visualization.sample import MOST, balanced_rows, shown_classes
 
@@ -57,8 +60,10 @@ def run(options: Visualize) -> None:
         raise InputError(f"--samples-per-class is {options.samples_per_class}; expected at least 2")
     run = find_run(options.run, options.runs_dir, gives_features, "run with an encoder")
     if options.before and run.result is not None and run.result.get("encoder_frozen"):
-        source = run.result["encoder_run"]
-        raise InputError(f"run {run.name!r} left its encoder as it was: use `visualize {source} --before`")
+        source = f"{run_argument(source_run(run), options.runs_dir)}{data_words(_data_options(options))}"
+        raise InputError(
+            f"run {run.name!r} left its encoder as it was: use `python main.py visualize {source} --before`"
+        )
     dataset = open_data(_request(run, options), run)
     check_encoder(tuple(run.part("data")["image_shape"]), dataset, run.name)
     warn_of_seen(run, dataset)
@@ -66,13 +71,17 @@ def run(options: Visualize) -> None:
     start_keras(run.part("options", "seed"))
     stages = [_after(run, dataset, sample)]
     if options.before:
-        stages.insert(0, _before(run, dataset, sample, options.runs_dir))
+        stages.insert(0, _before(run, dataset, sample))
     _write(run, stages, dataset, sample, options)
+
+
+def _data_options(options: Visualize) -> RunDataOptions:
+    return RunDataOptions(dataset=options.dataset, data_dir=options.data_dir)
 
 
 def _request(run: Run, options: Visualize) -> dict[str, Any]:
     """Images of another data set in the size that the run's encoder takes."""
-    request = data_request_of_run(run, RunDataOptions(dataset=options.dataset, data_dir=options.data_dir))
+    request = data_request_of_run(run, _data_options(options))
     height, width, _ = run.part("data")["image_shape"]
     other = request["name"] != resolved(run.part("data")["request"]["name"])
     if other and request["image_size"] is None and height == width:
@@ -110,13 +119,23 @@ def _after(run: Run, dataset: Dataset, sample: Sample) -> Stage:
     return Stage(stage.name, stage.features, stage.prototypes, *_answers(logits))
 
 
-def _before(run: Run, dataset: Dataset, sample: Sample, runs_dir: Path) -> Stage:
-    """The encoder that a fine-tuned run started from; for other runs the same network with its first weights."""
-    from prl_keras.models.storage import load_encoder
+def _before(run: Run, dataset: Dataset, sample: Sample) -> Stage:
+    """The encoder that a fine-tuned run started from; for other runs the same network with its first weights.
+
+    Raises:
+        InputError: that encoder is not there any more, or another one in its place.
+    """
+    from prl_keras.models.storage import load_encoder, weights_sha256
     from prl_keras.training.untrained import untrained_encoder
 
     if run.part("command") == "finetune":
-        encoder = load_encoder(find_run(run.result["encoder_run"], runs_dir, has_encoder, "pre-trained encoder"))
+        source = source_run(run)
+        encoder = load_encoder(source)
+        if run.result.get("encoder_sha256_before") not in (None, weights_sha256(encoder)):
+            raise InputError(
+                f"{source.encoder_file} is not the encoder that run {run.name!r} began with: restore that one, or "
+                "leave out --before"
+            )
     else:
         encoder = untrained_encoder(run)
     return _stage("before", encoder, dataset, sample)

@@ -139,7 +139,12 @@ def is_ready(name: str, data_dir: Path | None = None) -> bool:
     """Whether load_dataset would find it without a download; imports nothing heavy."""
     if name in CATALOG:
         return CATALOG[name].is_ready(data_dir)
-    return not name.startswith(TFDS_PREFIX) or tfds_source.is_prepared(name.removeprefix(TFDS_PREFIX), data_dir)
+    return is_folder(name) or tfds_source.is_prepared(name.removeprefix(TFDS_PREFIX), data_dir)
+
+
+def is_folder(name: str) -> bool:
+    """Whether the data set's name is the path of a folder of images."""
+    return name not in CATALOG and not name.startswith(TFDS_PREFIX)
 
 
 def takes_data_dir(name: str) -> bool:

@@ -29,7 +29,8 @@ BITS = (8, 10, 12, 14, 16)
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # whatever the name says; EPS would run Ghostscript
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"avif", b"avis")
 _EXIF_ORIENTATION, _EXIF_SIDEWAYS = 0x0112, (5, 6, 7, 8)
-_TIFF_BITS_PER_SAMPLE = 258
+_TIFF_BITS_PER_SAMPLE, _TIFF_PHOTOMETRIC, _TIFF_COLOURS, _TIFF_SAMPLE_FORMAT = 258, 262, 320, 339
+_WHITE_IS_ZERO, _SIGNED = 0, 2
 _REPLACE, _CONVERT = "replace it or leave it out", "convert it to 8 bits (0..255)"
 
 
@@ -121,6 +122,7 @@ def _opened(path: Path) -> Iterator[Image]:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             # Of a path Pillow would map the file into memory, and mix up the rows of a grey TIFF that lies sideways.
             with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
+                _check_tiff(image)
                 yield image
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: over {Image.MAX_IMAGE_PIXELS:,} pixels; make it smaller") from error
@@ -140,12 +142,30 @@ def _is_heif(path: Path) -> bool:
     return head[4:8] == b"ftyp" and head[8:] in _HEIF_BRANDS
 
 
+def _check_tiff(image: Image) -> None:
+    """Raise InputError for values that Pillow would give as others, without a word."""
+    if image.format != "TIFF":
+        return
+    tag = image.tag_v2.get
+    bits = _tiff_bits(image)
+    if bits <= 8 and _SIGNED in tag(_TIFF_SAMPLE_FORMAT, ()):
+        raise InputError(f"8-bit values with a sign are not read: {_CONVERT}")
+    if bits > 8 and tag(_TIFF_PHOTOMETRIC, _WHITE_IS_ZERO) == _WHITE_IS_ZERO:
+        raise InputError(f"more than 8 bits where 0 is white (WhiteIsZero) are not read: {_CONVERT}")
+    if image.mode[0] == "P" and 0 < max(tag(_TIFF_COLOURS, (0,))) < 256:
+        raise InputError("its palette has 8 bits a colour, where a TIFF's has 16: convert it to RGB")
+
+
+def _tiff_bits(image: Image) -> int:
+    return max(image.tag_v2.get(_TIFF_BITS_PER_SAMPLE, (1,)))
+
+
 def _is_deep(image: Image) -> bool:
     """Before it is decoded. Pillow gives all bits of grey values, and the upper 8 of colours."""
     if image.mode[0] in "IF":
         return True
     if image.format == "TIFF":
-        return max(image.tag_v2.get(_TIFF_BITS_PER_SAMPLE, (1,))) > 8
+        return _tiff_bits(image) > 8
     if image.format == "PNG":
         return any("16" in str(tile.args) for tile in image.tile)
     # PPM: (mode, largest value)

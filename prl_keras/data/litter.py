@@ -14,12 +14,13 @@ from prl_keras.records import is_text
 _LITTER = {
     "@eadir", "@tmp", "@__thumb", "@recycle", "@recently-snapshot", "#recycle", "#snapshot",
     "__macosx", "network trash folder", "temporary items", "thevolumesettingsfolder", "icon\r",
-    "$recycle.bin", "system volume information", "lost+found", "__pycache__",
+    "$recycle.bin", "system volume information", "lost+found", "__pycache__", "_gsdata_", "~snapshot",
+    "@synoresource", "paxheaders",
 }  # fmt: skip
 # What cameras, systems and annotation tools leave beside the pictures.
 _COMPANIONS = (
     ".txt", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".md", ".html", ".log", ".db", ".ini", ".xmp", ".aae",
-    ".thm", ".lnk", ".url", ".md5", ".sha1", ".sha256",
+    ".thm", ".lnk", ".url", ".md5", ".sha1", ".sha256", ":zone.identifier",
 )  # fmt: skip
 _MOST = 100_000  # entries that are looked at to count pictures, a group: nobody waits for more
 
@@ -27,7 +28,10 @@ _MOST = 100_000  # entries that are looked at to count pictures, a group: nobody
 def is_litter(path: Path) -> bool:
     """By its name; hidden files and folders too, as `.DS_Store`, `._0.png`, `.ipynb_checkpoints`."""
     name = path.name.lower()
-    return name.startswith((".", "~$")) or name in _LITTER or (name.endswith(_COMPANIONS) and not path.is_dir())
+    if path.name == "CVS":  # may be a class, unless it is what the program keeps
+        return (path / "Entries").is_file()
+    hidden = name.startswith((".", "~$", "paxheaders."))
+    return hidden or name in _LITTER or (name.endswith(_COMPANIONS) and not path.is_dir())
 
 
 def unread(root: Path, classes: Iterable[Path]) -> tuple[str, ...]:
@@ -65,8 +69,8 @@ def _files_below(folders: Iterable[Path]) -> Iterator[Path]:
     """All files below, each folder's in sorted order."""
     for top in folders:
         for folder, below, files in os.walk(top):
-            below[:] = sorted(name for name in below if not is_litter(Path(name)))
-            yield from (Path(folder, name) for name in sorted(files) if not is_litter(Path(name)))
+            below[:] = sorted(name for name in below if not is_litter(Path(folder, name)))
+            yield from (path for name in sorted(files) if not is_litter(path := Path(folder, name)))
 
 
 def _entries(folder: Path) -> list[Path]:

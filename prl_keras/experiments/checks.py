@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from prl_keras.config import DataOptions, Finetune
+from prl_keras.config import DataOptions, Finetune, unused_options
 from prl_keras.data import load_dataset
 from prl_keras.errors import InputError
 from prl_keras.experiments.table import Cell
@@ -43,11 +43,16 @@ def check_cells(cells: list[Cell], folder: Path) -> None:
             read_labels(cell)
 
 
+def unused_of(cell: Cell) -> dict[str, str]:
+    """Options that do nothing in the cell's run."""
+    return unused_options(type(cell.options).__name__.lower(), vars(cell.options))
+
+
 def check_options(cell: Cell) -> None:
     recorded = cell.run.part("options")
     for key, value in asdict(cell.options).items():
         if key in recorded and recorded[key] != (list(value) if isinstance(value, tuple) else value):
-            if key in ("data_dir", "runs_dir", "name", "resume"):
+            if key in ("data_dir", "runs_dir", "name", "resume") or key in unused_of(cell):
                 continue
             raise InputError(
                 f"run {cell.run.path} was made with {key} = {recorded[key]}, the table needs {value}: {_AGAIN}"

@@ -1,5 +1,6 @@
 """What report.md says, and where."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -295,7 +296,7 @@ def _made(table: Run, analysis: Analysis, command: str) -> str:
     trained = f"; trained on {processors} CPU cores" if processors else ""
     options = ", ".join(f"{key} {value}" for key, value in config["options"].items() if value is not None)
     return (
-        f"    {command}\n\n"
+        f"{_code(command)}\n\n"
         f"Options: {_plain(options)}.\n\nData fingerprint (first replicate): `{config['data']['fingerprint']}`.\n\n"
         f"Packages: {versions}{trained}. Made on {config['created'][:10]}.\n\n"
         "Each run's folder has its config.json (options, data, versions), metrics.jsonl (each epoch), result.json and, "
@@ -303,6 +304,11 @@ def _made(table: Run, analysis: Analysis, command: str) -> str:
         "and label_efficiency.json. The figures of this page, and the p-values that it rests on, are in result.json "
         "beside it, the confusions in confusion.npz."
     )
+
+
+def _code(text: str) -> str:
+    """Every line indented: a quoted word of a command may have several."""
+    return "    " + re.sub(r"(\r\n|\r|\n)", r"\1    ", text)
 
 
 def _picture(name: str, pictures: dict[str, Path]) -> str:

@@ -237,6 +237,8 @@ def _cells_of_row(options: Reproduce, request: dict, folder: Path, row: Row, rep
         head=row.head,
         freeze=row.freeze,
         augment="none" if row.freeze else augment or "none",
+        dataset=data["dataset"],  # the encoder's, which may have been moved since it was trained
+        data_dir=data["data_dir"],
         **tuned,
         **common,
     )

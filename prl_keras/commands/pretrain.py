@@ -85,6 +85,11 @@ def _train(pretrainer: Any, batches: Any, ahead: Any, dataset: Dataset, options:
         f"Pre-training {run.name}: {len(batches)} steps of {options.batch_size} images an epoch; "
         f"{outlook.in_words(ahead, options.variant)}"
     )
+    if val_batches.images < len(validation):
+        console.print(
+            f"Validation loss: of whole batches, {val_batches.images:,} of {len(validation):,} images, the same each "
+            "epoch; validation accuracies: of all"
+        )
     monitor = RepresentationMonitor(
         pretrainer,
         (train.images, train.labels),

@@ -14,8 +14,8 @@ from itertools import dropwhile, takewhile
 
 from prl_keras import config
 from prl_keras.errors import InputError
-from prl_keras.interruption import Stopped, terminating
-from prl_keras.records import is_text
+from prl_keras.runs.interruption import Stopped, terminating
+from prl_keras.runs.records import is_text
 from prl_keras.terminal import WINDOWS, quoted, ready_streams
 
 # name -> (options, module, function)

@@ -14,8 +14,8 @@ from PIL import Image
 
 from prl_keras import load_dataset, load_encoder
 from prl_keras.cli import COMMANDS, _how_to_continue, main
-from prl_keras.commands.common import in_words
 from prl_keras.runs import Run, create_run, list_runs
+from prl_keras.screen.console import in_words
 
 ROOT = Path(__file__).parents[1]
 TINY = ["--dataset", "digits", "--samples-per-class", "8", "--test-per-class", "5", "--image-size", "16"]

@@ -19,11 +19,12 @@ from test_evaluation import Secret
 from prl_keras import load_dataset
 from prl_keras.cli import main
 from prl_keras.commands import evaluate
-from prl_keras.commands.common import accuracy_table, console, in_words
 from prl_keras.evaluation.statistics import accuracy
+from prl_keras.files import write_json
 from prl_keras.models import build_classifier, classification_head
 from prl_keras.models.storage import save_model
-from prl_keras.runs import Run, create_run, write_json
+from prl_keras.runs import Run, create_run
+from prl_keras.screen.console import accuracy_table, console, in_words
 
 ROOT = Path(__file__).parents[1]
 SIZE = 8

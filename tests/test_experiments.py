@@ -23,7 +23,8 @@ from prl_keras.experiments.analysis import Analysis, Comparison, analyse, as_jso
 from prl_keras.experiments.findings import findings, listed
 from prl_keras.experiments.labels import label_efficiency, nested_subset
 from prl_keras.experiments.table import ENCODERS, GROUPS, PAPER, ROWS, Cell, choose_rows, plan, replicates
-from prl_keras.runs import Run, create_run, write_json
+from prl_keras.files import write_json
+from prl_keras.runs import Run, create_run
 
 REQUEST = {
     "name": "digits",
@@ -551,8 +552,8 @@ def test_the_report_names_the_worst_class_and_the_runs_processors(report: tuple[
 
 
 def test_unequal_classes_have_a_column_for_balanced_accuracy(planted: Analysis, capsys: pytest.CaptureFixture) -> None:
-    from prl_keras.commands.common import console
     from prl_keras.experiments.report import _main_table, _notes, _run_table
+    from prl_keras.screen.console import console
 
     confusion = np.diag([400, *[0] * 8, 0])
     confusion[9, 0] = 20

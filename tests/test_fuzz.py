@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from prl_keras.cli import COMMANDS, parse
 from prl_keras.data.stl10 import read_binary
 from prl_keras.errors import InputError
-from prl_keras.locks import working_on
-from prl_keras.runs import Run, check_usable_name, create_run
+from prl_keras.runs import Run, create_run
+from prl_keras.runs.locks import working_on
+from prl_keras.runs.names import check_usable_name
 from prl_keras.training.checkpoint import restore_checkpoint, save_checkpoint
 
 

@@ -20,12 +20,13 @@ from PIL import Image
 
 from prl_keras.cli import main
 from prl_keras.commands.common import check_training
-from prl_keras.commands.continuing import check_same
 from prl_keras.config import Baseline, Finetune, Pretrain, RunOptions
 from prl_keras.errors import InputError
-from prl_keras.locks import locked
-from prl_keras.recorded import recorded_options
-from prl_keras.runs import Run, create_run, list_runs, write_json
+from prl_keras.files import write_json
+from prl_keras.runs import Run, create_run, list_runs
+from prl_keras.runs.lifecycle import check_same
+from prl_keras.runs.locks import locked
+from prl_keras.runs.recorded import recorded_options
 from prl_keras.terminal import ready_streams
 
 FIGURE = {"value": 0.5, "low": 0.4, "high": 0.6, "correct": 5, "n": 10}
@@ -126,7 +127,7 @@ def test_a_result_that_is_too_large_hides_no_other_run(
     """As tables of many classes had before their confusions moved to a file of their own."""
     write_json(create_run(tmp_path, "big", CONFIG).path / "result.json", RESULT | {"confusions": [0] * 1000})
     write_json(create_run(tmp_path, "small", CONFIG).path / "result.json", RESULT)
-    monkeypatch.setattr("prl_keras.records._LARGEST", 5000)
+    monkeypatch.setattr("prl_keras.runs.records._LARGEST", 5000)
     assert main(["runs", "--runs-dir", str(tmp_path)]) == 0
     captured = capsys.readouterr()
     assert "\n small " in captured.out

@@ -22,10 +22,11 @@ from prl_keras.cli import main
 from prl_keras.data.augment import augmentation
 from prl_keras.data.batches import Batches
 from prl_keras.errors import InputError
-from prl_keras.interruption import Stopped
-from prl_keras.locks import locked, working_on
+from prl_keras.files import write_json
 from prl_keras.models import build_classifier, classification_head
-from prl_keras.runs import Run, create_run, list_runs, write_json
+from prl_keras.runs import Run, create_run, list_runs
+from prl_keras.runs.interruption import Stopped
+from prl_keras.runs.locks import locked, working_on
 from prl_keras.training import callbacks
 from prl_keras.training.average import adam
 from prl_keras.training.fit import fit
@@ -126,7 +127,7 @@ def test_a_killed_process_holds_no_lock(tmp_path: Path) -> None:
     run = create_run(tmp_path, "run", {})
     code = (
         "import sys, time; from pathlib import Path\n"
-        "from prl_keras.locks import locked; from prl_keras.runs import Run\n"
+        "from prl_keras.runs.locks import locked; from prl_keras.runs import Run\n"
         "with locked(Run(Path(sys.argv[1]))): print('locked', flush=True); time.sleep(60)"
     )
     process = subprocess.Popen(

@@ -9,24 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from prl_keras import runs
 from prl_keras.cli import main
-from prl_keras.commands.continuing import check_name, to_continue
 from prl_keras.config import Baseline
 from prl_keras.errors import InputError
-from prl_keras.locks import working_on
-from prl_keras.runs import (
-    Run,
-    atomic_path,
-    check_new_name,
-    create_run,
-    find_run,
-    free_name,
-    is_finished,
-    list_runs,
-    usable,
-    write_json,
-)
+from prl_keras.files import atomic_path, write_json
+from prl_keras.runs import Run, create_run, find_run, folder, is_finished, list_runs
+from prl_keras.runs.lifecycle import check_name, to_continue
+from prl_keras.runs.locks import working_on
+from prl_keras.runs.names import check_new_name, free_name, usable
 from prl_keras.terminal import ready_streams
 
 
@@ -83,14 +73,14 @@ def test_names_that_differ_only_in_case_are_one_name(tmp_path: Path) -> None:
 def test_of_two_processes_that_take_a_name_the_slower_is_told_that_it_is_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = runs.write_json
+    write = folder.write_json
 
     def meanwhile(file: Path, content: dict) -> None:
         monkeypatch.undo()
         create_run(tmp_path, "run", {"command": "first"})
         write(file, content)
 
-    monkeypatch.setattr(runs, "write_json", meanwhile)
+    monkeypatch.setattr(folder, "write_json", meanwhile)
     with pytest.raises(InputError, match="a run named 'run' already exists"):
         create_run(tmp_path, "run", {"command": "second"})
     assert [run.config["command"] for run in list_runs(tmp_path)] == ["first"]
@@ -127,7 +117,7 @@ def test_latest_is_what_came_last_also_when_the_clock_was_set_back(
             cls.hours += 1
             return datetime.now(zone) - timedelta(hours=cls.hours)
 
-    monkeypatch.setattr("prl_keras.runs.datetime", Clock)
+    monkeypatch.setattr("prl_keras.runs.folder.datetime", Clock)
     for name in ("first", "second", "a-third"):
         create_run(tmp_path, name, {})
     runs = list_runs(tmp_path, skip_damaged=True)
@@ -235,8 +225,8 @@ def test_where_only_damaged_runs_are_they_are_named_in_the_one_line(tmp_path: Pa
 def test_a_record_is_read_once_and_again_when_it_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = create_run(tmp_path, "run", {"command": "pretrain"})
     config, reads = run.path / "config.json", []
-    read = runs.read_record
-    monkeypatch.setattr(runs, "read_record", lambda *words: reads.append(words[0].name) or read(*words))
+    read = folder.read_record
+    monkeypatch.setattr(folder, "read_record", lambda *words: reads.append(words[0].name) or read(*words))
     assert [run.config["command"] for _ in range(3)] == ["pretrain"] * 3
     assert len(reads) == 3, "just written: another write of the same size might show the same time"
     os.utime(config, (time.time() - 60,) * 2)

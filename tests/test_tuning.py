@@ -21,12 +21,12 @@ from PIL import Image
 
 from prl_keras import load_dataset
 from prl_keras.cli import main, parse
-from prl_keras.commands.common import console
 from prl_keras.config import Finetune, Tune
 from prl_keras.errors import InputError
 from prl_keras.evaluation.statistics import proportion
 from prl_keras.models.storage import save_model, weights_sha256
 from prl_keras.runs import Run, create_run, list_runs
+from prl_keras.screen.console import console
 from prl_keras.training import callbacks
 from tuning import command, features, hypermodel
 from tuning.best import BestEpoch

@@ -17,14 +17,15 @@ import windows
 from PIL import Image
 from test_fuzz import small_model
 
-from prl_keras import cli, files, locks, startup
+from prl_keras import cli, files, startup
 from prl_keras import terminal as terminal_module
 from prl_keras.cli import main
-from prl_keras.commands.common import Terminal
 from prl_keras.errors import InputError
-from prl_keras.interruption import Stopped, noted, terminating
-from prl_keras.locks import locked, working_on
-from prl_keras.runs import Run, create_run, write_json
+from prl_keras.files import write_json
+from prl_keras.runs import Run, create_run, locks
+from prl_keras.runs.interruption import Stopped, noted, terminating
+from prl_keras.runs.locks import locked, working_on
+from prl_keras.screen.console import Terminal
 from prl_keras.terminal import ready_streams
 from prl_keras.training.checkpoint import restore_checkpoint, save_checkpoint
 

@@ -8,17 +8,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from prl_keras.commands.common import check_training, console, data_request_of_run, open_data
-from prl_keras.commands.continuing import check_name, start_run, unfinished_run
+from prl_keras.commands.common import check_training
 from prl_keras.commands.finetune import check_encoder
 from prl_keras.config import Tune
 from prl_keras.data import Dataset
+from prl_keras.data.request import data_request_of_run, open_data
 from prl_keras.data.seen import count_seen
 from prl_keras.errors import InputError
-from prl_keras.interruption import Stopped, stopped
-from prl_keras.locks import locked
-from prl_keras.records import read_json
-from prl_keras.runs import Run, check_new_name, find_run, free_name, has_encoder, is_finished, reference_to
+from prl_keras.runs import Run, find_run, has_encoder, is_finished, reference_to
+from prl_keras.runs.interruption import Stopped, stopped
+from prl_keras.runs.lifecycle import check_name, start_run, unfinished_run
+from prl_keras.runs.locks import locked
+from prl_keras.runs.names import check_new_name, free_name
+from prl_keras.runs.records import read_json
+from prl_keras.screen.console import console
 from prl_keras.startup import start_keras
 from tuning.data import search_data
 from tuning.parallel import Role, process_name, process_role, wait_until

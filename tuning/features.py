@@ -6,9 +6,9 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from prl_keras.files import atomic_path
 from prl_keras.models.encode import encode
 from prl_keras.models.storage import weights_sha256
-from prl_keras.runs import atomic_path
 from tuning.data import SearchData
 
 

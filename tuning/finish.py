@@ -4,10 +4,12 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from prl_keras.commands.common import console, print_end, run_argument, tensorboard_command
+from prl_keras.commands.common import run_argument
 from prl_keras.commands.finetune import train_and_test
 from prl_keras.config import Finetune, Tune
-from prl_keras.runs import Run, is_finished, write_json
+from prl_keras.files import write_json
+from prl_keras.runs import Run, is_finished
+from prl_keras.screen.console import console, print_end, tensorboard_command
 from prl_keras.terminal import quoted
 from tuning.command import winner_name
 from tuning.figures import FEWEST, plot_importance, plot_parallel

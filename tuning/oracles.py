@@ -14,7 +14,7 @@ from typing import Any
 
 import keras_tuner as kt
 
-from prl_keras.runs import write_json
+from prl_keras.files import write_json
 from tuning.hypermodel import OBJECTIVE
 from tuning.space import declare_space, paper_configurations, rounded
 

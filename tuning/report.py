@@ -9,9 +9,9 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from prl_keras.commands.common import is_balanced, percent, percent_interval, worst_class
 from prl_keras.evaluation.statistics import proportion
-from prl_keras.runs import atomic_path
+from prl_keras.files import atomic_path
+from prl_keras.screen.console import is_balanced, percent, percent_interval, worst_class
 from tuning.parallel import last_line
 from tuning.space import PAPER, complete_values, is_paper
 

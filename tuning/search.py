@@ -3,7 +3,6 @@
 import keras
 import keras_tuner as kt
 
-from prl_keras.commands.common import console
 from prl_keras.commands.finetune import check_encoder
 from prl_keras.config import Tune
 from prl_keras.data import Dataset
@@ -11,6 +10,7 @@ from prl_keras.errors import InputError
 from prl_keras.models.layer_types import FAST
 from prl_keras.models.storage import copy_as, load_encoder
 from prl_keras.runs import Run
+from prl_keras.screen.console import console
 from tuning.data import SearchData
 from tuning.features import FeatureCache
 from tuning.hypermodel import FineTuning

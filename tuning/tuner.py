@@ -13,7 +13,8 @@ import keras
 import keras_tuner as kt
 from keras_tuner.src import config
 
-from prl_keras.runs import Run, write_json
+from prl_keras.files import write_json
+from prl_keras.runs import Run
 from tuning.hypermodel import FineTuning
 
 

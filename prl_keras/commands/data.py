@@ -10,12 +10,13 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from prl_keras.commands.common import Terminal, data_request
 from prl_keras.data import Dataset, load_dataset
 from prl_keras.data.catalog import CATALOG, TFDS_PREFIX, is_ready
 from prl_keras.data.duplicates import duplicates
+from prl_keras.data.request import data_request
 from prl_keras.data.stl10 import fold_indices, is_present, load_unlabelled
 from prl_keras.errors import InputError
+from prl_keras.screen.console import Terminal
 from prl_keras.terminal import quoted
 
 if TYPE_CHECKING:

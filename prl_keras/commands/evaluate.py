@@ -5,23 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from prl_keras.commands.common import (
-    accuracy_table,
-    console,
-    data_request_of_run,
-    data_words,
-    file_suffix,
-    open_data,
-    print_end,
-    run_argument,
-    source_run,
-    warn_of_seen,
-)
+from prl_keras.commands.common import run_argument, source_run
 from prl_keras.commands.finetune import check_encoder
 from prl_keras.config import Evaluate
 from prl_keras.data import Dataset
+from prl_keras.data.request import data_request_of_run, data_words, file_suffix, open_data, warn_of_seen
 from prl_keras.errors import InputError
-from prl_keras.runs import Run, atomic_path, find_run, gives_features, has_classifier, write_json
+from prl_keras.files import atomic_path, write_json
+from prl_keras.runs import Run, find_run, gives_features, has_classifier
+from prl_keras.screen.console import accuracy_table, console, print_end
 from prl_keras.startup import start_keras
 
 _MOST_IN_JSON = 100  # classes; a thousand make a million lines

@@ -5,25 +5,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from prl_keras.commands.common import (
-    accuracy_table,
-    check_training,
-    console,
-    data_request,
-    data_request_of_run,
-    open_data,
-    print_end,
-    run_argument,
-    warn_of_seen,
-)
-from prl_keras.commands.continuing import check_name, start_run, to_continue
+from prl_keras.commands.common import check_training, run_argument
 from prl_keras.config import Baseline, Finetune, TrainingOptions
 from prl_keras.data import Dataset
+from prl_keras.data.request import data_request, data_request_of_run, open_data, warn_of_seen
 from prl_keras.data.seen import record_seen
 from prl_keras.errors import InputError
-from prl_keras.locks import working_on
-from prl_keras.recorded import recorded_options
-from prl_keras.runs import Run, atomic_path, find_run, has_encoder, reference_to, write_json
+from prl_keras.files import atomic_path, write_json
+from prl_keras.runs import Run, find_run, has_encoder, reference_to
+from prl_keras.runs.lifecycle import check_name, start_run, to_continue
+from prl_keras.runs.locks import working_on
+from prl_keras.runs.recorded import recorded_options
+from prl_keras.screen.console import accuracy_table, console, print_end
 from prl_keras.startup import start_keras
 
 

@@ -3,14 +3,14 @@
 import numpy as np
 from rich.table import Table
 
-from prl_keras.commands.common import console
 from prl_keras.config import Predict
 from prl_keras.data import load_image
 from prl_keras.data.images import BITS
 from prl_keras.data.seen import seen_by, short_digests
 from prl_keras.errors import InputError
-from prl_keras.records import damaged
 from prl_keras.runs import Run, find_run, has_classifier, has_encoder, list_runs
+from prl_keras.runs.records import damaged
+from prl_keras.screen.console import console
 from prl_keras.startup import start_keras
 
 

@@ -3,23 +3,18 @@
 from dataclasses import replace
 from typing import Any
 
-from prl_keras.commands.common import (
-    check_training,
-    console,
-    data_request,
-    in_words,
-    open_data,
-    print_end,
-    run_argument,
-)
-from prl_keras.commands.continuing import check_name, start_run
+from prl_keras.commands.common import check_training, run_argument
 from prl_keras.config import Pretrain
 from prl_keras.data import Dataset
+from prl_keras.data.request import data_request, open_data
 from prl_keras.data.seen import record_seen
 from prl_keras.data.stl10 import load_unlabelled, unlabelled_sha256
 from prl_keras.errors import InputError
-from prl_keras.locks import working_on
-from prl_keras.runs import Run, write_json
+from prl_keras.files import write_json
+from prl_keras.runs import Run
+from prl_keras.runs.lifecycle import check_name, start_run
+from prl_keras.runs.locks import working_on
+from prl_keras.screen.console import console, in_words, print_end
 from prl_keras.startup import start_keras
 
 

@@ -12,12 +12,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from prl_keras.commands.common import Terminal
 from prl_keras.config import Reproduce
 from prl_keras.data import Dataset
 from prl_keras.experiments import estimate
 from prl_keras.experiments.table import Cell, choose_rows, replicates, row_run
 from prl_keras.runs import Run
+from prl_keras.screen.console import Terminal
 
 
 class Progress:

@@ -8,26 +8,21 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from prl_keras.commands.common import (
-    WHERE,
-    check_training,
-    console,
-    data_request,
-    is_balanced,
-    open_data,
-    print_end,
-    worst_class,
-)
-from prl_keras.commands.continuing import check_same, run_config, warn_of_versions
+from prl_keras.commands.common import check_training
 from prl_keras.commands.progress import Progress, duration
 from prl_keras.config import Baseline, DataOptions, Finetune, Pretrain, Reproduce
 from prl_keras.data import Dataset
+from prl_keras.data.request import WHERE, data_request, open_data
 from prl_keras.errors import InputError
 from prl_keras.experiments import estimate
 from prl_keras.experiments.checks import check_cells, check_fingerprints, unused_of
 from prl_keras.experiments.table import Cell, choose_rows, plan
-from prl_keras.locks import locked, remove_leftovers
-from prl_keras.runs import Run, check_usable_name, create_run, usable, write_json
+from prl_keras.files import write_json
+from prl_keras.runs import Run, create_run
+from prl_keras.runs.lifecycle import check_same, run_config, warn_of_versions
+from prl_keras.runs.locks import locked, remove_leftovers
+from prl_keras.runs.names import check_usable_name, usable
+from prl_keras.screen.console import console, is_balanced, print_end, worst_class
 from prl_keras.startup import forget_models, start_keras
 from prl_keras.terminal import quoted
 

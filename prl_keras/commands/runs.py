@@ -5,11 +5,11 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from prl_keras.commands.common import Terminal, console, is_balanced, percent, percent_interval, worst_class
 from prl_keras.config import Runs
 from prl_keras.data.splits import dataset_label
 from prl_keras.errors import InputError
 from prl_keras.runs import Run, in_folder, scan_runs
+from prl_keras.screen.console import Terminal, console, is_balanced, percent, percent_interval, worst_class
 from prl_keras.terminal import warn
 
 _WIDTH = 120  # at least: rather wide than cut

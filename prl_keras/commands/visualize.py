@@ -6,23 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prl_keras.commands.common import (
-    console,
-    data_request_of_run,
-    data_words,
-    file_suffix,
-    open_data,
-    print_end,
-    run_argument,
-    source_run,
-    tensorboard_command,
-    warn_of_seen,
-)
+from prl_keras.commands.common import run_argument, source_run
 from prl_keras.commands.finetune import check_encoder
 from prl_keras.config import RunDataOptions, Visualize
 from prl_keras.data import Dataset, resolved
+from prl_keras.data.request import data_request_of_run, data_words, file_suffix, open_data, warn_of_seen
 from prl_keras.errors import InputError
 from prl_keras.runs import Run, find_run, gives_features, has_classifier
+from prl_keras.screen.console import console, print_end, tensorboard_command
 from prl_keras.startup import start_keras
 from prl_keras.visualization.sample import MOST, balanced_rows, shown_classes
 

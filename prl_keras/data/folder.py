@@ -25,7 +25,7 @@ from prl_keras.data.images import (
 from prl_keras.data.litter import is_litter, shown, unread
 from prl_keras.data.splits import RawData, Split
 from prl_keras.errors import InputError
-from prl_keras.records import is_text
+from prl_keras.runs.records import is_text
 
 DEFAULT_SIZE = 96
 _MEMORY_LIMIT = 8 * 2**30

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from prl_keras.data.images import HEIF_EXTENSIONS, IMAGE_EXTENSIONS
-from prl_keras.records import is_text
+from prl_keras.runs.records import is_text
 
 # What network storage (Synology, QNAP), systems, archives and editors put into every folder; in small letters.
 _LITTER = {

@@ -8,7 +8,8 @@ import numpy as np
 
 from prl_keras.data.splits import Dataset, image_digests
 from prl_keras.errors import InputError
-from prl_keras.runs import Run, atomic_path
+from prl_keras.files import atomic_path
+from prl_keras.runs import Run
 
 _FILE = "train_digests.npy"
 

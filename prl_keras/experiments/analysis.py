@@ -19,7 +19,8 @@ from prl_keras.experiments.table import (
     encoder_run,
     replicates,
 )
-from prl_keras.runs import Run, atomic_path
+from prl_keras.files import atomic_path
+from prl_keras.runs import Run
 
 REFERENCES = (SUPERVISED, SELF_SUPERVISED, "pca")
 CONFUSIONS = "confusion.npz"

@@ -10,8 +10,8 @@ from prl_keras.config import DataOptions, Finetune, unused_options
 from prl_keras.data import load_dataset
 from prl_keras.errors import InputError
 from prl_keras.experiments.table import Cell
-from prl_keras.records import FIGURE, Check, damage, is_list, is_number, is_text, is_whole, read_record
 from prl_keras.runs import Run
+from prl_keras.runs.records import FIGURE, Check, damage, is_list, is_number, is_text, is_whole, read_record
 
 _AGAIN = "remove the run and repeat the command"
 _POINT: Check = {"labels_per_class": is_whole, "C?": is_number, "test": FIGURE}

@@ -10,8 +10,8 @@ from prl_keras.data import Dataset
 from prl_keras.evaluation.choice import facts_of
 from prl_keras.evaluation.probes import Features, linear_probe
 from prl_keras.evaluation.statistics import accuracy
+from prl_keras.files import write_json
 from prl_keras.models.encode import encode
-from prl_keras.runs import write_json
 
 SIZES = (10, 20, 50, 100, 200, 500)
 

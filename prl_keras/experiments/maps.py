@@ -7,10 +7,11 @@ import numpy as np
 from prl_keras.data import Dataset, Split
 from prl_keras.experiments.analysis import Analysis
 from prl_keras.experiments.table import ENCODERS, TITLES, encoder_run
+from prl_keras.files import atomic_path
 from prl_keras.models.encode import encode
 from prl_keras.models.storage import load_encoder
 from prl_keras.prototypes import class_prototypes
-from prl_keras.runs import Run, atomic_path
+from prl_keras.runs import Run
 from prl_keras.training.untrained import untrained_encoder
 from prl_keras.visualization.embeddings import enough, joint_map, map_quality
 from prl_keras.visualization.figures import MapPanel, plot_maps

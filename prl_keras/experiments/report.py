@@ -13,7 +13,8 @@ from prl_keras.experiments.analysis import Analysis, Comparison, RowFigures, enc
 from prl_keras.experiments.findings import findings
 from prl_keras.experiments.page import to_html
 from prl_keras.experiments.table import SELF_SUPERVISED, SUPERVISED
-from prl_keras.runs import Run, atomic_path
+from prl_keras.files import atomic_path
+from prl_keras.runs import Run
 
 _CAPTIONS = {
     "curves": "Mean over the seeds, and their range. Nothing was chosen by these curves: the last epoch counts.",

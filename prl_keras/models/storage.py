@@ -7,8 +7,9 @@ import keras
 import numpy as np
 
 from prl_keras.errors import InputError
+from prl_keras.files import atomic_path
 from prl_keras.models.layer_types import STOCK, LayerTypes
-from prl_keras.runs import Run, atomic_path, find_run, gives_features
+from prl_keras.runs import Run, find_run, gives_features
 
 
 def save_model(model: keras.Model, file: Path) -> None:

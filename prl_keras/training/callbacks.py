@@ -11,10 +11,11 @@ import tensorflow as tf
 
 from prl_keras.data.batches import Batches
 from prl_keras.errors import InputError
-from prl_keras.interruption import Stopped, StopRequest
+from prl_keras.files import atomic_path
 from prl_keras.labels import checked_labels
 from prl_keras.models.encode import encode
-from prl_keras.runs import Run, atomic_path
+from prl_keras.runs import Run
+from prl_keras.runs.interruption import Stopped, StopRequest
 from prl_keras.training.checkpoint import Position, advice, last_position, save_checkpoint
 
 

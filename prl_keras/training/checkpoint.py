@@ -16,7 +16,8 @@ import keras
 import numpy as np
 
 from prl_keras.errors import InputError
-from prl_keras.runs import Run, atomic_path
+from prl_keras.files import atomic_path
+from prl_keras.runs import Run
 
 KEEP = 2
 

@@ -10,8 +10,8 @@ import numpy as np
 from prl_keras.data.augment import RECIPES, Augmentation, blur_settings
 from prl_keras.data.batches import Batches
 from prl_keras.errors import InputError
-from prl_keras.interruption import noted
 from prl_keras.runs import Run
+from prl_keras.runs.interruption import noted
 from prl_keras.training.callbacks import Checkpoint, EpochOrder, FiniteGuard, MetricsLog
 from prl_keras.training.checkpoint import Position, restore_checkpoint
 from prl_keras.training.tensorboard import TensorBoardLog, log_config

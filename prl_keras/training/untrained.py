@@ -5,8 +5,8 @@ import keras
 from prl_keras.config import Baseline, Pretrain
 from prl_keras.errors import InputError
 from prl_keras.models import mlp_encoder, resnet18
-from prl_keras.recorded import recorded_options
 from prl_keras.runs import Run
+from prl_keras.runs.recorded import recorded_options
 from prl_keras.training.recipes import build_pretrainer
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from prl_keras.errors import InputError
-from prl_keras.runs import atomic_path
+from prl_keras.files import atomic_path
 from prl_keras.visualization.text import font_families
 
 LARGEST = 20.0  # inches of a side

@@ -17,7 +17,7 @@ import numpy as np
 
 from prl_keras.errors import InputError
 from prl_keras.files import patiently
-from prl_keras.runs import usable
+from prl_keras.runs.names import usable
 from prl_keras.visualization.canvas import make_folder
 from prl_keras.visualization.text import distinct, one_line
 

@@ -7,23 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from prl_keras import config as declared
-from prl_keras.commands.common import WHERE, console
 from prl_keras.config import DataOptions, RunOptions, unused_options
 from prl_keras.data import Dataset, resolved
+from prl_keras.data.request import WHERE
 from prl_keras.data.splits import dataset_label
 from prl_keras.errors import InputError
-from prl_keras.locks import locked
-from prl_keras.runs import (
-    Run,
-    check_new_name,
-    check_usable_name,
-    create_run,
-    find_run,
-    free_name,
-    is_finished,
-    list_runs,
-)
-from prl_keras.versions import package_versions
+from prl_keras.runs import Run, create_run, find_run, is_finished, list_runs
+from prl_keras.runs.locks import locked
+from prl_keras.runs.names import check_new_name, check_usable_name, free_name
+from prl_keras.runs.versions import package_versions
+from prl_keras.screen.console import console
 
 
 def run_config(

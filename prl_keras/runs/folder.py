@@ -12,13 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from prl_keras.errors import InputError
-from prl_keras.files import atomic_path as atomic_path
 from prl_keras.files import patiently, write_json
-from prl_keras.names import check_new_name, name_taken
-from prl_keras.names import check_usable_name as check_usable_name
-from prl_keras.names import free_name as free_name
-from prl_keras.names import usable as usable
-from prl_keras.records import CONFIG, METRICS, RESULT, damaged, read_lines, read_record
+from prl_keras.runs.names import check_new_name, name_taken
+from prl_keras.runs.records import CONFIG, METRICS, RESULT, damaged, read_lines, read_record
 from prl_keras.terminal import quoted, warn
 
 _DAY = 86_400.0  # seconds

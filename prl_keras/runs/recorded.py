@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from prl_keras.config import RunOptions
-from prl_keras.records import damaged, is_number, is_text, is_whole
 from prl_keras.runs import Run
+from prl_keras.runs.records import damaged, is_number, is_text, is_whole
 
 
 def recorded_options(run: Run, kind: type[RunOptions]) -> Any:

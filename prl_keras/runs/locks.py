@@ -12,8 +12,8 @@ from filelock import lock_descriptor  # here: between a run's folder and its loc
 
 from prl_keras.errors import InputError
 from prl_keras.files import write_text
-from prl_keras.interruption import Stopped, stopped
 from prl_keras.runs import Run
+from prl_keras.runs.interruption import Stopped, stopped
 from prl_keras.terminal import warn
 
 

@@ -1,0 +1,168 @@
+"""From the options of a command to its data set, and back: is it what a run was made from, and has a run seen it?"""
+
+import os
+from contextlib import suppress
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from prl_keras.config import DataOptions, RunDataOptions
+from prl_keras.data import Dataset, default_dataset, load_dataset, resolved
+from prl_keras.data.catalog import is_folder, takes_data_dir
+from prl_keras.data.seen import count_seen
+from prl_keras.data.splits import dataset_label
+from prl_keras.errors import InputError
+from prl_keras.runs import Run
+from prl_keras.runs.names import usable
+from prl_keras.screen.console import console
+from prl_keras.startup import start_keras
+from prl_keras.terminal import quoted
+
+WHERE = ("name", "data_dir")  # of a request: where the images are, not which
+
+
+def data_request(options: DataOptions, seed: int) -> dict[str, Any]:
+    """The arguments of `load_dataset` that the options ask for.
+
+    Raises:
+        InputError: `--data-dir` for a data set that has its files elsewhere.
+    """
+    name, data_dir = options.dataset, _absolute(options.data_dir)
+    if name is None:
+        name, why = default_dataset(options.data_dir)
+        console.print(why)
+        data_dir = data_dir if takes_data_dir(name) else None
+    name = resolved(name)
+    _check_data_dir(name, data_dir)
+    return {
+        "name": name,
+        "data_dir": data_dir,
+        "seed": seed if options.split_seed is None else options.split_seed,
+        "validation_fraction": options.validation_fraction,
+        "samples_per_class": options.samples_per_class,
+        "test_per_class": options.test_per_class,
+        "image_size": options.image_size,
+        "fold": options.fold,
+    }
+
+
+def data_request_of_run(run: Run, options: RunDataOptions) -> dict[str, Any]:
+    """The run's own data, changed where the options say so; its validation images stay validation images.
+
+    Another data set is taken whole, unless it is a copy of the run's own that lies elsewhere.
+    """
+    request = dict(run.part("data")["request"])
+    request["name"] = resolved(request["name"])
+    if options.dataset is not None and resolved(options.dataset) != request["name"]:
+        request |= {"name": resolved(options.dataset), "data_dir": None}
+        whole = dict.fromkeys(("fold", "samples_per_class", "test_per_class", "image_size"))
+        if whole.items() - request.items() and not _is_copy(request, run):
+            request |= whole
+    for key in ("samples_per_class", "test_per_class", "image_size"):
+        if getattr(options, key) is not None:
+            request[key] = getattr(options, key)
+    if options.data_dir is not None:
+        request["data_dir"] = _absolute(options.data_dir)
+        _check_data_dir(request["name"], request["data_dir"])
+    return request
+
+
+def data_words(options: RunDataOptions) -> str:
+    """What makes the next command work on the data that were given, which the run itself does not name."""
+    given = {field.name: getattr(options, field.name) for field in fields(RunDataOptions)}
+    words = [(f"--{name.replace('_', '-')}", str(value)) for name, value in given.items() if value is not None]
+    return "".join(f" {quoted(pair)}" for pair in words)
+
+
+def _is_copy(request: dict[str, Any], run: Run) -> bool:
+    """Whether the request gives just the images that the run was trained on."""
+    with suppress(InputError):
+        return load_dataset(**request).fingerprint == run.part("data")["fingerprint"]
+    return False
+
+
+def _absolute(path: Path | None) -> str | None:
+    return None if path is None else os.path.abspath(path.expanduser())
+
+
+def _check_data_dir(name: str, data_dir: str | None) -> None:
+    if data_dir is not None and not takes_data_dir(name):
+        raise InputError(f"--data-dir {data_dir}: {dataset_label(name)} does not use it; leave it out")
+
+
+def open_data(request: dict[str, Any], run: Run | None = None) -> Dataset:
+    """Load, say what it is, and make sure that the data of a run did not change since."""
+    if request["name"] == "stl10" or request["name"].startswith("tfds:"):
+        start_keras()  # tensorflow-datasets would import TensorFlow with all its noise
+    if run is not None:
+        _check_still_there(request, run)
+    dataset = load_dataset(**request)
+    height, width, _ = dataset.image_shape
+    console.print(
+        f"Data: {dataset.label}, {dataset.num_classes} classes, {height}x{width} px, "
+        f"{len(dataset.train):,} train / {len(dataset.validation):,} validation / {len(dataset.test):,} test"
+    )
+    for note in dataset.notes:
+        console.print(note)
+    if run is not None:
+        _check_unchanged(request, run, dataset)
+    return dataset
+
+
+def _check_still_there(request: dict[str, Any], run: Run) -> None:
+    """Raise InputError if the folder that the run's own data were read from is gone."""
+    own = run.part("data")["request"]
+    if is_folder(request["name"]):
+        flag, place, recorded = "--dataset", request["name"], resolved(own["name"])
+    else:
+        flag, place, recorded = "--data-dir", request.get("data_dir"), own.get("data_dir")
+    if place is not None and place == recorded and not Path(place).is_dir():
+        raise InputError(
+            f"{place}: no such folder, but the images of run {run.name!r} were there: if they were moved, "
+            f"add {flag} NEWPATH"
+        )
+
+
+def _check_unchanged(request: dict[str, Any], run: Run, dataset: Dataset) -> None:
+    """Raise InputError if what was asked for as the run's own data has other images now, or others another white."""
+    bits = run.part("data").get("bits")
+    if None not in (bits, dataset.bits) and bits != dataset.bits:
+        raise InputError(
+            f"the images of {dataset.label} use {dataset.bits} bits a value, those of run {run.name!r} {bits}: "
+            "one white would be another; convert them to 8 bits"
+        )
+    own, recorded = run.part("data")["request"], run.part("data")["fingerprint"]
+    asked_for_own = resolved(own["name"]) == request["name"] and all(
+        own.get(key) == value for key, value in request.items() if key not in WHERE
+    )
+    if asked_for_own and recorded != dataset.fingerprint:
+        moved = "add --dataset NEWPATH if they were moved, " if is_folder(request["name"]) else ""
+        raise InputError(
+            f"the images of {dataset.label} are not those that run {run.name!r} was trained on "
+            f"(fingerprint {dataset.fingerprint[:12]}, recorded {recorded[:12]}): restore them, {moved}or train anew"
+        )
+
+
+def warn_of_seen(run: Run, dataset: Dataset) -> dict[str, int] | None:
+    """Say how many validation and test images the run was trained on; the numbers, or None if it kept no record."""
+    seen = count_seen(run, dataset)
+    if seen is None:
+        if run.part("data")["fingerprint"] != dataset.fingerprint:
+            console.print(
+                f"warning: run {run.name} kept no record of its training images: whether it has seen some of the "
+                f"validation and test images of {dataset.label} is not known"
+            )
+        return None
+    if not any(seen.values()):
+        return seen
+    totals = {"validation": len(dataset.validation), "test": len(dataset.test)}
+    counts = " and ".join(f"{seen[split]:,} of {totals[split]:,} {split} images" for split in seen if seen[split])
+    console.print(f"warning: run {run.name} was trained on {counts}: figures on these are not of new images")
+    return seen
+
+
+def file_suffix(run: Run, dataset: Dataset) -> str:
+    """Behind the names of what a command makes of a run: nothing for its own data, else which other data it was."""
+    if dataset.fingerprint == run.part("data")["fingerprint"]:
+        return ""
+    return f"-{usable(dataset.label)[:40] or 'data'}-{dataset.fingerprint[:6]}"

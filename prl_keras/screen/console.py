@@ -1,0 +1,88 @@
+"""What commands print: figures in words and tables, the last lines. Imports nothing that knows of data or models."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from prl_keras.terminal import quoted
+
+
+class Terminal(Console):
+    """Shows a text as it is: no markup, no names of emoji."""
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(**{"highlight": False, "markup": False, "emoji": False} | kwargs)
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # for `cli.main`; Rich would end the process
+
+
+console = Terminal(soft_wrap=True)
+
+
+def percent(figure: dict[str, Any]) -> str:
+    return f"{100 * figure['value']:.1f} %"
+
+
+def accuracy_table(title: str, rows: dict[str, dict[str, Any]], class_names: Sequence[str]) -> Table:
+    """Rows of `statistics.accuracy` results: value, 95 % interval, n, and the class with the lowest recall.
+
+    Balanced accuracy has a column unless it is the accuracy everywhere, as in classes of one size.
+    """
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("", no_wrap=True)
+    balanced = any(not is_balanced(figure) for figure in rows.values())
+    for column in ("accuracy", "95 % interval", "correct / n", *(["balanced"] if balanced else [])):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("worst class", overflow="fold")
+    for name, figure in rows.items():
+        cells = [percent(figure), percent_interval(figure), f"{figure['correct']:,} / {figure['n']:,}"]
+        cells += [f"{100 * figure['balanced']:.1f} %"] if balanced else []
+        table.add_row(name, *cells, Text(worst_class(figure, class_names)))  # Text: a name is no markup
+    return table
+
+
+def is_balanced(figure: dict[str, Any]) -> bool:
+    """Whether balanced accuracy is the accuracy, or unknown: records of older versions have none."""
+    return math.isclose(figure.get("balanced", figure["value"]), figure["value"], abs_tol=1e-9)
+
+
+def in_words(figure: dict[str, Any], class_names: Sequence[str]) -> str:
+    """A `statistics.accuracy` within a sentence, with what it may hide."""
+    words = [percent(figure)]
+    words += [] if is_balanced(figure) else [f"balanced {100 * figure['balanced']:.1f} %"]
+    worst = worst_class(figure, class_names)
+    return ", ".join([*words, f"worst class {worst}"] if worst else words)
+
+
+def worst_class(figure: dict[str, Any], class_names: Sequence[str]) -> str:
+    """Of a `statistics.accuracy`; empty where all classes are equal, and for a record of an older version."""
+    worst = figure.get("worst")
+    if not worst or worst["value"] >= figure["balanced"] - 1e-9:
+        return ""
+    number = worst["class"]
+    return f"{percent(worst)} {class_names[number] if 0 <= number < len(class_names) else number}"
+
+
+def percent_interval(figure: dict[str, Any]) -> str:
+    return f"{100 * figure['low']:.1f} - {100 * figure['high']:.1f}"
+
+
+def print_end(written: list[Path], next_commands: list[str]) -> None:
+    """What was written where, and what to type next; the last line is a command."""
+    for path in written:
+        console.print(f"wrote {path}")
+    console.print("Next:")
+    for command in next_commands:
+        console.print(f"  {command}")
+
+
+def tensorboard_command(folder: Path) -> str:
+    """Shown to this machine only: TensorBoard has no password."""
+    return f"python -m tensorboard.main --logdir {quoted([str(folder)])} --host localhost"

@@ -35,8 +35,8 @@ from prl_keras.evaluation.statistics import accuracy
 from prl_keras.models import classification_head
 from prl_keras.models.encode import encode
 from prl_keras.training.average import adam, recalibrate_batch_norm
+from prl_keras.training.build import build_pretrainer
 from prl_keras.training.callbacks import EpochOrder
-from prl_keras.training.recipes import build_pretrainer
 
 IMAGES, DRAW_SEED = 10_000, 7
 

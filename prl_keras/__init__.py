@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prl_keras.data import load_dataset
     from prl_keras.models import build_classifier, load_encoder, projection_head, resnet18
+    from prl_keras.training.finetuning import finetune
     from prl_keras.training.pretrain import PrototypicalPretrainer, SimCLRPretrainer
+    from prl_keras.training.pretraining import pretrain
 
 __version__ = "0.1.0"
 
@@ -21,8 +23,10 @@ _HOME = {
     "PrototypicalPretrainer": "prl_keras.training.pretrain",
     "SimCLRPretrainer": "prl_keras.training.pretrain",
     "build_classifier": "prl_keras.models",
+    "finetune": "prl_keras.training.finetuning",
     "load_dataset": "prl_keras.data",
     "load_encoder": "prl_keras.models",
+    "pretrain": "prl_keras.training.pretraining",
     "projection_head": "prl_keras.models",
     "resnet18": "prl_keras.models",
 }
@@ -30,8 +34,10 @@ __all__ = [
     "PrototypicalPretrainer",
     "SimCLRPretrainer",
     "build_classifier",
+    "finetune",
     "load_dataset",
     "load_encoder",
+    "pretrain",
     "projection_head",
     "resnet18",
 ]

@@ -82,6 +82,22 @@ def test_prl_keras_never_imports_tuning() -> None:
             assert '"tuning' not in text, f"{file.name} names a module of tuning"
 
 
+def test_no_module_of_tuning_imports_itself_by_way_of_others() -> None:
+    """Imports inside functions count: they hide a circle, they do not open it."""
+    imports = {}
+    for file in (ROOT / "tuning").glob("*.py"):
+        nodes = ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        modules = [node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module]
+        imports[file.stem] = {name.split(".")[1] for name in modules if name.startswith("tuning.")}
+    for start in imports:
+        seen, left = set(), list(imports[start])
+        while left:
+            if (name := left.pop()) not in seen:
+                seen.add(name)
+                left += imports[name]
+        assert start not in seen, f"tuning/{start}.py imports itself"
+
+
 def test_only_what_a_command_needs_of_tuning_comes_without_heavy_imports() -> None:
     code = """
 import sys

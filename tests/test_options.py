@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import keras
 import pytest
 
-import prl_keras.training.finetune
+import prl_keras.training.finetuning
 import prl_keras.training.fit
 from prl_keras.cli import main
 from prl_keras.errors import InputError
@@ -29,7 +29,7 @@ def planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restored_dtype_poli
 
         with monkeypatch.context() as patch:
             patch.setattr(prl_keras.training.fit, "fit", fit)
-            patch.setattr(prl_keras.training.finetune, "fit", fit)
+            patch.setattr(prl_keras.training.finetuning, "fit", fit)
             assert main([*typed, "--runs-dir", str(tmp_path)]) == 2
         return SimpleNamespace(**seen)
 

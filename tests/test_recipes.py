@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import reference
 
+import prl_keras
+from prl_keras import load_dataset
 from prl_keras.cli import main
 from prl_keras.commands import pretrain
 from prl_keras.config import Pretrain
@@ -21,8 +23,8 @@ from prl_keras.models import projection_head, resnet18
 from prl_keras.models.layer_types import FAST
 from prl_keras.models.storage import load_model
 from prl_keras.runs import Run
-from prl_keras.training import callbacks, finetune
-from prl_keras.training.recipes import build_pretrainer
+from prl_keras.training import callbacks, finetuning, pretraining
+from prl_keras.training.build import build_pretrainer
 
 SIZE = 8
 DATA = ["--dataset", "digits", "--samples-per-class", "10", "--test-per-class", "5", "--image-size", str(SIZE)]
@@ -123,8 +125,8 @@ class Trainings:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(callbacks.FiniteGuard, "on_train_batch_end", note)
             patch.setattr(pretrain, "open_data", poisoned)
-            for function in ("finetune", "train_classifier"):  # the commands test once, after these
-                patch.setattr(finetune, function, without_test(getattr(finetune, function)))
+            for function in ("train", "train_classifier"):  # the commands test once, after these
+                patch.setattr(finetuning, function, without_test(getattr(finetuning, function)))
             assert main([*words, "--name", name, "--runs-dir", str(self.folder)]) == 0
 
     def encoder(self, name: str) -> keras.Model:
@@ -207,6 +209,23 @@ def test_every_figure_of_an_epoch_is_of_train_or_validation(trainings: Trainings
     assert monitored["val_prototype_accuracy"] == pytest.approx(np.mean(nearest == validation.labels), abs=0.015)
 
 
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
+@pytest.mark.usefixtures("shallow")
+def test_the_public_functions_give_the_weights_of_the_commands(tmp_path: Path, precision: str) -> None:
+    how = ["--epochs", "2", "--batch-size", "30", "--seed", "3", "--precision", precision, "--runs-dir", str(tmp_path)]
+    assert main(["pretrain", "--variant", "supcon", "--name", "encoder", *DATA, *how]) == 0
+    assert main(["finetune", "--encoder", "encoder", "--no-freeze", "--name", "head", *how]) == 0
+    dataset = load_dataset("digits", samples_per_class=10, test_per_class=5, image_size=SIZE, seed=3)
+    same = {"epochs": 2, "batch_size": 30, "seed": 3, "precision": precision}
+    keras.config.set_dtype_policy("float32")
+    encoder = prl_keras.pretrain(dataset, variant="supcon", **same)
+    classifier = prl_keras.finetune(encoder, dataset, freeze=False, **same)
+    assert keras.config.dtype_policy().name == "float32"
+    for made, saved in ((encoder, "encoder/encoder.keras"), (classifier, "head/classifier.keras")):
+        for ours, theirs in zip(made.weights, load_model(tmp_path / saved).weights, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
 # What is refused or said before it begins ----------------------------------------------------------------
 
 
@@ -254,7 +273,7 @@ def test_an_unfinished_cosine_run_of_another_default_temperature_is_refused(
         (arguments[-1].path / "checkpoint" / "epoch-00001.npz").touch()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pretrain, "_train", stop)
+    monkeypatch.setattr(pretraining, "train", stop)
     assert main([*words, "--name", "run"]) == 130
     config = Run(tmp_path / "run").config
     assert config["options"]["temperature"] == 0.1

@@ -32,7 +32,7 @@ from prl_keras.training import callbacks, checkpoint, outlook
 from prl_keras.training.adam import FusedAdam
 from prl_keras.training.average import adam, recalibrate_batch_norm
 from prl_keras.training.checkpoint import restore_checkpoint, save_checkpoint
-from prl_keras.training.finetune import finetune, train_classifier, train_head
+from prl_keras.training.finetuning import train, train_classifier, train_head
 from prl_keras.training.fit import create_variables, fit
 from prl_keras.training.pretrain import PrototypicalPretrainer, SimCLRPretrainer
 
@@ -403,13 +403,13 @@ def options(**changes) -> Finetune:
 @pytest.mark.parametrize("head_kind", ["linear", "mlp"])
 def test_training_on_features_equals_training_on_images(dataset: Dataset, tmp_path: Path, head_kind: str) -> None:
     heads = []
-    for name, train in (("fast", train_head), ("slow", train_classifier)):
+    for name, training in (("fast", train_head), ("slow", train_classifier)):
         encoder = small_encoder()
         keras.utils.set_random_seed(5)
         head = classification_head(head_kind, CLASSES, 16, dropout=0.3)
         classifier = build_classifier(encoder, CLASSES, head, freeze=True)
         arguments = (encoder, head) if name == "fast" else (classifier,)
-        train(*arguments, dataset, options(), create_run(tmp_path, name, {"options": {}}))
+        training(*arguments, dataset, options(), create_run(tmp_path, name, {"options": {}}))
         heads.append(head.get_weights())
     for fast, slow in zip(*heads, strict=True):
         np.testing.assert_allclose(fast, slow, atol=1e-5)
@@ -419,7 +419,7 @@ def test_training_on_features_equals_training_on_images(dataset: Dataset, tmp_pa
 def test_frozen_means_that_weights_and_statistics_stay(dataset: Dataset, run: Run, augment: str) -> None:
     encoder = small_encoder()
     before = weights_sha256(encoder)
-    classifier = finetune(encoder, dataset, options(freeze=True, augment=augment), run)
+    classifier = train(encoder, dataset, options(freeze=True, augment=augment), run)
     assert weights_sha256(encoder) == before
     assert weights_sha256(classifier.get_layer("encoder")) == before
 
@@ -427,13 +427,13 @@ def test_frozen_means_that_weights_and_statistics_stay(dataset: Dataset, run: Ru
 def test_unfrozen_training_moves_weights_and_statistics(dataset: Dataset, run: Run) -> None:
     encoder = small_encoder()
     before = [np.array(weight) for weight in encoder.weights]
-    finetune(encoder, dataset, options(freeze=False), run)
+    train(encoder, dataset, options(freeze=False), run)
     moved = [not np.array_equal(old, new) for old, new in zip(before, encoder.weights, strict=True)]
     assert all(moved)
 
 
 def test_a_finetuned_classifier_solves_an_easy_data_set(dataset: Dataset, run: Run) -> None:
-    classifier = finetune(small_encoder(), dataset, options(freeze=False, epochs=12, learning_rate=0.01), run)
+    classifier = train(small_encoder(), dataset, options(freeze=False, epochs=12, learning_rate=0.01), run)
     predicted = encode(classifier, dataset.test.images).argmax(axis=-1)
     assert np.mean(predicted == dataset.test.labels) > 0.9
     assert run.metrics[-1]["epoch"] == 12

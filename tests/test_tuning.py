@@ -498,7 +498,7 @@ def test_bad_input_is_one_line(
 
 
 def test_weight_decay_shrinks_weights_beside_the_gradient(data: Any) -> None:
-    from prl_keras.training.finetune import compile_classifier
+    from prl_keras.training.finetuning import compile_classifier
 
     norms = []
     for decay in (0.0, 10.0):

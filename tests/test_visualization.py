@@ -224,7 +224,7 @@ def test_before_is_the_untrained_network_of_the_same_seed(runs_dir: Path) -> Non
     from prl_keras.models.storage import weights_sha256
     from prl_keras.runs import Run
     from prl_keras.startup import start_keras
-    from prl_keras.training.recipes import build_pretrainer
+    from prl_keras.training.build import build_pretrainer
     from prl_keras.training.untrained import untrained_encoder
 
     run, dataset = Run(runs_dir / "p"), load_dataset("digits", samples_per_class=12, image_size=16)

@@ -25,7 +25,7 @@ from prl_keras.screen.console import console
 from prl_keras.startup import start_keras
 from tuning.data import search_data
 from tuning.parallel import Role, process_name, process_role, wait_until
-from tuning.space import finetune_options
+from tuning.space import finetune_options, winner_name
 
 
 def run(options: Tune) -> None:
@@ -57,10 +57,6 @@ def run(options: Tune) -> None:
     with locked(run), _kept_if_useful(run, role):
         rows = search(run, data, encoders, options, role)
         finish(run, rows, options)
-
-
-def winner_name(run_name: str) -> str:
-    return f"{run_name}-winner"
 
 
 def _check(options: Tune, role: Role) -> None:

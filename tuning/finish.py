@@ -11,10 +11,9 @@ from prl_keras.files import write_json
 from prl_keras.runs import Run, is_finished
 from prl_keras.screen.console import console, print_end, tensorboard_command
 from prl_keras.terminal import quoted
-from tuning.command import winner_name
 from tuning.figures import FEWEST, plot_importance, plot_parallel
 from tuning.report import Row, best_first, best_table, cannot_choose, write_csv
-from tuning.space import finetune_options
+from tuning.space import finetune_options, winner_name
 
 
 def finish(run: Run, rows: list[Row], options: Tune) -> None:

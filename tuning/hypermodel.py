@@ -13,7 +13,7 @@ from prl_keras.models import build_classifier, classification_head
 from prl_keras.models.layer_types import FAST
 from prl_keras.models.storage import copy_as
 from prl_keras.training.callbacks import EpochOrder
-from prl_keras.training.finetune import augmented, compile_classifier
+from prl_keras.training.finetuning import augmented, compile_classifier
 from prl_keras.training.fit import create_variables
 from tuning.best import OBJECTIVE, BestEpoch
 from tuning.data import SearchData

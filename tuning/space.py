@@ -67,3 +67,8 @@ def finetune_options(values: dict[str, Any], options: Tune, **changes: Any) -> F
 def rounded(values: dict[str, Any]) -> dict[str, Any]:
     """Three digits of each number: what a command line shows, and what survives Keras Tuner's float32 messages."""
     return {name: float(f"{value:.3g}") if isinstance(value, float) else value for name, value in values.items()}
+
+
+def winner_name(run_name: str) -> str:
+    """Of the run that a search trains at its end."""
+    return f"{run_name}-winner"

@@ -39,7 +39,7 @@ def train_and_test(options: Finetune) -> tuple[Run, Path]:
     start_keras(options.seed, options.precision, options.deterministic)
     from prl_keras.models.layer_types import FAST
     from prl_keras.models.storage import copy_as, load_encoder, weights_sha256
-    from prl_keras.training.finetune import finetune, with_validation
+    from prl_keras.training import finetuning
 
     encoder = load_encoder(source)
     check_encoder(encoder.input_shape[1:], dataset, source.name)
@@ -51,10 +51,9 @@ def train_and_test(options: Finetune) -> tuple[Run, Path]:
     run = start_run("finetune", options, f"{source.name}-{options.head}-{frozen}", request, dataset, inputs)
     with working_on(run):
         console.print(f"Fine-tuning {run.name}: {options.head} head on {source.name}, {frozen}")
-        if options.include_validation:
-            dataset = with_validation(dataset)
-        record_seen(run, dataset.train.images, source)
-        classifier = finetune(encoder, dataset, options, run)
+        trained_on = finetuning.with_validation(dataset) if options.include_validation else dataset
+        record_seen(run, trained_on.train.images, source)
+        classifier = finetuning.train(encoder, dataset, options, run)
         after = weights_sha256(classifier.get_layer(encoder.name))
         if options.freeze and after != before:
             raise RuntimeError("a frozen encoder changed during fine-tuning; please report this")
@@ -62,7 +61,7 @@ def train_and_test(options: Finetune) -> tuple[Run, Path]:
         facts = hashes | {"encoder_frozen": options.freeze}
         if seen and any(seen.values()):
             facts["seen_by_encoder"] = seen
-        return run, _finish(classifier, dataset, run, options, facts)
+        return run, _finish(classifier, trained_on, run, options, facts)
 
 
 def _encoder_reference(options: Finetune) -> str:
@@ -84,7 +83,7 @@ def run_baseline(options: Baseline) -> None:
         return
     from prl_keras.models import build_classifier, mlp_encoder, resnet18
     from prl_keras.models.layer_types import FAST
-    from prl_keras.training.finetune import train_classifier
+    from prl_keras.training.finetuning import train_classifier
 
     if options.model == "mlp":
         encoder = mlp_encoder(dataset.image_shape)

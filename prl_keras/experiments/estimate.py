@@ -78,14 +78,14 @@ def measure(cells: list[Cell], dataset: Dataset) -> dict[str, float]:
 def _seconds_an_image(options: Pretrain | Finetune | Baseline, dataset: Dataset) -> float:
     if isinstance(options, Pretrain):
         from prl_keras.training.average import adam
-        from prl_keras.training.recipes import build_pretrainer
+        from prl_keras.training.build import build_pretrainer
 
         model = build_pretrainer(options, dataset.image_shape, dataset.num_classes)
         model.compile(adam(options.learning_rate, 100, options.average))
     else:
         from prl_keras.models import build_classifier, mlp_encoder, resnet18
         from prl_keras.models.layer_types import FAST
-        from prl_keras.training.finetune import augmented, compile_classifier
+        from prl_keras.training.finetuning import augmented, compile_classifier
 
         mlp = isinstance(options, Baseline) and options.model == "mlp"
         encoder = mlp_encoder(dataset.image_shape) if mlp else resnet18(dataset.image_shape, layer_types=FAST)

@@ -7,7 +7,7 @@ from prl_keras.errors import InputError
 from prl_keras.models import mlp_encoder, resnet18
 from prl_keras.runs import Run
 from prl_keras.runs.recorded import recorded_options
-from prl_keras.training.recipes import build_pretrainer
+from prl_keras.training.build import build_pretrainer
 
 
 def untrained_encoder(run: Run) -> keras.Model:

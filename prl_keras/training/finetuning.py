@@ -1,6 +1,7 @@
 """Supervised training of a classifier: on images, or of a head on features that were encoded once."""
 
 from dataclasses import replace
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,18 +12,46 @@ from prl_keras.data.augment import augmentation
 from prl_keras.data.batches import Batches
 from prl_keras.models import build_classifier, classification_head
 from prl_keras.models.encode import encode
+from prl_keras.models.layer_types import FAST
+from prl_keras.models.storage import copy_as
 from prl_keras.runs import Run
 from prl_keras.training.average import adam, recalibrate_batch_norm
 from prl_keras.training.callbacks import TestAccuracy
 from prl_keras.training.fit import fit
+from prl_keras.training.scratch import as_command, scratch_run, through_a_file
 
 
-def finetune(encoder: keras.Model, dataset: Dataset, options: Finetune, run: Run) -> keras.Model:
+def finetune(encoder: keras.Model, dataset: Dataset, run: Run | None = None, **options: Any) -> keras.Model:
+    """Train a classification head on an encoder: the weights of `python main.py finetune`, bit for bit.
+
+        classifier = prl_keras.finetune(encoder, dataset, head="linear", freeze=True)
+
+    Args:
+        encoder: raw images -> features, as of `pretrain` or `load_encoder`; it is not changed.
+        dataset: from `load_dataset`.
+        run: a folder to log into, and to continue from; None: a temporary one.
+        options: fields of `config.Finetune` but for those about data, folders and the encoder.
+
+    Returns:
+        The classifier: raw uint8 images (batch, height, width, channels) -> float32 logits (batch, classes).
+
+    Raises:
+        InputError: options that contradict each other or the data.
+    """
+    settings = Finetune(**options)
+    with as_command(settings), scratch_run("finetune", settings, dataset, run) as run:
+        encoder = through_a_file(encoder)  # where a command has it from: reading it draws from the same seed
+        return copy_as(train(copy_as(encoder, settings.precision, FAST), dataset, settings, run), "float32")
+
+
+def train(encoder: keras.Model, dataset: Dataset, options: Finetune, run: Run) -> keras.Model:
     """Train a head (and, unless frozen, the encoder) and return the classifier: raw images -> logits.
 
     Unfrozen, the encoder itself is trained; frozen, the classifier has a copy of it. A frozen encoder without
     augmentation gives the same features every epoch, so each image is encoded once and the head is trained on features.
     """
+    if options.include_validation:
+        dataset = with_validation(dataset)
     features = encoder.output_shape[-1]
     head = classification_head(options.head, dataset.num_classes, features, options.dropout)
     classifier = build_classifier(encoder, dataset.num_classes, head, options.freeze)

@@ -1,0 +1,110 @@
+"""Pre-training from data to encoder: what `python main.py pretrain` does between its options and its files."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from prl_keras.config import Pretrain
+from prl_keras.data import Dataset
+from prl_keras.data.batches import Batches
+from prl_keras.models.storage import copy_as
+from prl_keras.runs import Run
+from prl_keras.training import outlook
+from prl_keras.training.average import adam, recalibrate_batch_norm
+from prl_keras.training.build import build_pretrainer
+from prl_keras.training.callbacks import finite
+from prl_keras.training.fit import fit
+from prl_keras.training.monitor import RepresentationMonitor
+from prl_keras.training.scratch import as_command, scratch_run
+from prl_keras.training.tensorboard import log_views
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training before its first step: the model, its batches, and what these can teach."""
+
+    pretrainer: keras.Model
+    batches: Batches
+    validation: Batches
+    ahead: outlook.Outlook
+    warning: str | None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """encoder: float32, raw images -> features, of Keras's own layers; figures: the monitor's, of this encoder;
+    answers: (n,) classes of the validation images by the nearest prototype, and (n,) their labels."""
+
+    encoder: keras.Model
+    figures: dict[str, float | None]
+    answers: tuple[np.ndarray, np.ndarray]
+
+
+def pretrain(dataset: Dataset, run: Run | None = None, **options: Any) -> keras.Model:
+    """Pre-train an encoder: the weights of `python main.py pretrain` with the same options, bit for bit.
+
+        encoder = prl_keras.pretrain(prl_keras.load_dataset("digits"), variant="query", epochs=5, seed=0)
+
+    Args:
+        dataset: from `load_dataset`; its train split is trained on, its validation split watched, test not used.
+        run: a folder to log into, and to continue from; None: a temporary one.
+        options: fields of `config.Pretrain` but for those about data and folders.
+
+    Returns:
+        The encoder: raw uint8 images (batch, height, width, channels) -> float32 features.
+
+    Raises:
+        InputError: options that contradict each other or the data.
+    """
+    settings = Pretrain(**options)
+    with as_command(settings), scratch_run("pretrain", settings, dataset, run) as run:
+        return train(plan(dataset, settings), dataset, settings, run).encoder
+
+
+def plan(dataset: Dataset, options: Pretrain, images: np.ndarray | None = None) -> Plan:
+    """Build the model and the batches, and see whether they can teach anything.
+
+    Args:
+        images: unlabelled ones to train on instead of the data set's.
+
+    Raises:
+        InputError: they cannot, or options that contradict each other.
+    """
+    train, validation = dataset.train, dataset.validation
+    images, labels = (train.images, train.labels) if images is None else (images, np.full(len(images), -1))
+    pretrainer = build_pretrainer(options, dataset.image_shape, dataset.num_classes)
+    batches = Batches(images, labels, options.batch_size, options.seed, drop_remainder=True)
+    ahead = outlook.expected(pretrainer.embedding_loss, batches, options.epochs, options.projection_dim)
+    warning = outlook.check(ahead, options.variant, options.batch_size, len(labels))
+    # of the same size, where there are as many images, and whole: only so is the loss comparable to that of training
+    size = min(options.batch_size, len(validation))
+    watched = Batches(validation.images, validation.labels, size, options.seed, drop_remainder=True)
+    return Plan(pretrainer, batches, watched, ahead, warning)
+
+
+def train(plan: Plan, dataset: Dataset, options: Pretrain, run: Run) -> Trained:
+    """Train, or continue the training in `run`; average; measure the encoder that will be kept.
+
+    Raises:
+        Stopped: Ctrl-C or SIGTERM came; the state is saved.
+        InputError: the loss or a gradient is not finite; a checkpoint of another training.
+    """
+    pretrainer, batches = plan.pretrainer, plan.batches
+    there = outlook.expected(pretrainer.embedding_loss, plan.validation, dim=options.projection_dim)
+    monitor = RepresentationMonitor(
+        pretrainer,
+        (dataset.train.images, dataset.train.labels),
+        (dataset.validation.images, dataset.validation.labels),
+        dataset.num_classes,
+    )
+    if getattr(pretrainer.augmentation, "recipe", "none") != "none":
+        log_views(run, pretrainer.augmentation, dataset.train.images[:12])
+    pretrainer.compile(adam(options.learning_rate, len(batches) * options.epochs, options.average))
+    constants = outlook.constants(plan.ahead, there)
+    fit(pretrainer, batches, options.epochs, run, plan.validation, [monitor], constants, options.checkpoint_steps)
+    if options.average:
+        recalibrate_batch_norm(pretrainer.encoder, batches, pretrainer.augmentation)
+    figures = {key: finite(value) for key, value in monitor.figures().items()}
+    return Trained(copy_as(pretrainer.encoder, "float32"), figures, monitor.answers)

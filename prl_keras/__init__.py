@@ -47,6 +47,7 @@ _SAVED = {
     "Augmentation": "prl_keras.data.augment",
     "FusedAdam": "prl_keras.training.adam",
     "FusedBatchNormalization": "prl_keras.models.batch_norm",
+    "Mixing": "prl_keras.data.mixing",
     "NTXentLoss": "prl_keras.losses",
     "PrototypicalLoss": "prl_keras.losses",
     "PrototypicalPretrainer": "prl_keras.training.pretrain",

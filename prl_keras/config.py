@@ -16,7 +16,7 @@ Folder = Annotated[Path | None, arg(metavar="PATH")]
 RunReference = Annotated[str, arg(metavar="RUN")]
 
 Variant = Literal["query", "standard", "loo", "simclr", "supcon"]
-Augmentation = Literal["none", "light", "simclr"]
+Augmentation = Literal["none", "light", "simclr", "strong", "strong-noflip", "trivial"]
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 
 
@@ -94,8 +94,9 @@ class Pretrain(DataOptions, RunOptions):
     average: bool = True
     """Keep the moving average of the weights over about the last tenth of the steps instead of what the last
     step leaves. --no-average: the last step, as in the paper."""
-    augment: Annotated[Augmentation | None, arg(metavar="{none,light,simclr}")] = None
-    """none (the paper), light (flip, gentle crop), simclr. None: simclr for simclr and supcon, else none."""
+    augment: Annotated[Augmentation | None, arg(metavar="{none,light,simclr,strong,strong-noflip,trivial}")] = None
+    """none (the paper), light (flip, gentle crop), simclr, strong (shift, flip, cutout), strong-noflip,
+    trivial (for photographs: one random operation, flip, cutout). None: simclr for simclr and supcon, else none."""
     distance: Literal["euclidean", "squared", "cosine"] = "euclidean"
     """Distance to the prototypes: euclidean (the paper), squared (Snell et al. 2017) or cosine. Not for simclr and
     supcon, which have none."""
@@ -130,7 +131,8 @@ class TrainingOptions:
     weight_decay: float = 0.0
     """Of Adam, decoupled: each step also shrinks the weights by this times the learning rate (the paper: 0)."""
     augment: Augmentation = "none"
-    """none (the paper), light (flip, gentle crop), simclr."""
+    """none (the paper), light (flip, gentle crop), simclr, strong (shift, flip, cutout), strong-noflip,
+    trivial (for photographs: one random operation, flip, cutout)."""
     precision: Precision = "float32"
     """Compute type of training; the saved model is always float32. bfloat16 is slow on a CPU without AVX-512."""
     checkpoint_steps: Count = None

@@ -94,7 +94,8 @@ def test_without_training_only_the_dtype_changes(name):
 def test_an_unknown_name_is_one_line_with_the_names():
     with pytest.raises(InputError) as error:
         augmentation("moco", (32, 32), 0)
-    assert str(error.value) == "unknown augmentation 'moco'; choose one of: none, light, simclr"
+    names = "none, light, simclr, strong, strong-noflip, trivial"
+    assert str(error.value) == f"unknown augmentation 'moco'; choose one of: {names}"
 
 
 @pytest.mark.parametrize("shape", [(2, 16, 16, 3), (2, 32, 32, 1), (32, 32, 3)])

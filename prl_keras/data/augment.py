@@ -7,7 +7,8 @@ Every random number is drawn per image, in one call, from one SeedGenerator, who
 What the operations mean is torchvision's definition (ColorJitter, RandomResizedCrop, GaussianBlur on PIL
 images), with these differences: values stay float between the steps (PIL rounds to integers); the hue shift
 is always the last of the four jitter steps (the order of the other three is drawn per image); a crop's outer
-half pixel blends with its neighbour outside the crop, or is cut off where the image ends.
+half pixel blends with its neighbour outside the crop, or is cut off where the image ends. Cutout is that of DeVries &
+Taylor 2017; `data/trivial.py` has the operations of "trivial".
 
 Keras 3.15 has layers for most of this. Why they are not used, measured on a CPU (ms per batch of 256, 96x96):
   all random layers   the SeedGenerator's state is not written to `.keras` nor to `.weights.h5`
@@ -28,9 +29,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from prl_keras.data.colour import blend, grayscale, shift_hue
+from prl_keras.data.erase import cutout
+from prl_keras.data.random_layer import RandomLayer
+from prl_keras.data.trivial import OPERATIONS, one_operation
 from prl_keras.errors import InputError
 
-LUMA = (0.299, 0.587, 0.114)  # ITU-R 601, as PIL; they sum to 1, so that grey stays grey
 CROP_ATTEMPTS = 10  # torchvision's number, before it falls back to a central crop
 
 
@@ -38,14 +42,23 @@ CROP_ATTEMPTS = 10  # torchvision's number, before it falls back to a central cr
 class Recipe:
     """Ranges and probabilities. A strength s means a factor from 1 - s to 1 + s; hue is in turns."""
 
-    area: tuple[float, float]
-    aspect: tuple[float, float]
+    area: tuple[float, float] | None = None  # None: no crop, but a shift
+    aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    shift: float = 0.0  # at most this share of each side, in whole pixels; beyond the border the image is mirrored
     flip_probability: float = 0.5
     jitter_probability: float = 0.0
     jitter: tuple[float, float, float] = (0.0, 0.0, 0.0)  # brightness, contrast, saturation
     hue: float = 0.0  # at most 1/6, see shift_hue
     grayscale_probability: float = 0.0
     blur_sigma: tuple[float, float] | None = None  # at 96 pixels and above
+    operations: tuple[str, ...] = ()  # of trivial.OPERATIONS; one of them for each image, before everything else
+    cutout: float = 0.0  # side of the black square, as a share of the image's shorter side; after everything else
+
+    @property
+    def draws(self) -> dict[str, int]:
+        """How many uniform numbers an image needs, by name."""
+        cropped_only = self.area and not (self.operations or self.cutout)
+        return DRAWS if cropped_only else DRAWS | MORE_DRAWS
 
 
 RECIPES: dict[str, Recipe | None] = {
@@ -60,11 +73,16 @@ RECIPES: dict[str, Recipe | None] = {
         grayscale_probability=0.2,
         blur_sigma=(0.1, 2.0),
     ),
+    "strong": Recipe(shift=2 / 28, cutout=12 / 28),
+    "strong-noflip": Recipe(shift=2 / 28, cutout=12 / 28, flip_probability=0.0),  # where left and right differ
+    "trivial": Recipe(operations=tuple(OPERATIONS), cutout=1 / 4),
 }
 
-# Uniform numbers an image needs, drawn together: one random op a call, and the same stream for every recipe.
+# Uniform numbers an image needs, drawn together: one random op a call, and the same stream for every recipe that only
+# crops and colours. More numbers in that call would be another stream, so only recipes that use them draw them.
 DRAWS = {"area": CROP_ATTEMPTS, "aspect": CROP_ATTEMPTS, "position": 2, "flip": 1}
 DRAWS |= {"jitter": 1, "order": 3, "factors": 3, "hue": 1, "grayscale": 1, "sigma": 1}
+MORE_DRAWS = {"shift": 2, "operation": 1, "strength": 1, "cutout": 2}
 
 
 def augmentation(name: str, image_size: tuple[int, int], seed: int) -> keras.Layer:
@@ -73,19 +91,15 @@ def augmentation(name: str, image_size: tuple[int, int], seed: int) -> keras.Lay
 
 
 @keras.saving.register_keras_serializable("prl_keras")
-class Augmentation(keras.Layer):
+class Augmentation(RandomLayer):
     """Applies a recipe to raw images (batch, height, width, 3) when training."""
 
     def __init__(self, recipe: str, image_size: tuple[int, int], seed: int, **kwargs):
         if recipe not in RECIPES:
             raise InputError(f"unknown augmentation {recipe!r}; choose one of: {', '.join(RECIPES)}")
-        kwargs.setdefault("dtype", "float32")  # also under a mixed policy: bfloat16 has no 256 grey levels
-        super().__init__(**kwargs)
+        super().__init__(seed, **kwargs)
         self.recipe = recipe
         self.image_size = (int(image_size[0]), int(image_size[1]))
-        self.seed = int(seed)
-        self.generator = keras.random.SeedGenerator(self.seed)
-        self.supports_jit = False  # crop_and_resize has no XLA kernel
 
     def build(self, input_shape):
         received, expected = tuple(input_shape)[1:], (*self.image_size, 3)
@@ -103,21 +117,13 @@ class Augmentation(keras.Layer):
 
     def draw(self, batch_size) -> dict[str, tf.Tensor]:
         """The next uniform numbers of the stream: name -> (batch, count)."""
-        seed, replica = self.generator.next(), tf.distribute.get_replica_context()
-        if replica is not None:  # each replica has the same state, and must not draw the same views
-            seed += [0, tf.cast(replica.replica_id_in_sync_group, seed.dtype) * 2**32]
-        numbers = tf.random.stateless_uniform((batch_size, sum(DRAWS.values())), seed)
-        return dict(zip(DRAWS, tf.split(numbers, list(DRAWS.values()), axis=1), strict=True))
+        recipe = RECIPES[self.recipe]
+        counts = recipe.draws if recipe else DRAWS
+        numbers = tf.random.stateless_uniform((batch_size, sum(counts.values())), self.next_seed())
+        return dict(zip(counts, tf.split(numbers, list(counts.values()), axis=1), strict=True))
 
     def compute_output_spec(self, images, training=None):
         return keras.KerasTensor(images.shape, dtype="float32")
-
-    # Keras saves weights but no seed state: a reloaded model would repeat its first views.
-    def save_own_variables(self, store):
-        store["seed_state"] = keras.ops.convert_to_numpy(self.generator.state)
-
-    def load_own_variables(self, store):
-        self.generator.state.assign(np.array(store["seed_state"]))
 
     def get_config(self):
         config = {"recipe": self.recipe, "image_size": list(self.image_size), "seed": self.seed}
@@ -125,9 +131,15 @@ class Augmentation(keras.Layer):
 
 
 def augment(images, draws: dict[str, tf.Tensor], recipe: Recipe, size: tuple[int, int]):
-    """Crop and flip, jitter, grayscale, blur: the recipe with given uniform numbers."""
-    crops = sample_crops(draws["area"], draws["aspect"], draws["position"], size, recipe)
-    images = crop_and_flip(images, *crops, draws["flip"][:, 0] < recipe.flip_probability)
+    """One operation, crop or shift, flip, jitter, grayscale, blur, cutout: the recipe with given uniform numbers."""
+    flip = draws["flip"][:, 0] < recipe.flip_probability
+    if recipe.operations:
+        images = one_operation(images, draws["operation"][:, 0], draws["strength"][:, 0], recipe.operations)
+    if recipe.area:
+        crops = sample_crops(draws["area"], draws["aspect"], draws["position"], size, recipe)
+        images = crop_and_flip(images, *crops, flip)
+    else:
+        images = shift_and_flip(images, sample_shifts(draws["shift"], size, recipe.shift), flip)
     if recipe.jitter_probability or recipe.grayscale_probability or recipe.blur_sigma:
         # Channels first: colour becomes (3, 3) matrices, blur (height, height) and (width, width) ones.
         planes = tf.reshape(tf.transpose(images, (0, 3, 1, 2)), (-1, 3, size[0] * size[1]))
@@ -141,7 +153,31 @@ def augment(images, draws: dict[str, tf.Tensor], recipe: Recipe, size: tuple[int
             kernel, (low, high) = blur_settings(size, recipe.blur_sigma)
             planes = gaussian_blur(planes, low + (high - low) * draws["sigma"], kernel, size)
         images = tf.transpose(planes, (0, 2, 3, 1))
-    return tf.clip_by_value(images, 0.0, 255.0)  # rounding may leave the range by a hair
+    images = tf.clip_by_value(images, 0.0, 255.0)  # rounding may leave the range by a hair
+    return cutout(images, draws["cutout"], round(recipe.cutout * min(size))) if recipe.cutout else images
+
+
+def sample_shifts(draws, size: tuple[int, int], share: float):
+    """How many pixels down and to the right (batch, 2) int32, uniform over -most..most of each axis."""
+    most = np.array([round(share * side) for side in size], "float32")
+    return tf.cast(tf.floor(draws * (2 * most + 1)) - most, tf.int32)
+
+
+def shift_and_flip(images, shifts, flip):
+    """Moves each image by whole pixels, mirrored at its border as np.pad's "reflect" (black bars would be features of
+    their own), and then mirrors it where `flip`."""
+    rows, columns = images.shape[1:3]
+    across = tf.range(columns)
+    across = tf.where(flip[:, None], across[::-1], across)
+    down = _reflected(tf.range(rows) - shifts[:, :1], rows)
+    across = _reflected(across - shifts[:, 1:], columns)
+    return tf.gather(tf.gather(images, down, axis=1, batch_dims=1), across, axis=2, batch_dims=1)
+
+
+def _reflected(index, pixels: int):
+    """Into 0..pixels - 1, where it is off by less than `pixels`."""
+    last = pixels - 1
+    return last - tf.abs(last - tf.abs(index))
 
 
 def sample_crops(area_draws, aspect_draws, position_draws, size: tuple[int, int], recipe: Recipe):
@@ -183,47 +219,6 @@ def _span(start, length, pixels: int):
     high = tf.clip_by_value(start + length - 1 - half_step, hair, last - hair) / last
     whole = length >= pixels
     return tf.where(whole, 0.0, low), tf.where(whole, 1.0, high)
-
-
-def blend(planes, factors, order):
-    """Brightness, contrast and saturation (factors' columns 0, 1, 2), in each image's own order.
-
-    Each is factor * image + (1 - factor) * other, clipped: other = black | the mean of the grey image | the
-    grey image. So one (3, 3) matrix and one offset per image serve for all three.
-    """
-    luma = tf.constant(LUMA)
-    for step in range(3):
-        operation = order[:, step, None, None]
-        factor = tf.gather(factors, order[:, step], batch_dims=1)[:, None, None]
-        to_mean = tf.where(operation == 1, 1.0 - factor, 0.0)
-        to_grey = tf.where(operation == 2, 1.0 - factor, 0.0)
-        mean = tf.reduce_sum(tf.reduce_mean(planes, axis=2) * luma, axis=1)[:, None, None]
-        planes = tf.matmul(factor * tf.eye(3) + to_grey * luma, planes) + to_mean * mean
-        planes = tf.clip_by_value(planes, 0.0, 255.0)
-    return planes
-
-
-def shift_hue(planes, turns):
-    """Rotates HSV's hue by `turns` (batch, 1), |turns| <= 1/6. tf.image's way and back: 3 times slower."""
-    red, green, blue = tf.unstack(planes, axis=1)
-    high, low = tf.maximum(red, tf.maximum(green, blue)), tf.minimum(red, tf.minimum(green, blue))
-    is_red, is_green = red == high, green == high
-    difference = tf.where(is_red, green - blue, tf.where(is_green, blue - red, red - green))
-    sector = tf.where(is_red, 0.0, tf.where(is_green, 2.0, 4.0))
-    chroma = high - low
-    hue = sector + tf.math.divide_no_nan(difference, chroma) + 6.0 * turns  # sixths of a turn, -2..6
-
-    def channel(centre: float):
-        # 3 - | |hue - centre| - 3 | is the distance on the circle; floormod would be the slowest op of all
-        return low + chroma * tf.clip_by_value(tf.abs(tf.abs(hue - centre) - 3.0) - 1.0, 0.0, 1.0)
-
-    return tf.stack([channel(0.0), channel(2.0), channel(4.0)], axis=1)
-
-
-def grayscale(planes, chosen):
-    """The grey image in all three channels, where `chosen` (batch, 1)."""
-    to_grey = tf.tile(tf.constant([LUMA]), (3, 1))
-    return tf.matmul(tf.where(chosen[:, :, None], to_grey, tf.eye(3)), planes)
 
 
 def blur_settings(size: tuple[int, int], sigma: tuple[float, float]) -> tuple[int, tuple[float, float]]:

@@ -6,6 +6,7 @@ Importing this imports Keras, so `prl_keras.data` does not re-export it.
 import keras
 import numpy as np
 
+from prl_keras.data.balanced import balanced_order, check_balance
 from prl_keras.labels import checked_labels
 
 FEWEST = 8  # images: fewer say nothing about a mean and a variance
@@ -36,14 +37,31 @@ class Batches(keras.utils.PyDataset):
         batch_size: images a batch, but for the last one.
         seed: with the epoch, decides the order.
         drop_remainder: leave an incomplete last batch out; which images it has changes with the epoch.
+        classes_per_batch: each batch has so many classes, and of each equally many images; an epoch has as many steps
+            as with drop_remainder. Images of a class that is smaller than others come more often. None: as they come.
+        with_rows: batches are ((inputs, rows), labels): rows (size,) int32 tell which images these are.
+
+    Raises:
+        InputError: the labels do not have so many classes, or they cannot share a batch equally.
     """
 
     def __init__(
-        self, inputs: np.ndarray, labels: np.ndarray, batch_size: int, seed: int, drop_remainder: bool = False
+        self,
+        inputs: np.ndarray,
+        labels: np.ndarray,
+        batch_size: int,
+        seed: int,
+        drop_remainder: bool = False,
+        classes_per_batch: int | None = None,
+        with_rows: bool = False,
     ):
         super().__init__()
         self.inputs, self.labels = inputs, checked_labels(labels)
-        self.batch_size, self.seed, self.drop_remainder = batch_size, seed, drop_remainder
+        self.batch_size, self.seed = batch_size, seed
+        self.drop_remainder = drop_remainder or classes_per_batch is not None
+        self.classes_per_batch, self.with_rows = classes_per_batch, with_rows
+        if classes_per_batch is not None:
+            check_balance(self.labels, batch_size, classes_per_batch)
         self.epoch = 0
 
     @property
@@ -53,7 +71,11 @@ class Batches(keras.utils.PyDataset):
     @epoch.setter
     def epoch(self, epoch: int) -> None:
         self._epoch = epoch
-        self._order = np.random.default_rng((self.seed, epoch)).permutation(len(self.labels))
+        rng = np.random.default_rng((self.seed, epoch))
+        if self.classes_per_batch is None:
+            self._order = rng.permutation(len(self.labels))
+        else:
+            self._order = balanced_order(rng, self.labels, self.batch_size, self.classes_per_batch)
 
     @property
     def images(self) -> int:
@@ -68,6 +90,7 @@ class Batches(keras.utils.PyDataset):
         last = step == len(self) - 1
         return self._order[step * self.batch_size : self.images if last else (step + 1) * self.batch_size]
 
-    def __getitem__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+    def __getitem__(self, step: int) -> tuple[np.ndarray | tuple[np.ndarray, np.ndarray], np.ndarray]:
         rows = self.rows(step)
-        return self.inputs[rows], self.labels[rows]
+        inputs = self.inputs[rows]
+        return (inputs, rows.astype("int32")) if self.with_rows else inputs, self.labels[rows]

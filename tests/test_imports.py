@@ -29,6 +29,7 @@ LAYERS = {
     "data": 2,
     "models": 3,
     "losses": 3,
+    "memory": 3,
     "training": 4,
     "evaluation": 5,
     "visualization": 6,

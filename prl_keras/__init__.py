@@ -41,12 +41,14 @@ _SAVED = {
     "Augmentation": "prl_keras.data.augment",
     "FusedAdam": "prl_keras.training.adam",
     "FusedBatchNormalization": "prl_keras.models.batch_norm",
+    "MemoryPretrainer": "prl_keras.training.memory",
     "NTXentLoss": "prl_keras.losses",
     "PrototypicalLoss": "prl_keras.losses",
     "PrototypicalPretrainer": "prl_keras.training.pretrain",
     "SimCLRPretrainer": "prl_keras.training.pretrain",
     "SmallMapConv2D": "prl_keras.models.convolution",
     "SupervisedContrastiveLoss": "prl_keras.losses",
+    "Unmixed": "prl_keras.training.memory",
 }
 
 

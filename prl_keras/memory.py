@@ -51,7 +51,7 @@ def memory_prototypes(memory: KerasTensor, labels: KerasTensor, num_classes: int
         num_classes: static number of classes.
 
     Returns:
-        sums (num_classes, dim), zero for a class without visited rows, and counts of visited rows (num_classes,), float.
+        sums (num_classes, dim), zero for a class without visited rows, and counts (num_classes,) of these, float.
     """
     memory = as_float(memory)
     return class_sums(ops.where(_visited(memory), class_numbers(labels), -1), memory, num_classes)

@@ -193,7 +193,7 @@ def memory_loss(
             continue
         logits = {k: dot(unit(vectors[i]), unit(prototype)) / temperature for k, prototype in prototypes.items()}
 
-        weights = {k: 0.0 for k in prototypes}
+        weights = dict.fromkeys(prototypes, 0.0)
         weights[own] += own_share
         if int(memory_labels[partner_row]) in prototypes:
             weights[int(memory_labels[partner_row])] += 1.0 - own_share

@@ -99,7 +99,8 @@ def create_variables(model: keras.Model, batches: Batches) -> None:
     """Of the optimizer and the metrics: to be restored, and as else the first step would be traced twice."""
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
-    images, labels = batches[0]
+    inputs, labels = batches[0]
+    images = keras.tree.flatten(inputs)[0]  # of images and rows the images
     model.compute_metrics(images, labels, keras.ops.zeros(model.compute_output_shape(images.shape)))
     model.reset_metrics()
 

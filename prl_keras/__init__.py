@@ -47,6 +47,7 @@ _SAVED = {
     "Augmentation": "prl_keras.data.augment",
     "FusedAdam": "prl_keras.training.adam",
     "FusedBatchNormalization": "prl_keras.models.batch_norm",
+    "MemoryPretrainer": "prl_keras.training.memory",
     "Mixing": "prl_keras.data.mixing",
     "NTXentLoss": "prl_keras.losses",
     "PrototypicalLoss": "prl_keras.losses",
@@ -54,6 +55,7 @@ _SAVED = {
     "SimCLRPretrainer": "prl_keras.training.pretrain",
     "SmallMapConv2D": "prl_keras.models.convolution",
     "SupervisedContrastiveLoss": "prl_keras.losses",
+    "Unmixed": "prl_keras.training.memory",
 }
 
 

@@ -30,7 +30,7 @@ Variant = Literal["standard", "query", "loo"]
 VARIANTS = ("standard", "query", "loo")
 
 _ROUNDING = 1e-6  # keeps a fraction such as 0.29 of 100 rows from losing one row
-_NEVER = -1e30  # a logit that gets no probability; finite, so that 0 * loss stays 0
+NEVER = -1e30  # a logit that gets no probability; finite, so that 0 * loss stays 0
 
 
 class Episode(NamedTuple):
@@ -112,7 +112,7 @@ def prototypical_episode(
     # the distance that matters most, from differences: it is small, where the matmul of all pairs cancels
     own_logit = _paired_logits(embeddings, own_prototype, distance, temperature)
     logits = ops.where(own_class > 0, own_logit[:, None], logits)
-    logits = ops.where(counts > 0, logits, _NEVER)
+    logits = ops.where(counts > 0, logits, NEVER)
     is_choice = ops.sum(ops.cast(counts > 0, "int32")) > 1
     answerable = ops.logical_and(ops.logical_and(is_query, own_count > 0), is_choice)
     telling = ops.logical_and(answerable, own_count > 1) if variant == "standard" else answerable
@@ -135,7 +135,7 @@ def prototypical_loss(
     episode = prototypical_episode(labels, embeddings, num_classes, variant, distance, temperature, query_fraction)
     own_class = one_hot_labels(labels, num_classes, episode.logits.dtype)
     cross_entropy = -ops.sum(own_class * ops.log_softmax(episode.logits, axis=-1), axis=-1)
-    return _masked_mean(cross_entropy, episode.answerable)
+    return masked_mean(cross_entropy, episode.answerable)
 
 
 def nt_xent_loss(first_view: KerasTensor, second_view: KerasTensor, temperature: float = 0.1) -> KerasTensor:
@@ -179,11 +179,11 @@ def supervised_contrastive_loss(labels: KerasTensor, embeddings: KerasTensor, te
     similarities = ops.matmul(embeddings, ops.transpose(embeddings)) / temperature
     count = ops.shape(labels)[0]
     itself = ops.eye(count, dtype="bool")
-    log_probability = ops.log_softmax(ops.where(itself, _NEVER, similarities), axis=-1)
+    log_probability = ops.log_softmax(ops.where(itself, NEVER, similarities), axis=-1)
     positive = ops.logical_and(labels[:, None] == labels[None, :], ops.logical_not(itself))
     positives = ops.sum(ops.cast(positive, embeddings.dtype), axis=-1)
     per_anchor = -ops.sum(ops.where(positive, log_probability, 0.0), axis=-1)
-    return _masked_mean(per_anchor / ops.maximum(positives, 1.0), positives > 0)
+    return masked_mean(per_anchor / ops.maximum(positives, 1.0), positives > 0)
 
 
 class _EmbeddingLoss(keras.losses.Loss):
@@ -346,6 +346,7 @@ def _paired_logits(
     return -(squares if distance == "squared" else safe_sqrt(squares)) / temperature
 
 
-def _masked_mean(values: KerasTensor, mask: KerasTensor) -> KerasTensor:
+def masked_mean(values: KerasTensor, mask: KerasTensor) -> KerasTensor:
+    """Of (n,) values where mask (n,) bool; 0, with gradient 0, where it is nowhere."""
     count = ops.sum(ops.cast(mask, values.dtype))
     return ops.sum(ops.where(mask, values, 0.0)) / ops.maximum(count, 1.0)

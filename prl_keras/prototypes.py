@@ -109,24 +109,26 @@ def class_prototypes(labels: KerasTensor, features: KerasTensor, num_classes: in
     Raises:
         InputError: labels of another shape.
     """
-    features = as_float(features)
-    if (features.shape[0] or 0) * num_classes > _LARGEST_ONE_HOT:
-        return _gathered_prototypes(class_numbers(labels), features, num_classes)
-    members = one_hot_labels(labels, num_classes, features.dtype)
-    counts = ops.sum(members, axis=0)
-    sums = ops.matmul(ops.transpose(members), features)
+    sums, counts = class_sums(labels, features, num_classes)
     return sums / ops.maximum(counts, 1.0)[:, None], counts
 
 
-def _gathered_prototypes(
-    labels: KerasTensor, features: KerasTensor, num_classes: int
-) -> tuple[KerasTensor, KerasTensor]:
-    """`class_prototypes` without the matrix of who is in which class: sums in another order, memory of the result."""
+def class_sums(labels: KerasTensor, features: KerasTensor, num_classes: int) -> tuple[KerasTensor, KerasTensor]:
+    """The sums (num_classes, dim) that `class_prototypes` divides by the counts (num_classes,); same arguments."""
+    features = as_float(features)
+    if (features.shape[0] or 0) * num_classes > _LARGEST_ONE_HOT:
+        return _gathered_sums(class_numbers(labels), features, num_classes)
+    members = one_hot_labels(labels, num_classes, features.dtype)
+    return ops.matmul(ops.transpose(members), features), ops.sum(members, axis=0)
+
+
+def _gathered_sums(labels: KerasTensor, features: KerasTensor, num_classes: int) -> tuple[KerasTensor, KerasTensor]:
+    """`class_sums` without the matrix of who is in which class: sums in another order, memory of the result."""
     known = ops.logical_and(labels >= 0, labels < num_classes)
     labels = ops.where(known, labels, num_classes)  # one row more, for those that take no part
     sums = ops.segment_sum(features, labels, num_classes + 1)[:num_classes]
     counts = ops.segment_sum(ops.cast(known, features.dtype), labels, num_classes + 1)[:num_classes]
-    return sums / ops.maximum(counts, 1.0)[:, None], counts
+    return sums, counts
 
 
 def prototype_logits(

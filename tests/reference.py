@@ -155,3 +155,54 @@ def supervised_contrastive_loss(
         logits = {a: dot(z[i], z[a]) / temperature for a in others}
         losses.append(sum(negative_log_probability(logits, p) for p in positives) / len(positives))
     return sum(losses) / len(losses) if losses else 0.0
+
+
+def memory_loss(
+    queries: Sequence | np.ndarray,
+    query_rows: Sequence[int],
+    memory: Sequence | np.ndarray,
+    memory_labels: Sequence[int],
+    num_classes: int,
+    temperature: float,
+    label_smoothing: float = 0.0,
+    lam: Sequence[float] | None = None,
+    soft_targets: Sequence | np.ndarray | None = None,
+    soft_weight: float = 0.0,
+) -> float:
+    """Mean over answerable queries of -sum_k target_k log p_k, with prototypes of all rows but the query's sources.
+
+    The sources are the query's own row and, if it is mixed, that of the query before it.
+    """
+    vectors, stored = rows(queries), rows(memory)
+    losses = []
+    for i, row in enumerate(query_rows):
+        own_share = 1.0 if lam is None else float(lam[i])
+        partner_row = query_rows[i - 1]
+        sources = {int(row)} if own_share == 1.0 else {int(row), int(partner_row)}
+        prototypes = {}
+        for k in range(num_classes):
+            members = [
+                stored[n]
+                for n in range(len(stored))
+                if int(memory_labels[n]) == k and n not in sources and dot(stored[n], stored[n]) > 0
+            ]
+            if members:
+                prototypes[k] = mean(members)
+        own = int(memory_labels[row])
+        if own not in prototypes or len(prototypes) < 2:
+            continue
+        logits = {k: dot(unit(vectors[i]), unit(prototype)) / temperature for k, prototype in prototypes.items()}
+
+        weights = dict.fromkeys(prototypes, 0.0)
+        weights[own] += own_share
+        if int(memory_labels[partner_row]) in prototypes:
+            weights[int(memory_labels[partner_row])] += 1.0 - own_share
+        soft = {k: 0.0 if soft_targets is None else float(soft_targets[i][k]) for k in prototypes}
+        loss = 0.0
+        for k in prototypes:
+            target = (1.0 - label_smoothing) * weights[k] / sum(weights.values()) + label_smoothing / len(prototypes)
+            if soft_targets is not None:
+                target = (1.0 - soft_weight) * target + soft_weight * soft[k] / sum(soft.values())
+            loss += target * negative_log_probability(logits, k)
+        losses.append(loss)
+    return sum(losses) / len(losses) if losses else 0.0

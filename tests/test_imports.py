@@ -25,6 +25,7 @@ LAYERS = {
     "runs.lifecycle": 3,
     "models": 3,
     "losses": 3,
+    "memory": 3,
     "training": 4,
     "evaluation": 5,
     "visualization": 6,

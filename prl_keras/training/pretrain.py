@@ -28,13 +28,13 @@ def _checked(labels: Any) -> np.ndarray | None:
 
 
 class _Pretrainer(keras.Model):
-    """An encoder, a projection head, a loss and an augmentation; what both pre-trainers are made of."""
+    """An encoder, a projection head, a loss and an augmentation; what all pre-trainers are made of."""
 
     def __init__(
         self,
         encoder: keras.Model,
         projection_head: keras.Model,
-        loss: keras.losses.Loss,
+        loss: keras.losses.Loss | None,
         augmentation: keras.layers.Layer | None = None,
         name: str | None = None,
     ):

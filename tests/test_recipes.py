@@ -4,6 +4,7 @@ Everything is computed a second time, from the options, by other means: slow loo
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from prl_keras.models import projection_head, resnet18
 from prl_keras.models.layer_types import FAST
 from prl_keras.models.storage import load_model
 from prl_keras.runs import Run
-from prl_keras.training import callbacks, finetune
+from prl_keras.training import callbacks, finetune, recipes
 from prl_keras.training.recipes import build_pretrainer
 
 SIZE = 8
@@ -205,6 +206,13 @@ def test_every_figure_of_an_epoch_is_of_train_or_validation(trainings: Trainings
     means = np.stack([support[train.labels == k].mean(axis=0) for k in range(10)])
     nearest = np.square(features[:, None] - means).sum(axis=-1).argmin(axis=1)
     assert monitored["val_prototype_accuracy"] == pytest.approx(np.mean(nearest == validation.labels), abs=0.015)
+
+
+def test_the_projection_head_takes_what_the_encoder_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipes, "resnet18", partial(resnet18, width=0.125))
+    pretrainer = build_pretrainer(Pretrain(variant="simclr"), (SIZE, SIZE, 3), 5)
+    assert pretrainer.projection_head.input_shape == (None, 64)
+    assert pretrainer(np.zeros((2, SIZE, SIZE, 3), "uint8")).shape == (2, 128)
 
 
 # What is refused or said before it begins ----------------------------------------------------------------

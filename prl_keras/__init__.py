@@ -41,12 +41,13 @@ _SAVED = {
     "Augmentation": "prl_keras.data.augment",
     "FusedAdam": "prl_keras.training.adam",
     "FusedBatchNormalization": "prl_keras.models.batch_norm",
-    "NTXentLoss": "prl_keras.losses",
+    "NTXentLoss": "prl_keras.contrastive",
     "PrototypicalLoss": "prl_keras.losses",
     "PrototypicalPretrainer": "prl_keras.training.pretrain",
     "SimCLRPretrainer": "prl_keras.training.pretrain",
     "SmallMapConv2D": "prl_keras.models.convolution",
-    "SupervisedContrastiveLoss": "prl_keras.losses",
+    "SmoothedCrossEntropy": "prl_keras.training.cross_entropy",
+    "SupervisedContrastiveLoss": "prl_keras.contrastive",
 }
 
 

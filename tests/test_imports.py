@@ -28,6 +28,8 @@ LAYERS = {
     "recorded": 1,
     "data": 2,
     "models": 3,
+    "embedding_loss": 3,
+    "contrastive": 3,
     "losses": 3,
     "training": 4,
     "evaluation": 5,

@@ -49,12 +49,13 @@ _SAVED = {
     "FusedBatchNormalization": "prl_keras.models.batch_norm",
     "MemoryPretrainer": "prl_keras.training.memory",
     "Mixing": "prl_keras.data.mixing",
-    "NTXentLoss": "prl_keras.losses",
+    "NTXentLoss": "prl_keras.contrastive",
     "PrototypicalLoss": "prl_keras.losses",
     "PrototypicalPretrainer": "prl_keras.training.pretrain",
     "SimCLRPretrainer": "prl_keras.training.pretrain",
     "SmallMapConv2D": "prl_keras.models.convolution",
-    "SupervisedContrastiveLoss": "prl_keras.losses",
+    "SmoothedCrossEntropy": "prl_keras.training.cross_entropy",
+    "SupervisedContrastiveLoss": "prl_keras.contrastive",
     "Unmixed": "prl_keras.training.memory",
 }
 

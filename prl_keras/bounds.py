@@ -13,6 +13,7 @@ def least_loss(
     num_classes: int,
     temperature: float,
     dim: int | None = None,
+    label_smoothing: float = 0.0,
 ) -> float | np.ndarray:
     """The least possible cross-entropy of cosine similarities: what the corners of a simplex give (Graf et al. 2021).
 
@@ -22,11 +23,38 @@ def least_loss(
     Args:
         dim: of the embeddings; a simplex needs num_classes - 1 dimensions. With fewer, the classes are placed on the
             sphere as well as a search finds. None: enough.
+        label_smoothing: of the targets, evenly over positives and negatives. Then classes may be too far apart: if the
+            target asks for no more than the simplex gives, it is met, which leaves its entropy. That takes num_classes
+            dimensions; of fewer, this is a bound.
     """
     if num_classes < 2 or dim is None or dim >= num_classes - 1 or num_classes > _MOST:
         gap = 1 + 1 / max(num_classes - 1, 1)
-        return np.log(positives + negatives * np.exp(-gap / temperature))
-    return np.log(positives + negatives * _crowding(num_classes, dim, temperature))
+        crowd = np.exp(-gap / temperature)
+    else:
+        crowd = _crowding(num_classes, dim, temperature)
+    if not label_smoothing:
+        return np.log(positives + negatives * crowd)
+    return _smoothed(positives, negatives, crowd, label_smoothing)
+
+
+def target_entropy(
+    positives: int | np.ndarray, negatives: int | np.ndarray, label_smoothing: float
+) -> float | np.ndarray:
+    """Of a smoothed target: what cross-entropy comes down to where logits have no limit; ln(positives) without."""
+    return _smoothed(positives, negatives, 0.0, label_smoothing) if label_smoothing else np.log(positives)
+
+
+def _smoothed(
+    positives: int | np.ndarray, negatives: int | np.ndarray, least: float, label_smoothing: float
+) -> float | np.ndarray:
+    """The minimum over c, from `least` to 1, of ln(positives + negatives c) - eps negatives / all ln(c).
+
+    c = exp(-gap / T) is how likely a negative is beside a positive. The function is convex in the gap, and has its
+    minimum where c is that of the target: eps / all beside (1 - eps) / positives + eps / all.
+    """
+    everyone = positives + negatives
+    crowd = np.maximum(least, label_smoothing * positives / (everyone - label_smoothing * negatives))
+    return np.log(positives + negatives * crowd) - label_smoothing * negatives / everyone * np.log(crowd)
 
 
 @lru_cache

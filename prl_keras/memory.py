@@ -16,8 +16,8 @@ from typing import NamedTuple
 
 from keras import KerasTensor, ops
 
+from prl_keras.embedding_loss import NEVER, masked_mean
 from prl_keras.errors import InputError
-from prl_keras.losses import NEVER, masked_mean
 from prl_keras.prototypes import (
     as_float,
     check_distance,

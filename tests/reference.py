@@ -3,6 +3,7 @@
 Snell et al. 2017: "Prototypical Networks for Few-shot Learning".
 Chen et al. 2020: "A Simple Framework for Contrastive Learning of Visual Representations" (NT-Xent).
 Khosla et al. 2020: "Supervised Contrastive Learning" (SupCon).
+Szegedy et al. 2016: "Rethinking the Inception Architecture for Computer Vision", section 7 (label smoothing).
 """
 
 import math
@@ -66,6 +67,17 @@ def negative_log_probability(logits: dict[int, float], answer: int) -> float:
     return math.log(denominator) + largest - logits[answer]
 
 
+def smoothed_cross_entropy(logits: dict[int, float], answers: Sequence[int], label_smoothing: float) -> float:
+    """-sum_k q(k) log p(k): 1 - eps of the target q evenly on the answers, eps evenly on all that has a logit."""
+    total = 0.0
+    for k in logits:
+        target = label_smoothing / len(logits)
+        if k in answers:
+            target += (1 - label_smoothing) / len(answers)
+        total += target * negative_log_probability(logits, k)
+    return total
+
+
 def class_prototypes(
     labels: Sequence[int], features: Sequence | np.ndarray, num_classes: int
 ) -> tuple[dict[int, Vector], dict[int, int]]:
@@ -93,11 +105,13 @@ def prototypical_loss(
     distance: str,
     temperature: float = 1.0,
     query_fraction: float = 0.25,
+    label_smoothing: float = 0.0,
 ) -> float:
     """Mean over answerable queries of -log p(y = own class | x) (Snell et al. 2017, eq. 1 and 2).
 
     standard: all are support and query. query: the last rows are queries, the others support.
     loo: all are queries, and the support of a query is all the others.
+    label_smoothing: spread over the classes that have a prototype.
     """
     batch = len(labels)
     vectors = rows(embeddings)
@@ -117,33 +131,40 @@ def prototypical_loss(
         if own not in prototypes:
             continue
         logits = {k: logit(vectors[i], prototype, distance) / temperature for k, prototype in prototypes.items()}
-        losses.append(negative_log_probability(logits, own))
+        losses.append(smoothed_cross_entropy(logits, [own], label_smoothing))
     return sum(losses) / len(losses) if losses else 0.0
 
 
 def nt_xent_loss(
-    first_view: Sequence | np.ndarray, second_view: Sequence | np.ndarray, temperature: float = 0.1
+    first_view: Sequence | np.ndarray,
+    second_view: Sequence | np.ndarray,
+    temperature: float = 0.1,
+    label_smoothing: float = 0.0,
 ) -> float:
     """Chen et al. 2020, eq. 1: l(i, j) = -log( exp(sim(i, j) / t) / sum_{k != i} exp(sim(i, k) / t) ).
 
-    Averaged over l(i, j) and l(j, i) of all positive pairs.
+    Averaged over l(i, j) and l(j, i) of all positive pairs. label_smoothing: spread over all k != i.
     """
     z = [unit(row) for row in rows(first_view)] + [unit(row) for row in rows(second_view)]
     n = len(z) // 2
 
     def pair_loss(i: int, j: int) -> float:
-        return negative_log_probability({k: dot(z[i], z[k]) / temperature for k in range(2 * n) if k != i}, j)
+        logits = {k: dot(z[i], z[k]) / temperature for k in range(2 * n) if k != i}
+        return smoothed_cross_entropy(logits, [j], label_smoothing)
 
     return sum(pair_loss(k, n + k) + pair_loss(n + k, k) for k in range(n)) / (2 * n)
 
 
 def supervised_contrastive_loss(
-    labels: Sequence[int], embeddings: Sequence | np.ndarray, temperature: float = 0.1
+    labels: Sequence[int],
+    embeddings: Sequence | np.ndarray,
+    temperature: float = 0.1,
+    label_smoothing: float = 0.0,
 ) -> float:
     """Khosla et al. 2020, eq. 2 (L_out), without the base temperature.
 
     Anchor i: -1 / |P(i)| sum_{p in P(i)} log( exp(z_i z_p / t) / sum_{a != i} exp(z_i z_a / t) ).
-    Averaged over the anchors that have a positive.
+    Averaged over the anchors that have a positive. label_smoothing: spread over all a != i.
     """
     z = [unit(row) for row in rows(embeddings)]
     losses = []
@@ -153,7 +174,7 @@ def supervised_contrastive_loss(
         if not positives:
             continue
         logits = {a: dot(z[i], z[a]) / temperature for a in others}
-        losses.append(sum(negative_log_probability(logits, p) for p in positives) / len(positives))
+        losses.append(smoothed_cross_entropy(logits, positives, label_smoothing))
     return sum(losses) / len(losses) if losses else 0.0
 
 

@@ -24,6 +24,8 @@ LAYERS = {
     "data": 2,
     "runs.lifecycle": 3,
     "models": 3,
+    "embedding_loss": 3,
+    "contrastive": 3,
     "losses": 3,
     "memory": 3,
     "training": 4,

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from functools import partial
 from itertools import product
 
 import keras
@@ -11,7 +12,7 @@ import pytest
 import reference
 import tensorflow as tf
 
-from prl_keras.bounds import least_loss
+from prl_keras.bounds import least_loss, target_entropy
 from prl_keras.errors import InputError
 from prl_keras.losses import (
     VARIANTS,
@@ -43,20 +44,33 @@ def random_batch(batch: int, dim: int, classes: int, seed: int = 0) -> tuple[np.
     return random.integers(0, classes, batch), random.normal(size=(batch, dim))
 
 
-def prototypical(variant: str, distance: str, num_classes: int, temperature: float = 1.0) -> Loss:
-    return lambda labels, embeddings: prototypical_loss(labels, embeddings, num_classes, variant, distance, temperature)
+def prototypical(
+    variant: str, distance: str, num_classes: int, temperature: float = 1.0, label_smoothing: float = 0.0
+) -> Loss:
+    return lambda labels, embeddings: prototypical_loss(
+        labels, embeddings, num_classes, variant, distance, temperature, label_smoothing=label_smoothing
+    )
 
 
-def halves(labels: np.ndarray, views: tf.Tensor) -> tf.Tensor:
+def halves(labels: np.ndarray, views: tf.Tensor, label_smoothing: float = 0.0) -> tf.Tensor:
     """NT-Xent as a function of (labels, stacked views), like the other losses; a lone last row has no partner."""
     n = len(labels) // 2
-    return nt_xent_loss(views[:n], views[n : 2 * n])
+    return nt_xent_loss(views[:n], views[n : 2 * n], label_smoothing=label_smoothing)
 
 
+SMOOTHING = 0.2
 LOSSES: dict[str, Loss] = {
     f"{variant}-{distance}": prototypical(variant, distance, 4) for variant, distance in product(VARIANTS, DISTANCES)
 }
-LOSSES |= {"nt_xent": halves, "supcon": supervised_contrastive_loss}
+LOSSES |= {
+    f"{variant}-smoothed-{distance}": prototypical(variant, distance, 4, label_smoothing=SMOOTHING)
+    for variant, distance in product(VARIANTS, DISTANCES)
+}
+LOSSES |= {"nt_xent": halves, "nt_xent-smoothed": partial(halves, label_smoothing=SMOOTHING)}
+LOSSES |= {
+    "supcon": supervised_contrastive_loss,
+    "supcon-smoothed": partial(supervised_contrastive_loss, label_smoothing=SMOOTHING),
+}
 every_loss = pytest.mark.parametrize("name", LOSSES)
 
 
@@ -129,6 +143,46 @@ def test_supcon_is_that_of_the_slow_loop(n: int, dim: int, classes: int, tempera
     single = SupervisedContrastiveLoss(temperature)(labels, embeddings.astype("float32"))
     assert single.dtype == "float32"
     assert float(single) == pytest.approx(expected, rel=1e-5, abs=1e-5)
+
+
+@pytest.mark.parametrize("smoothing", [0.05, 0.6])
+def test_smoothed_losses_are_those_of_the_slow_loop(smoothing: float) -> None:
+    """Also with classes that have no support in the batch, which get nothing of the target."""
+    for variant, distance, (batch, dim, classes) in product(VARIANTS, DISTANCES, SHAPES):
+        labels, embeddings = random_batch(batch, dim, classes)
+        options = (classes, variant, distance, 0.7)
+        expected = reference.prototypical_loss(labels, embeddings, *options, label_smoothing=smoothing)
+        found = prototypical_loss(labels, embeddings, *options, label_smoothing=smoothing)
+        assert float(found) == pytest.approx(expected, rel=1e-10, abs=1e-10), (options, batch)
+        single = PrototypicalLoss(*options, label_smoothing=smoothing)(labels, embeddings)
+        assert float(single) == pytest.approx(expected, rel=1e-5, abs=1e-5)
+    for n, dim in ((1, 3), (2, 1), (9, 4)):
+        first, second = normal(n, dim), normal(n, dim, seed=1)
+        expected = reference.nt_xent_loss(first, second, 0.2, smoothing)
+        assert float(nt_xent_loss(first, second, 0.2, smoothing)) == pytest.approx(expected, rel=1e-10, abs=1e-10)
+        both = np.concatenate([first, second])
+        single = NTXentLoss(0.2, label_smoothing=smoothing)(np.zeros(2 * n), both)
+        assert float(single) == pytest.approx(expected, rel=1e-5, abs=1e-5)
+    for n, dim, classes in ((1, 2, 1), (6, 3, 10), (24, 8, 5)):
+        labels, embeddings = random_batch(n, dim, classes)
+        expected = reference.supervised_contrastive_loss(labels, embeddings, 0.2, smoothing)
+        found = supervised_contrastive_loss(labels, embeddings, 0.2, smoothing)
+        assert float(found) == pytest.approx(expected, rel=1e-10, abs=1e-10)
+        single = SupervisedContrastiveLoss(0.2, label_smoothing=smoothing)(labels, embeddings)
+        assert float(single) == pytest.approx(expected, rel=1e-5, abs=1e-5)
+
+
+def test_without_smoothing_the_bits_are_those_of_plain_cross_entropy() -> None:
+    labels, embeddings = random_batch(16, 4, 3)
+    embeddings = tf.constant(embeddings, "float32")
+    for variant, distance in product(VARIANTS, DISTANCES):
+        episode = prototypical_episode(labels, embeddings, 5, variant, distance)
+        each = -tf.reduce_sum(tf.one_hot(labels, 5) * tf.nn.log_softmax(episode.logits), axis=-1)
+        answered = tf.cast(episode.answerable, "float32")
+        expected = tf.reduce_sum(tf.where(episode.answerable, each, 0.0)) / tf.reduce_sum(answered)
+        for smoothing in (0, 0.0):
+            found = prototypical_loss(labels, embeddings, 5, variant, distance, label_smoothing=smoothing)
+            assert float(found) == float(expected)
 
 
 def test_the_defaults_are_those_of_the_paper() -> None:
@@ -236,6 +290,33 @@ def test_supcon_of_orthogonal_classes_has_its_closed_form(temperature: float) ->
     assert float(found) == pytest.approx(expected, abs=1e-12)
 
 
+def test_smoothing_adds_its_part_of_the_gaps_to_the_loss() -> None:
+    """-sum q log p = -log p(own) + eps / all * sum of (own logit - other logit), here with known gaps."""
+    embeddings = np.array([[1.0], [3.0], [5.0], [7.0], [6.0], [2.0], [3.0], [3.0]])
+    labels = np.array([0, 0, 1, 1, 1, 0, 0, 0])  # prototypes at 2 and 6; both queries are at 3
+    for classes in (2, 9):  # those without support get nothing
+        found = prototypical_loss(labels, embeddings, classes, temperature=0.5, label_smoothing=0.3)
+        assert float(found) == pytest.approx(math.log(1 + math.exp(-4)) + 0.3 / 2 * 4, abs=1e-12)
+    classes = np.repeat([0, 1, 2], 4)  # each anchor: 3 positives with similarity 1, 8 negatives with similarity 0
+    found = supervised_contrastive_loss(classes, 5.0 * np.eye(3)[classes], 0.2, 0.3)
+    assert float(found) == pytest.approx(math.log(3 * math.exp(5) + 8) - 5 + 0.3 / 11 * 8 * 5, abs=1e-12)
+    views = 3.0 * np.eye(4)  # 1 positive, 6 negatives
+    found = nt_xent_loss(views, views, 0.2, 0.3)
+    assert float(found) == pytest.approx(math.log(math.exp(5) + 6) - 5 + 0.3 / 7 * 6 * 5, abs=1e-12)
+
+
+def test_chance_is_the_same_with_smoothed_labels() -> None:
+    equal, labels = np.ones((24, 4), "float32"), np.tile(np.arange(6), 4)
+    for variant, distance in product(VARIANTS, DISTANCES):
+        loss = PrototypicalLoss(9, variant, distance, label_smoothing=0.3)
+        assert float(loss(labels, equal)) == pytest.approx(math.log(6), abs=1e-6)
+        if variant != "standard":
+            assert loss.outlook(labels).loss == pytest.approx(math.log(6))
+    for loss in (NTXentLoss(label_smoothing=0.3), SupervisedContrastiveLoss(0.5, label_smoothing=0.3)):
+        assert loss.outlook(labels[:12]).loss == loss.chance(12) == pytest.approx(math.log(23))
+        assert float(loss(labels, equal)) == pytest.approx(loss.chance(12), abs=1e-6)
+
+
 def test_chance_is_the_loss_of_embeddings_that_tell_nothing() -> None:
     equal = np.ones((24, 4), "float32")
     labels = np.tile(np.arange(6), 4)
@@ -308,6 +389,69 @@ def test_the_least_possible_loss_is_that_of_the_corners_of_a_simplex(classes: in
     assert nt_xent.outlook(labels).least_loss == pytest.approx(float(nt_xent(view_labels, each_its_own)), abs=1e-5)
 
 
+def equiangular(classes: int, similarity: float) -> np.ndarray:
+    """(classes, classes): unit vectors, each at `similarity` to all others, at least -1 / (classes - 1)."""
+    gram = np.full((classes, classes), similarity) + (1 - similarity) * np.eye(classes)
+    values, vectors = np.linalg.eigh(gram)
+    return vectors * np.sqrt(np.maximum(values, 0))
+
+
+SMOOTHED = [
+    *(PrototypicalLoss(5, variant, "cosine", 0.2, label_smoothing=0.1) for variant in VARIANTS),
+    PrototypicalLoss(5, "loo", "cosine", 1.0, label_smoothing=0.1),  # the corners are not far enough for the target
+    PrototypicalLoss(5, "loo", "cosine", 0.02, label_smoothing=1e-6),
+    *(SupervisedContrastiveLoss(t, label_smoothing=0.1) for t in (0.1, 1.0)),
+    *(NTXentLoss(t, label_smoothing=0.3) for t in (0.1, 1.0)),
+]
+
+
+@pytest.mark.parametrize("loss", SMOOTHED, ids=[f"{type(each).__name__} {each.temperature}" for each in SMOOTHED])
+def test_the_least_loss_of_smoothed_labels_is_that_of_the_best_gap(loss: keras.losses.Loss) -> None:
+    """By trying all gaps between the classes, up to that of the corners of a simplex."""
+    labels = np.tile(np.arange(5), 4)
+    classes = 20 if isinstance(loss, NTXentLoss) else 5
+    given = labels if isinstance(loss, PrototypicalLoss) else np.tile(labels, 2)
+    rows = np.tile(np.arange(classes), len(given) // classes)
+    similarities = np.linspace(1 - 1e-6, -1 / (classes - 1), 100)
+    losses = [float(loss(given, equiangular(classes, each)[rows])) for each in similarities]
+    least = loss.outlook(labels).least_loss
+    assert min(losses) == pytest.approx(least, abs=2e-3)
+    assert min(losses) > least - 1e-5
+    if loss.temperature == 1.0:
+        assert losses[-1] == pytest.approx(least, abs=1e-5), "the corners of the simplex"
+    else:
+        positives = 1 if not isinstance(loss, SupervisedContrastiveLoss) else 7
+        others = len(given) - 1 if not isinstance(loss, PrototypicalLoss) else classes
+        assert least == pytest.approx(target_entropy(positives, others - positives, loss.label_smoothing), abs=1e-9)
+
+
+def test_the_least_loss_of_distances_is_the_entropy_of_the_target() -> None:
+    labels = np.tile(np.arange(5), 4)
+    target = np.full(5, 0.1 / 5) + 0.9 * np.eye(5)[0]
+    entropy = -np.sum(target * np.log(target))
+    assert target_entropy(1, 4, 0.1) == pytest.approx(entropy, abs=1e-12)
+    gap = math.log(target[0] / target[1])  # of the logits that meet the target
+    for variant, (distance, side) in product(VARIANTS, (("euclidean", 0.3 * gap), ("squared", math.sqrt(0.3 * gap)))):
+        loss = PrototypicalLoss(8, variant, distance, 0.3, label_smoothing=0.1)
+        assert loss.outlook(labels).least_loss == pytest.approx(entropy, abs=1e-12)
+        assert float(loss(labels, side / math.sqrt(2) * np.eye(5)[labels])) == pytest.approx(entropy, abs=1e-5)
+        assert loss.outlook(np.full(8, 2)).least_loss == 0, "one class: nothing to spread the target over"
+
+
+@pytest.mark.parametrize("smoothing", [0.01, 0.1])
+@pytest.mark.parametrize("temperature", [0.1, 1.0])
+def test_where_a_simplex_does_not_fit_the_least_loss_of_smoothed_labels_is_a_bound(
+    temperature: float, smoothing: float
+) -> None:
+    angles = 2 * np.pi * np.arange(10) / 10
+    gaps = (1 - np.cos(angles)) / temperature
+    circle = np.log(np.exp(-gaps).sum()) + smoothing / 10 * gaps.sum()
+    found = least_loss(1, 9, 10, temperature, 2, smoothing)
+    assert least_loss(1, 9, 10, temperature, None, smoothing) <= found <= circle
+    assert least_loss(1, 9, 10, temperature, 2) < found
+    assert least_loss(1, 9, 10, temperature, 2, 1e-12) == pytest.approx(least_loss(1, 9, 10, temperature, 2), abs=1e-9)
+
+
 def test_where_a_simplex_does_not_fit_the_least_possible_loss_is_that_of_the_best_places_on_the_sphere() -> None:
     angles = 2 * np.pi * np.arange(10) / 10
     similarities = np.cos(angles[:, None] - angles)
@@ -376,7 +520,7 @@ def test_support_and_queries_may_each_be_reordered_but_not_exchanged(distance: s
     assert abs(float(loss(labels[across], embeddings[across])) - expected) > 1e-3
 
 
-@pytest.mark.parametrize("name", [name for name in LOSSES if name != "nt_xent"])
+@pytest.mark.parametrize("name", [name for name in LOSSES if not name.startswith("nt_xent")])
 def test_the_names_of_the_classes_do_not_matter(name: str) -> None:
     labels, embeddings = random_batch(16, 3, 4)
     renamed = np.array([2, 0, 3, 1])[labels]
@@ -486,7 +630,7 @@ def test_loss_and_gradient_are_finite_on(ugly: str, dtype: str) -> None:
     labels, embeddings = UGLY[ugly]
     embeddings = tf.cast(embeddings, dtype)
     for name, loss in LOSSES.items():
-        if name == "nt_xent" and len(labels) == 1:
+        if name.startswith("nt_xent") and len(labels) == 1:
             continue
         value, slope = value_and_gradient(loss, np.array(labels), embeddings)
         assert value.dtype == "float32"
@@ -532,7 +676,10 @@ def test_a_dead_embedding_does_not_blow_the_gradient_up(name: str) -> None:
     assert np.abs(slope).max() < 100
 
 
-@pytest.mark.parametrize("name", ["standard-euclidean", "query-euclidean", "loo-cosine", "nt_xent", "supcon"])
+@pytest.mark.parametrize(
+    "name",
+    ["standard-euclidean", "query-smoothed-euclidean", "query-euclidean", "loo-cosine", "nt_xent", "supcon-smoothed"],
+)
 def test_compiled_by_xla_loss_and_gradient_are_the_same(name: str) -> None:
     compiled = tf.function(lambda labels, x: value_and_gradient(LOSSES[name], labels, x), jit_compile=True)
     for ugly in ("some embeddings zero", "labels out of range", "a query class without support"):
@@ -586,12 +733,17 @@ def test_with_no_query_left_loss_and_gradient_are_exactly_zero(variant: str, lab
     value, slope = value_and_gradient(prototypical(variant, distance, 4), np.array(labels), embeddings)
     assert float(value) == 0.0
     assert not np.any(slope)
+    smoothed = prototypical(variant, distance, 4, label_smoothing=0.3)
+    value, slope = value_and_gradient(smoothed, np.array(labels), embeddings)
+    assert float(value) == 0.0
+    assert not np.any(slope)
 
 
 def test_with_no_positive_pair_supcon_and_its_gradient_are_exactly_zero() -> None:
-    value, slope = value_and_gradient(supervised_contrastive_loss, np.arange(8), tf.constant(EIGHT, "float32"))
-    assert float(value) == 0.0
-    assert not np.any(slope)
+    for name in ("supcon", "supcon-smoothed"):
+        value, slope = value_and_gradient(LOSSES[name], np.arange(8), tf.constant(EIGHT, "float32"))
+        assert float(value) == 0.0
+        assert not np.any(slope)
 
 
 def test_an_anchor_without_a_positive_is_left_out_of_supcon_but_stays_a_negative() -> None:
@@ -718,10 +870,11 @@ def test_a_pure_function_computes_low_precision_inputs_in_float32(name: str, dty
                 "temperature": 0.3,
                 "query_fraction": 0.4,
                 "name": "mine",
+                "label_smoothing": 0.1,
             },
         ),
-        (NTXentLoss, {"temperature": 0.3, "name": "mine"}),
-        (SupervisedContrastiveLoss, {"temperature": 0.3, "name": "mine"}),
+        (NTXentLoss, {"temperature": 0.3, "name": "mine", "label_smoothing": 0.1}),
+        (SupervisedContrastiveLoss, {"temperature": 0.3, "name": "mine", "label_smoothing": 0.1}),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -735,6 +888,18 @@ def test_a_loss_can_be_rebuilt_from_its_config(loss: type[keras.losses.Loss], op
     assert again.get_config() == options
     labels, embeddings = random_batch(14, 3, 5)
     assert float(again(labels, embeddings)) == float(original(labels, embeddings))
+
+
+def test_configs_and_positions_of_arguments_from_before_smoothing_still_hold() -> None:
+    for old in (
+        PrototypicalLoss(3, "loo", "cosine", 0.3, 0.4, "mine"),
+        NTXentLoss(0.3, "mine"),
+        SupervisedContrastiveLoss(0.3, "mine"),
+    ):
+        assert (old.name, old.temperature, old.label_smoothing) == ("mine", 0.3, 0.0)
+        config = old.get_config()
+        assert config.pop("label_smoothing") == 0.0
+        assert type(old).from_config(config).get_config() == old.get_config()
 
 
 BAD_OPTIONS = [
@@ -754,6 +919,10 @@ BAD_OPTIONS = [
     ({"query_fraction": 1.0}, "query_fraction is 1.0; expected a number between 0 and 1"),
     ({"query_fraction": -0.25}, "query_fraction is -0.25; expected a number between 0 and 1"),
     ({"query_fraction": math.nan}, "query_fraction is nan; expected a number between 0 and 1"),
+    ({"label_smoothing": -0.1}, "label_smoothing is -0.1; expected at least 0 and below 1"),
+    ({"label_smoothing": 1.0}, "label_smoothing is 1.0; expected at least 0 and below 1"),
+    ({"label_smoothing": math.nan}, "label_smoothing is nan; expected at least 0 and below 1"),
+    ({"label_smoothing": None}, "label_smoothing is None; expected at least 0 and below 1"),
 ]
 every_bad_option = pytest.mark.parametrize(("bad", "message"), BAD_OPTIONS, ids=[str(bad) for bad, _ in BAD_OPTIONS])
 
@@ -775,6 +944,15 @@ def test_a_bad_temperature_of_a_contrastive_loss_is_an_input_error(temperature: 
     fails(lambda: SupervisedContrastiveLoss(temperature), message)
     fails(lambda: nt_xent_loss(EIGHT, EIGHT, temperature), message)
     fails(lambda: supervised_contrastive_loss(np.zeros(8), EIGHT, temperature), message)
+
+
+@pytest.mark.parametrize("smoothing", [-0.1, 1.0, math.nan, "0.1"])
+def test_a_bad_smoothing_of_a_contrastive_loss_is_an_input_error(smoothing: float) -> None:
+    message = f"label_smoothing is {smoothing!r}; expected at least 0 and below 1"
+    fails(lambda: NTXentLoss(label_smoothing=smoothing), message)
+    fails(lambda: SupervisedContrastiveLoss(label_smoothing=smoothing), message)
+    fails(lambda: nt_xent_loss(EIGHT, EIGHT, label_smoothing=smoothing), message)
+    fails(lambda: supervised_contrastive_loss(np.zeros(8), EIGHT, label_smoothing=smoothing), message)
 
 
 @pytest.mark.parametrize("shape", [(8, 4), (8, 2), (8, 1, 1), ()])

@@ -1,5 +1,6 @@
 """Encoders, heads and their storage."""
 
+import math
 import zipfile
 from pathlib import Path
 
@@ -69,6 +70,64 @@ def test_the_imagenet_stem_shrinks_as_the_original_does() -> None:
     assert model.output_shape == (None, 512)
 
 
+STEM_SIDES = {"imagenet": [7, 4, 2, 1], "small": [7, 4, 2, 1], "stride2": [14, 7, 4, 2], "stride1": [28, 14, 7, 4]}
+
+
+def weights_of_resnet18(stem: str, width: float) -> int:
+    """Counted by hand: kernels, and scale and offset of every normalisation."""
+    kernel = 7 if stem == "imagenet" else 3
+    first, *others = (max(8, 8 * math.floor(filters * width / 8 + 0.5)) for filters in (64, 128, 256, 512))
+    total = kernel**2 * 3 * first + 2 * first + 4 * (9 * first**2 + 2 * first)
+    for before, filters in zip([first, *others], others, strict=False):
+        total += 9 * before * filters + 3 * 9 * filters**2 + before * filters + 5 * 2 * filters
+    return total
+
+
+@pytest.mark.parametrize("stem", STEM_SIDES)
+@pytest.mark.parametrize("width", [1.0, 0.3])
+def test_stem_and_width_set_the_maps_and_the_number_of_weights(stem: str, width: float) -> None:
+    model = resnet18((28, 28, 3), stem, width=width)
+    maps = [model.get_layer(f"stage{stage}_block2_2_relu").output.shape for stage in (1, 2, 3, 4)]
+    assert [shape[1] for shape in maps] == [shape[2] for shape in maps] == STEM_SIDES[stem]
+    assert [shape[3] for shape in maps] == ([64, 128, 256, 512] if width == 1 else [16, 40, 80, 152])
+    assert model.output_shape == (None, maps[-1][3])
+    assert trainable_count(model) == weights_of_resnet18(stem, width)
+    if (stem, width) == ("imagenet", 1.0):
+        assert trainable_count(model) == 11_689_512 - 513_000
+
+
+def test_a_narrow_network_keeps_eight_channels_and_a_wide_one_has_more() -> None:
+    assert resnet18((8, 8, 3), width=0.001).output_shape == (None, 8)
+    assert resnet18((8, 8, 3), width=0.001).get_layer("stem_conv").filters == 8
+    assert resnet18((8, 8, 3), width=1.5).output_shape == (None, 768)
+
+
+@pytest.mark.parametrize(("stem", "width"), [("stride2", 1.0), ("stride1", 0.25), ("small", 0.5), ("imagenet", 0.125)])
+def test_every_stem_is_the_same_of_both_layer_types_and_opens_in_plain_keras(
+    stem: str, width: float, tmp_path: Path
+) -> None:
+    keras.utils.set_random_seed(1)
+    trained = resnet18((16, 16, 3), stem, layer_types=FAST, width=width)
+    images = random_images(4, 16)
+    trained(images, training=True)  # moves the statistics
+    stock = resnet18((16, 16, 3), stem, width=width)
+    stock.set_weights(trained.get_weights())
+    np.testing.assert_allclose(encode(stock, images), encode(trained, images), rtol=1e-4, atol=1e-5)
+    batches = [model(images, training=True) for model in (stock, trained)]
+    np.testing.assert_allclose(*batches, rtol=1e-2, atol=1e-3)  # normalised by few values
+    stock.set_weights(trained.get_weights())
+    save_model(copy_as(trained, "float32"), tmp_path / "encoder.keras")
+    plain = keras.saving.load_model(tmp_path / "encoder.keras", custom_objects={}, safe_mode=True)
+    assert not any(isinstance(layer, tuple(FAST)) for layer in plain.layers)
+    np.testing.assert_allclose(encode(plain, images), encode(trained, images), rtol=1e-4, atol=1e-5)
+
+
+def test_heads_follow_the_width_of_the_encoder() -> None:
+    narrow = resnet18((16, 16, 3), width=0.125)
+    assert build_classifier(narrow, 3, "mlp").get_layer("head").input_shape == (None, 64)
+    assert projection_head(8, input_dim=narrow.output_shape[-1])(narrow(random_images(2, 16))).shape == (2, 8)
+
+
 def test_small_images_get_the_small_stem() -> None:
     small, imagenet = resnet18((32, 32, 3)), resnet18((64, 64, 3))
     assert small.get_layer("stem_conv").kernel_size == (3, 3)
@@ -90,7 +149,12 @@ def test_padding_is_symmetric_where_the_stride_is_two() -> None:
     ("arguments", "message"),
     [
         ({"input_shape": (32, 32)}, "height, width, channels"),
-        ({"input_shape": (32, 32, 3), "stem": "big"}, "imagenet, small"),
+        ({"input_shape": (32, 32, 3), "stem": "big"}, "imagenet, small, stride2, stride1"),
+        ({"input_shape": (32, 32, 3), "width": 0.0}, "width is 0.0; expected a number above 0, at most 4"),
+        ({"input_shape": (32, 32, 3), "width": -1}, "width is -1"),
+        ({"input_shape": (32, 32, 3), "width": 4.01}, r"width is 4\.01"),
+        ({"input_shape": (32, 32, 3), "width": math.nan}, "width is nan"),
+        ({"input_shape": (32, 32, 3), "width": "1"}, "width is '1'"),
         ({"input_shape": (32, 32, 3), "preprocessing": "mean"}, "unit, centred"),
     ],
 )

@@ -39,7 +39,9 @@ def test_only_these_modules_reach_into_libraries() -> None:
     assert found == PRIVATE_MODULES
 
 
-@pytest.mark.parametrize("name", ["_get_variable_index", "_momentums", "_velocities", "built", "iterations"])
+@pytest.mark.parametrize(
+    "name", ["_get_variable_index", "_momentums", "_velocities", "_use_weight_decay", "built", "iterations"]
+)
 def test_adam_keeps_its_slots_where_the_kernel_looks_for_them(name: str) -> None:
     assert hasattr(adam(), name)
 

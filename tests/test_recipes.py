@@ -4,6 +4,7 @@ Everything is computed a second time, from the options, by other means: slow loo
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from prl_keras.models import projection_head, resnet18
 from prl_keras.models.layer_types import FAST
 from prl_keras.models.storage import load_model
 from prl_keras.runs import Run
-from prl_keras.training import callbacks, finetuning, pretraining
+from prl_keras.training import build, callbacks, finetuning, pretraining
 from prl_keras.training.build import build_pretrainer
 
 SIZE = 8
@@ -224,6 +225,13 @@ def test_the_public_functions_give_the_weights_of_the_commands(tmp_path: Path, p
     for made, saved in ((encoder, "encoder/encoder.keras"), (classifier, "head/classifier.keras")):
         for ours, theirs in zip(made.weights, load_model(tmp_path / saved).weights, strict=True):
             np.testing.assert_array_equal(ours, theirs)
+
+
+def test_the_projection_head_takes_what_the_encoder_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "resnet18", partial(resnet18, width=0.125))
+    pretrainer = build_pretrainer(Pretrain(variant="simclr"), (SIZE, SIZE, 3), 5)
+    assert pretrainer.projection_head.input_shape == (None, 64)
+    assert pretrainer(np.zeros((2, SIZE, SIZE, 3), "uint8")).shape == (2, 128)
 
 
 # What is refused or said before it begins ----------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import math
 import re
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from keras import layers
+from keras import layers, ops
 
 import prl_keras
 from prl_keras.config import Finetune
@@ -30,9 +31,10 @@ from prl_keras.models.storage import copy_as, weights_sha256
 from prl_keras.runs import Run, create_run
 from prl_keras.training import callbacks, checkpoint, outlook
 from prl_keras.training.adam import FusedAdam
-from prl_keras.training.average import adam, recalibrate_batch_norm
+from prl_keras.training.average import adam, cosine_schedule, recalibrate_batch_norm
 from prl_keras.training.checkpoint import restore_checkpoint, save_checkpoint
-from prl_keras.training.finetuning import train, train_classifier, train_head
+from prl_keras.training.cross_entropy import SmoothedCrossEntropy
+from prl_keras.training.finetuning import compile_classifier, train, train_classifier, train_head
 from prl_keras.training.fit import create_variables, fit
 from prl_keras.training.pretrain import PrototypicalPretrainer, SimCLRPretrainer
 
@@ -499,6 +501,146 @@ def test_the_fused_adam_equals_keras_adam(options: dict) -> None:
         np.testing.assert_allclose(got, expected, rtol=2e-5, atol=1e-7)
 
 
+class SlowAdamW:
+    """Loshchilov & Hutter 2019, algorithm 2, in float64 and by the letter, with their eta_t * alpha as the rate."""
+
+    def __init__(self, weights: list[np.ndarray], decay: float, decay_all: bool):
+        self.weights = [np.array(w, "float64") for w in weights]
+        self.first = [np.zeros_like(w) for w in self.weights]
+        self.second = [np.zeros_like(w) for w in self.weights]
+        self.decays = [decay if decay_all or w.ndim > 1 else 0.0 for w in self.weights]
+        self.steps = 0
+
+    def apply(self, gradients: list[np.ndarray], rate: float) -> None:
+        self.steps += 1
+        for i, gradient in enumerate(gradients):
+            self.first[i] = 0.9 * self.first[i] + 0.1 * gradient
+            self.second[i] = 0.999 * self.second[i] + 0.001 * gradient**2
+            mean = self.first[i] / (1 - 0.9**self.steps)
+            square = self.second[i] / (1 - 0.999**self.steps)
+            self.weights[i] = self.weights[i] - rate * (
+                mean / (np.sqrt(square) + 1e-7) + self.decays[i] * self.weights[i]
+            )
+
+
+def slow_rate(peak: float, steps: int, warmup: float, taken: int) -> float:
+    rising = min(round(warmup * steps), steps - 1)
+    if taken < rising:
+        return peak * taken / rising
+    return peak * 0.5 * (1 + math.cos(math.pi * min(1, (taken - rising) / (steps - rising))))
+
+
+@pytest.mark.parametrize("average", [False, True])
+@pytest.mark.parametrize("decay_all", [False, True])
+@pytest.mark.parametrize(("schedule", "warmup"), [("constant", 0.05), ("cosine", 0.0), ("cosine", 0.4)])
+def test_five_steps_are_those_of_a_slow_adamw(schedule: str, warmup: float, decay_all: bool, average: bool) -> None:
+    rng = np.random.default_rng(0)
+    start = [rng.normal(size=shape).astype("float32") for shape in ((2, 2, 3, 4), (3, 4), (5,), ())]
+    optimizer = adam(0.05, 5, average, 0.3, schedule, warmup, decay_all)
+    weights = [keras.Variable(value) for value in start]
+    optimizer.build(weights)
+    slow = SlowAdamW(start, 0.3, decay_all)
+    means = None
+    for step in range(5):
+        gradients = [rng.normal(size=w.shape).astype("float32") for w in start]
+        optimizer.apply([tf.constant(g) for g in gradients], weights)
+        slow.apply(gradients, 0.05 if schedule == "constant" else slow_rate(0.05, 5, warmup, step))
+        momentum = 0.0 if means is None else optimizer.ema_momentum
+        means = [momentum * m + (1 - momentum) * w for m, w in zip(means or slow.weights, slow.weights, strict=True)]
+        for expected, got in zip(slow.weights, weights, strict=True):
+            np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+    optimizer.finalize_variable_values(weights)
+    for expected, got in zip(means if average else slow.weights, weights, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("steps", "warmup"), [(1, 0.5), (3, 0.05), (100, 0.0), (100, 0.05), (1000, 0.3), (7, 0.99)])
+def test_the_cosine_schedule_starts_peaks_and_ends_where_it_says(steps: int, warmup: float) -> None:
+    schedule = cosine_schedule(0.2, steps, warmup)
+    rates = [float(schedule(step)) for step in range(steps + 2)]
+    np.testing.assert_allclose(rates, [slow_rate(0.2, steps, warmup, step) for step in range(steps + 2)], atol=1e-7)
+    rising = min(round(warmup * steps), steps - 1)
+    assert rates[rising] == max(rates) == pytest.approx(0.2)
+    assert rates[0] == (0 if rising else pytest.approx(0.2))
+    assert rates[steps] == rates[steps + 1] == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"schedule": "linear"}, "schedule is 'linear'; expected one of constant, cosine"),
+        *(({"schedule": "cosine", "warmup": w}, f"warmup is {w!r}; expected") for w in (-0.1, 1.0, math.nan, "0.1")),
+    ],
+)
+def test_a_bad_schedule_is_an_input_error(options: dict, message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        adam(1e-3, 10, False, **options)
+
+
+def test_an_optimizer_can_be_rebuilt_from_its_config() -> None:
+    original = adam(1e-3, 100, True, 0.1, "cosine", 0.1, decay_all=False)
+    config = json.loads(json.dumps(original.get_config()))
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(original))
+    for each in (FusedAdam.from_config(config), again):
+        assert type(each) is FusedAdam
+        assert each.get_config() == original.get_config()
+        assert [float(each._learning_rate(step)) for step in (0, 5, 50)] == [
+            float(original._learning_rate(step)) for step in (0, 5, 50)
+        ]
+        assert not each.decay_all
+    before = adam(1e-3, 100, True, 0.1).get_config()
+    assert before.pop("decay_all") is True
+    assert FusedAdam.from_config(before).decay_all
+
+
+def test_a_model_is_trained_without_decay_of_biases_and_norms() -> None:
+    """Through `compile` and `fit`: at gradients of 0 nothing but decay moves a weight."""
+    model = small_encoder()
+    model.compile(adam(0.1, 10, average=False, weight_decay=0.5, decay_all=False), lambda labels, z: 0 * ops.sum(z))
+    for weight in model.trainable_variables:
+        weight.assign(np.ones(weight.shape))
+    model.fit(*pictures(32), batch_size=32, epochs=2, verbose=0)
+    for weight in model.trainable_variables:
+        expected = 0.95**2 if len(weight.shape) > 1 else 1.0
+        np.testing.assert_allclose(weight, np.full(weight.shape, expected), rtol=1e-5, err_msg=weight.path)
+
+
+# Smoothed labels -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(12,), (12, 1)])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
+def test_smoothed_cross_entropy_is_that_of_keras_for_one_hot_labels(smoothing: float, shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    labels, logits = rng.integers(0, 5, 12), 3 * rng.normal(size=(12, 5)).astype("float32")
+    loss = SmoothedCrossEntropy(smoothing)
+    keras_loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing)
+    expected = keras_loss(np.eye(5)[labels], logits)
+    assert float(loss(labels.reshape(shape), logits)) == float(expected)
+    log_p = logits - np.log(np.exp(logits.astype("float64")).sum(axis=1, keepdims=True))
+    by_hand = -(1 - smoothing) * log_p[np.arange(12), labels].mean() - smoothing * log_p.mean()
+    assert float(expected) == pytest.approx(by_hand, rel=1e-5)
+    weights = rng.uniform(size=12)
+    assert float(loss(labels, logits, weights)) == float(keras_loss(np.eye(5)[labels], logits, weights))
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(loss))
+    assert type(again) is SmoothedCrossEntropy
+    assert again.get_config() == loss.get_config()
+
+
+def test_labels_are_smoothed_where_it_is_asked_for_and_nowhere_else() -> None:
+    head = classification_head("linear", CLASSES, 16)
+    compile_classifier(head, Finetune(), 10)
+    assert type(head.loss) is keras.losses.SparseCategoricalCrossentropy
+    compile_classifier(head, Finetune(), 10, label_smoothing=0.1)
+    features, labels = np.random.default_rng(0).normal(size=(8, 16)).astype("float32"), np.arange(8) % CLASSES
+    expected = SmoothedCrossEntropy(0.1)(labels, head(features))
+    assert head.evaluate(features, labels, verbose=0)[0] == pytest.approx(float(expected), rel=1e-5)
+    head.fit(features, labels, epochs=1, verbose=0)
+    for smoothing in (-0.1, 1.0, math.nan):
+        with pytest.raises(InputError, match="label_smoothing is"):
+            compile_classifier(head, Finetune(), 10, label_smoothing=smoothing)
+
+
 @pytest.mark.parametrize("images", [75, 62])
 def test_an_incomplete_last_batch_counts_by_its_images_when_statistics_are_made(images: int) -> None:
     layer = layers.BatchNormalization(momentum=0.9)
@@ -540,15 +682,17 @@ class Interrupt(keras.callbacks.Callback):
 
 
 def fit_pretrainer(name: str, run: Run, interrupt_at: int | None) -> list[np.ndarray]:
+    name, _, schedule = name.partition("; ")
     model = MAKERS[name]()
     model.build((None, 8, 8, 3))
-    model.compile(adam(1e-3, steps=15, average=True))
+    stronger = {"weight_decay": 0.1, "schedule": "cosine", "warmup": 0.2, "decay_all": False}
+    model.compile(adam(1e-3, steps=15, average=True, **(stronger if schedule else {})))
     batches = Batches(*pictures(96), 32, seed=1, drop_remainder=True)
     fit(model, batches, 5, run, monitors=[] if interrupt_at is None else [Interrupt(interrupt_at)])
     return [np.array(variable) for variable in [*model.variables, *model.optimizer.variables]]
 
 
-@pytest.mark.parametrize("name", ["query", "query, light", "simclr"])
+@pytest.mark.parametrize("name", ["query", "query, light", "simclr", "query; cosine"])
 def test_a_resumed_pretraining_is_bit_identical(name: str, tmp_path: Path) -> None:
     reference = create_run(tmp_path, "reference", {})
     broken = create_run(tmp_path, "broken", {})
@@ -565,6 +709,9 @@ def test_a_resumed_pretraining_is_bit_identical(name: str, tmp_path: Path) -> No
     ]
     assert lines[0] == lines[1]
     assert [line["epoch"] for line in lines[0]] == [1, 2, 3, 4, 5]
+    if name.endswith("cosine"):
+        rates = [slow_rate(1e-3, 15, 0.2, 3 * epoch) for epoch in range(1, 6)]
+        assert [line["learning_rate"] for line in lines[0]] == pytest.approx(rates, abs=1e-6)
 
 
 def test_a_damaged_checkpoint_is_passed_over_with_a_warning(tmp_path: Path) -> None:

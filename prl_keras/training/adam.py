@@ -4,13 +4,31 @@ Keras 3 updates each weight with a dozen elementwise operations; on two cores th
 of 128 small images. The kernel passes over memory once.
 """
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
 
 @keras.saving.register_keras_serializable("prl_keras")
 class FusedAdam(keras.optimizers.Adam):
-    """As `keras.optimizers.Adam`: same variables, same formula (Kingma & Ba 2015, end of section 2)."""
+    """As `keras.optimizers.Adam`: same variables, same formula (Kingma & Ba 2015, end of section 2).
+
+    Args:
+        decay_all: False: `weight_decay` leaves out variables of fewer than two dimensions: biases, and scale and offset
+            of normalisations, which make nothing simpler by being small. Known before there are variables, unlike
+            `exclude_from_weight_decay(var_list=...)`.
+    """
+
+    def __init__(self, *args: Any, decay_all: bool = True, **options: Any):
+        super().__init__(*args, **options)
+        self.decay_all = decay_all
+
+    def _use_weight_decay(self, variable: tf.Variable) -> bool:
+        return super()._use_weight_decay(variable) and (self.decay_all or len(variable.shape) > 1)
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "decay_all": self.decay_all}
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
         if self.amsgrad or variable.dtype != tf.float32:

@@ -4,23 +4,69 @@ At a constant learning rate the accuracy of one and the same run moves by about 
 report answers with the best epoch on test; averaging (Polyak & Juditsky 1992, Izmailov et al. 2018) needs no test set.
 """
 
+import numbers
+
 import keras
 
 from prl_keras.data.batches import Batches
+from prl_keras.errors import InputError
 from prl_keras.training.adam import FusedAdam
+
+SCHEDULES = ("constant", "cosine")
 
 _AVERAGED_PART = 0.1  # of all steps, roughly: the length of the exponential window
 _MAX_BATCHES = 50  # enough for batch-normalisation statistics
 
 
-def adam(learning_rate: float, steps: int, average: bool, weight_decay: float = 0.0) -> keras.optimizers.Adam:
+def adam(
+    learning_rate: float,
+    steps: int,
+    average: bool,
+    weight_decay: float = 0.0,
+    schedule: str = "constant",
+    warmup: float = 0.05,
+    decay_all: bool = True,
+) -> keras.optimizers.Adam:
     """Adam that, if `average`, ends `fit` with the moving average of the weights over about the last tenth of `steps`.
 
     The window follows the length of the training, so that short ones forget their first weights too. Weight decay is
-    decoupled (Loshchilov & Hutter 2019).
+    decoupled (Loshchilov & Hutter 2019): each step takes weight * `weight_decay` * the learning rate of that step off.
+
+    Args:
+        schedule: of the learning rate, "constant" or "cosine"; see `cosine_schedule`.
+        warmup: part of `steps`; of "cosine" only.
+        decay_all: False: biases, and scale and offset of normalisations, are not decayed.
+
+    Raises:
+        InputError: an unknown schedule, or a warm-up outside 0..1.
     """
+    if schedule not in SCHEDULES:
+        raise InputError(f"schedule is {schedule!r}; expected one of {', '.join(SCHEDULES)}")
     momentum = max(0.0, 1.0 - 1.0 / (_AVERAGED_PART * steps)) if average else 0.0
-    return FusedAdam(learning_rate, weight_decay=weight_decay or None, use_ema=average, ema_momentum=momentum)
+    return FusedAdam(
+        learning_rate if schedule == "constant" else cosine_schedule(learning_rate, steps, warmup),
+        weight_decay=weight_decay or None,
+        use_ema=average,
+        ema_momentum=momentum,
+        decay_all=decay_all,
+    )
+
+
+def cosine_schedule(learning_rate: float, steps: int, warmup: float = 0.05) -> keras.optimizers.schedules.CosineDecay:
+    """From 0 in a straight line to `learning_rate` over `warmup` * `steps` steps, then along half a cosine to 0 after
+    the last of `steps` (Loshchilov & Hutter 2017, without restarts).
+
+    A function of the number of steps taken, and of nothing else: a training that is continued goes on where it was.
+
+    Raises:
+        InputError: a warm-up outside 0..1.
+    """
+    if not isinstance(warmup, numbers.Real) or not 0 <= warmup < 1:
+        raise InputError(f"warmup is {warmup!r}; expected at least 0 and below 1")
+    rising = min(round(warmup * steps), steps - 1)
+    if not rising:
+        return keras.optimizers.schedules.CosineDecay(learning_rate, steps)
+    return keras.optimizers.schedules.CosineDecay(0.0, steps - rising, warmup_target=learning_rate, warmup_steps=rising)
 
 
 def recalibrate_batch_norm(encoder: keras.Model, batches: Batches, augmentation: keras.layers.Layer | None) -> None:

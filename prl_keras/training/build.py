@@ -63,9 +63,10 @@ def build_pretrainer(options: Pretrain, image_shape: tuple[int, int, int], num_c
     augment = options.augment or recipe.augment
     if recipe.pretrainer is SimCLRPretrainer and augment == "none":
         raise InputError(f"--variant {options.variant} compares two augmented views: use --augment light or simclr")
+    encoder = resnet18(image_shape, options.stem, recipe.preprocessing, FAST)
     pretrainer = recipe.pretrainer(
-        resnet18(image_shape, options.stem, recipe.preprocessing, FAST),
-        projection_head(options.projection_dim),
+        encoder,
+        projection_head(options.projection_dim, input_dim=encoder.output_shape[-1]),
         recipe.loss(options, num_classes, temperature(options)),
         augmentation(augment, image_shape[:2], options.seed),
         name=f"{options.variant}_pretrainer",

@@ -10,6 +10,7 @@ from prl_keras.config import Baseline, Finetune, TrainingOptions
 from prl_keras.data import Dataset, Split
 from prl_keras.data.augment import augmentation
 from prl_keras.data.batches import Batches
+from prl_keras.embedding_loss import check_smoothing
 from prl_keras.models import build_classifier, classification_head
 from prl_keras.models.encode import encode
 from prl_keras.models.layer_types import FAST
@@ -17,6 +18,7 @@ from prl_keras.models.storage import copy_as
 from prl_keras.runs import Run
 from prl_keras.training.average import adam, recalibrate_batch_norm
 from prl_keras.training.callbacks import TestAccuracy
+from prl_keras.training.cross_entropy import SmoothedCrossEntropy
 from prl_keras.training.fit import fit
 from prl_keras.training.scratch import as_command, scratch_run, through_a_file
 
@@ -119,10 +121,20 @@ def held_out(dataset: Dataset, options: Finetune | Baseline) -> tuple[np.ndarray
     return dataset.validation.images, dataset.validation.labels
 
 
-def compile_classifier(model: keras.Model, options: TrainingOptions, steps: int) -> None:
-    """Adam for `steps` steps in all, cross-entropy on logits, accuracy."""
+def compile_classifier(model: keras.Model, options: TrainingOptions, steps: int, label_smoothing: float = 0.0) -> None:
+    """Adam for `steps` steps in all, cross-entropy on logits, accuracy.
+
+    Args:
+        label_smoothing: of the loss's targets, in training and validation; see `SmoothedCrossEntropy`.
+
+    Raises:
+        InputError: a smoothing outside 0..1.
+    """
+    check_smoothing(label_smoothing)
     model.compile(
         adam(options.learning_rate, steps, options.average, options.weight_decay),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        loss=SmoothedCrossEntropy(label_smoothing)
+        if label_smoothing
+        else keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
     )

@@ -109,7 +109,7 @@ class PrototypicalPretrainer(_Pretrainer):
         pretrainer.fit(images, labels, batch_size=256, epochs=25)
 
     Args:
-        encoder: raw images -> features (batch, 512).
+        encoder: raw images -> features (batch, dim): 512 of a ResNet-18 of width 1.
         projection_head: features -> embeddings; dropped after pre-training.
         loss: a `PrototypicalLoss`.
         augmentation: layer on raw images, active in training only; None: none, as in the paper.
@@ -181,7 +181,7 @@ class SimCLRPretrainer(_Pretrainer):
         pretrainer = SimCLRPretrainer(encoder, projection_head(), NTXentLoss(0.07), augmentation)
 
     Args:
-        encoder: raw images -> features (batch, 512).
+        encoder: raw images -> features (batch, dim): 512 of a ResNet-18 of width 1.
         projection_head: features -> embeddings; dropped after pre-training.
         loss: `NTXentLoss` or `SupervisedContrastiveLoss`, called with labels (2n,), embeddings (2n, dim).
         augmentation: random layer on raw images; without one, both views are the image itself.

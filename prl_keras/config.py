@@ -10,13 +10,22 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
+from prl_keras.errors import InputError
+from prl_keras.recipes import PROTOTYPES, RECIPES, VIEWS
+
 Count = Annotated[int | None, arg(metavar="N")]
+Number = Annotated[float | None, arg(metavar="FLOAT")]
 Text = Annotated[str | None, arg(metavar="NAME")]
 Folder = Annotated[Path | None, arg(metavar="PATH")]
 RunReference = Annotated[str, arg(metavar="RUN")]
 
-Variant = Literal["query", "standard", "loo", "simclr", "supcon"]
+Variant = Literal["query", "standard", "loo", "prl", "simclr", "supcon"]
+Distance = Literal["euclidean", "squared", "cosine"]
+RecipeName = Literal["paper", "strong"]
+Stem = Literal["imagenet", "small", "stride2", "stride1", "fine"]
 Augmentation = Literal["none", "light", "simclr", "strong", "strong-noflip", "trivial"]
+_POLICIES = "{none,light,simclr,strong,strong-noflip,trivial}"
+_STEMS = "{imagenet,small,stride2,stride1,fine}"
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 
 
@@ -72,7 +81,50 @@ class RunOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pretrain(DataOptions, RunOptions):
+class RecipeOptions:
+    """What a recipe decides and an option can overrule: None is the recipe's value, and is replaced by it here."""
+
+    recipe: RecipeName = "paper"
+    """paper: the report's settings. strong: the strongest training that we know for few labels. Every option that is
+    given overrules it; see `python main.py recipes`."""
+    average: bool = True
+    """Keep the moving average of the weights over about the last tenth of the steps instead of what the last
+    step leaves. --no-average: the last step, as in the paper."""
+    label_smoothing: Number = None
+    """Share of the target that is spread over all classes (the paper: 0)."""
+    mix: Annotated[Literal["none", "mixup", "cutmix"] | None, arg(metavar="{none,mixup,cutmix}")] = None
+    """Mix each image with another one, and their labels: mixup (Zhang et al. 2018) or cutmix (Yun et al. 2019); for
+    prl the queries only (the paper: none)."""
+    mix_alpha: Number = None
+    """Their shares are drawn from Beta(alpha, alpha) (1)."""
+    mix_probability: Number = None
+    """Share of the images that are mixed (0.5)."""
+    schedule: Annotated[Literal["constant", "cosine"] | None, arg(metavar="{constant,cosine}")] = None
+    """Of the learning rate: constant (the paper), or cosine to 0 after a warm-up."""
+    warmup: Number = None
+    """Share of all steps in which a cosine schedule rises (0.05)."""
+    weight_decay: Number = None
+    """Of Adam, decoupled: each step also shrinks the weights by this times the learning rate (the paper: 0)."""
+    decay: Annotated[Literal["all", "kernels"] | None, arg(metavar="{all,kernels}")] = None
+    """Which weights that shrinks: all, or kernels, without biases and norms."""
+
+    def __post_init__(self) -> None:
+        given = frozenset(field.name for field in fields(self) if getattr(self, field.name) != field.default)
+        object.__setattr__(self, "given", given)  # what the user chose: no field, so it is in no record
+        if self.recipe not in RECIPES or self.kind not in RECIPES[self.recipe]:
+            raise InputError(f"there is no recipe {self.recipe!r} of {self.kind!r}; see python main.py recipes")
+        for name, value in RECIPES[self.recipe][self.kind].deciding.items():
+            if getattr(self, name, value) is None:
+                object.__setattr__(self, name, value)
+
+    @property
+    def kind(self) -> str:
+        """Whose record of the recipe it is."""
+        return "finetune"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrain(DataOptions, RecipeOptions, RunOptions):
     """Pre-train an encoder with class prototypes, or with SimCLR or SupCon for comparison.
 
     Writes saved_models/<name>/encoder.keras: raw uint8 images in, 512 features out.
@@ -82,31 +134,41 @@ class Pretrain(DataOptions, RunOptions):
 
     variant: Variant = "query"
     """query: 3/4 of a batch makes the prototypes, 1/4 is classified. standard: the whole batch is both.
-    loo: each sample is left out of its own prototype. simclr: NT-Xent, no labels. supcon: supervised
-    contrastive."""
-    epochs: int = 25
+    loo: each sample is left out of its own prototype. prl: PRL-2, hard views are classified by clean prototypes of all
+    images; it brings a recipe of its own. simclr: NT-Xent, no labels. supcon: supervised contrastive."""
+    epochs: Count = None
     """Passes over the training images (the paper: 25)."""
-    batch_size: int = 256
+    batch_size: Count = None
     """Images a step; an incomplete last batch is left out (the paper: 256). The more classes, the more it takes until
     most images meet another of their class."""
-    learning_rate: float = 1e-3
+    classes_per_batch: Count = None
+    """As many classes in each batch, with equally many images of each. None: as they come, if the recipe has none."""
+    learning_rate: Number = None
     """Of Adam (the paper: 0.001)."""
-    average: bool = True
-    """Keep the moving average of the weights over about the last tenth of the steps instead of what the last
-    step leaves. --no-average: the last step, as in the paper."""
-    augment: Annotated[Augmentation | None, arg(metavar="{none,light,simclr,strong,strong-noflip,trivial}")] = None
-    """none (the paper), light (flip, gentle crop), simclr, strong (shift, flip, cutout), strong-noflip,
-    trivial (for photographs: one random operation, flip, cutout). None: simclr for simclr and supcon, else none."""
-    distance: Literal["euclidean", "squared", "cosine"] = "euclidean"
-    """Distance to the prototypes: euclidean (the paper), squared (Snell et al. 2017) or cosine. Not for simclr and
-    supcon, which have none."""
-    temperature: Annotated[float | None, arg(metavar="FLOAT")] = None
+    augment: Annotated[Augmentation | None, arg(metavar=_POLICIES)] = None
+    """none (the paper), light (flip, gentle crop), simclr, strong (shift, flip, cutout), strong-noflip, trivial (for
+    photographs: one random operation, flip, cutout). None: the recipe's; the paper's is simclr for simclr and supcon,
+    else none."""
+    distance: Annotated[Distance | None, arg(metavar="{euclidean,squared,cosine}")] = None
+    """Distance to the prototypes: euclidean (the paper), squared (Snell et al. 2017) or cosine. Not for prl, simclr
+    and supcon, which compare by cosine."""
+    temperature: Number = None
     """Logits are divided by it. None: 1 for prototypes (0.1 with --distance cosine, whose similarities are between
-    -1 and 1), 0.07 for simclr, 0.1 for supcon."""
-    projection_dim: int = 128
+    -1 and 1), matched to the label smoothing for prl, 0.07 for simclr, 0.1 for supcon."""
+    memory_momentum: Number = None
+    """prl: share of the old embedding when an image of the memory is visited again (0.5)."""
+    teacher_momentum: Number = None
+    """prl: of the averaged encoder that fills the memory (0.99)."""
+    soft_weight: Number = None
+    """prl: share of the target that is that encoder's own answer (0)."""
+    projection_dim: Count = None
     """Output size of the projection head (512 -> 512 -> this); 0: no head, the loss acts on the features."""
-    stem: Annotated[str | None, arg(metavar="{imagenet,small}")] = None
-    """First layers of the ResNet. None: small for images under 64 px, else imagenet."""
+    stem: Annotated[Stem | None, arg(metavar=_STEMS)] = None
+    """First layers of the ResNet, by how much they shrink the image: imagenet and small 4 times, stride2 2, stride1
+    not at all; fine: stride2 for images under 64 px, else small. None: the recipe's; the paper's is small for images
+    under 64 px, else imagenet."""
+    width: Number = None
+    """Multiplies the filters of all layers, and the 512 features (the paper: 1)."""
     precision: Precision = "float32"
     """Compute type of training; the saved encoder is always float32. bfloat16 is slow on a CPU without AVX-512."""
     checkpoint_steps: Count = None
@@ -116,23 +178,28 @@ class Pretrain(DataOptions, RunOptions):
     unlabelled: bool = False
     """simclr only: pre-train on STL-10's 100,000 unlabelled images (needs its binary files)."""
 
+    def __post_init__(self) -> None:
+        own = self.temperature
+        super().__post_init__()
+        if own is None and self.distance != RECIPES[self.recipe][self.kind].distance:
+            object.__setattr__(self, "temperature", None)  # the recipe's is that of its own distance
+
+    @property
+    def kind(self) -> str:
+        return self.variant
+
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingOptions:
-    epochs: int = 25
+class TrainingOptions(RecipeOptions):
+    epochs: Count = None
     """Passes over the training images (the paper: 25)."""
-    batch_size: int = 128
+    batch_size: Count = None
     """Images a step (the paper: 128); a last batch of less than a quarter joins the one before."""
-    learning_rate: float = 1e-3
+    learning_rate: Number = None
     """Of Adam (the paper: 0.001)."""
-    average: bool = True
-    """Keep the moving average of the weights over about the last tenth of the steps instead of what the last
-    step leaves. --no-average: the last step, as in the paper."""
-    weight_decay: float = 0.0
-    """Of Adam, decoupled: each step also shrinks the weights by this times the learning rate (the paper: 0)."""
-    augment: Augmentation = "none"
-    """none (the paper), light (flip, gentle crop), simclr, strong (shift, flip, cutout), strong-noflip,
-    trivial (for photographs: one random operation, flip, cutout)."""
+    augment: Annotated[Augmentation | None, arg(metavar=_POLICIES)] = None
+    """none (the paper), light (flip, gentle crop), simclr, strong (shift, flip, cutout), strong-noflip, trivial (for
+    photographs: one random operation, flip, cutout)."""
     precision: Precision = "float32"
     """Compute type of training; the saved model is always float32. bfloat16 is slow on a CPU without AVX-512."""
     checkpoint_steps: Count = None
@@ -174,8 +241,16 @@ class Baseline(DataOptions, TrainingOptions, RunOptions):
     model: Literal["mlp", "resnet18", "pca"] = "resnet18"
     """mlp: pixels -> 1024 -> 512 -> 256 -> classes. resnet18: the same network as the encoder. pca: logistic
     regression on 100 principal components of the pixels, the floor; nothing is learned by epochs."""
-    stem: Annotated[str | None, arg(metavar="{imagenet,small}")] = None
-    """First layers of the ResNet. None: small for images under 64 px, else imagenet."""
+    stem: Annotated[Stem | None, arg(metavar=_STEMS)] = None
+    """First layers of the ResNet, by how much they shrink the image: imagenet and small 4 times, stride2 2, stride1
+    not at all; fine: stride2 for images under 64 px, else small. None: the recipe's; the paper's is small for images
+    under 64 px, else imagenet."""
+    width: Number = None
+    """Multiplies the filters of all layers, and the 512 features (the paper: 1)."""
+
+    @property
+    def kind(self) -> str:
+        return self.model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -327,17 +402,29 @@ class Data(DataOptions):
     """Seed of the validation split."""
 
 
+_OF_PRL = ("memory_momentum", "teacher_momentum", "soft_weight", "mix", "mix_alpha", "mix_probability")
+_UNMIXED = {"mix": {"none": ("mix_alpha", "mix_probability")}, "schedule": {"constant": ("warmup",)}}
 # What a choice leaves unused: command -> option -> its value -> options that then do nothing.
 _UNUSED: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
-    "pretrain": {"variant": dict.fromkeys(("simclr", "supcon"), ("distance",))},
+    "pretrain": {
+        "variant": {
+            **dict.fromkeys(PROTOTYPES, _OF_PRL),
+            **dict.fromkeys(VIEWS, ("distance", *_OF_PRL)),
+            "prl": ("distance",),
+        },
+        **_UNMIXED,
+    },
+    "finetune": _UNMIXED,
     "baseline": {
         "model": {
-            "mlp": ("stem",),
+            "mlp": ("stem", "width"),
             "pca": (
-                *("stem", "epochs", "batch_size", "learning_rate", "weight_decay", "average", "augment"),
-                *("precision", "deterministic", "checkpoint_steps", "test_each_epoch"),
+                *("recipe", "stem", "width", "epochs", "batch_size", "learning_rate", "average", "augment"),
+                *("label_smoothing", "mix", "mix_alpha", "mix_probability", "schedule", "warmup", "weight_decay"),
+                *("decay", "precision", "deterministic", "checkpoint_steps", "test_each_epoch"),
             ),
-        }
+        },
+        **_UNMIXED,
     },
     "data": {"action": {"list": (*(f.name for f in fields(DataOptions) if f.name != "data_dir"), "seed")}},
 }
@@ -356,7 +443,9 @@ def unused_but_given(options: object) -> tuple[str, str] | None:
     """(flag, choice) of the first option that is not at its default and does nothing; None if there is none."""
     unused = unused_options(type(options).__name__.lower(), vars(options))
     for field in fields(options):
-        if field.name in unused and getattr(options, field.name) != field.default:
+        given = getattr(options, "given", None)
+        chosen = getattr(options, field.name) != field.default if given is None else field.name in given
+        if field.name in unused and chosen:
             no = "no-" if getattr(options, field.name) is False else ""
             return f"--{no}{field.name.replace('_', '-')}", unused[field.name]
     return None

@@ -14,10 +14,13 @@ import math
 import numbers
 from typing import NamedTuple
 
+import numpy as np
 from keras import KerasTensor, ops
 
-from prl_keras.embedding_loss import NEVER, masked_mean
+from prl_keras.bounds import least_loss
+from prl_keras.embedding_loss import NEVER, Outlook, masked_mean
 from prl_keras.errors import InputError
+from prl_keras.labels import checked_labels
 from prl_keras.prototypes import (
     as_float,
     check_distance,
@@ -255,3 +258,23 @@ def _check_options(num_classes: int, temperature: float | KerasTensor, label_smo
         check_distance("cosine", temperature)
     if not isinstance(label_smoothing, numbers.Real) or not 0 <= label_smoothing < 1:
         raise InputError(f"label_smoothing is {label_smoothing!r}; expected a number from 0, below 1")
+
+
+class MemoryTask(NamedTuple):
+    """What can be learned from the memory, as far as the classes of its images tell; see `embedding_loss.Outlook`.
+
+    counts: images of each class in the memory.
+    """
+
+    counts: tuple[int, ...]
+    temperature: float
+    label_smoothing: float
+
+    def outlook(self, labels: np.ndarray, dim: int | None = None) -> Outlook:
+        """Of queries with these labels, (batch,) or (batch, 1), and embeddings (batch, dim)."""
+        labels, counts = checked_labels(labels), np.array(self.counts)
+        classes = int(np.count_nonzero(counts))
+        answered = labels[(counts[labels] > 1) & (classes > 1)]
+        of_class = dict(zip(*(part.tolist() for part in np.unique(answered, return_counts=True)), strict=True))
+        least = least_loss(1, classes - 1, classes, self.temperature, dim, self.label_smoothing)
+        return Outlook(len(labels), len(answered), math.log(classes), 1 / classes, float(least), of_class)

@@ -13,7 +13,7 @@ from prl_keras.models import build_classifier, classification_head
 from prl_keras.models.layer_types import FAST
 from prl_keras.models.storage import copy_as
 from prl_keras.training.callbacks import EpochOrder
-from prl_keras.training.finetuning import augmented, compile_classifier
+from prl_keras.training.finetuning import augmented, compile_classifier, on_features
 from prl_keras.training.fit import create_variables
 from tuning.best import OBJECTIVE, BestEpoch
 from tuning.data import SearchData
@@ -96,4 +96,4 @@ class FineTuning(kt.HyperModel):
 
 def _on_features(settings: Finetune) -> bool:
     """Whether the encoder gives the same features every epoch."""
-    return settings.freeze and settings.augment == "none"
+    return settings.freeze and on_features(settings)

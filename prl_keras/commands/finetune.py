@@ -81,15 +81,11 @@ def run_baseline(options: Baseline) -> None:
     if options.model == "pca":
         _run_pca(options, request, dataset)
         return
-    from prl_keras.models import build_classifier, mlp_encoder, resnet18
-    from prl_keras.models.layer_types import FAST
+    from prl_keras.models import build_classifier
+    from prl_keras.training.build import build_encoder
     from prl_keras.training.finetuning import train_classifier
 
-    if options.model == "mlp":
-        encoder = mlp_encoder(dataset.image_shape)
-    else:
-        encoder = resnet18(dataset.image_shape, options.stem, layer_types=FAST)
-    classifier = build_classifier(encoder, dataset.num_classes)
+    classifier = build_classifier(build_encoder(options, dataset.image_shape), dataset.num_classes)
     run = start_run("baseline", options, f"{options.model}-{dataset.label}", request, dataset)
     with working_on(run):
         console.print(f"Training {run.name}: {options.model} from scratch, {classifier.count_params():,} weights")

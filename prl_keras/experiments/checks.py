@@ -11,6 +11,7 @@ from prl_keras.data import load_dataset
 from prl_keras.errors import InputError
 from prl_keras.experiments.table import Cell
 from prl_keras.runs import Run
+from prl_keras.runs.recorded import as_json, as_resolved
 from prl_keras.runs.records import FIGURE, Check, damage, is_list, is_number, is_text, is_whole, read_record
 
 _AGAIN = "remove the run and repeat the command"
@@ -49,9 +50,11 @@ def unused_of(cell: Cell) -> dict[str, str]:
 
 
 def check_options(cell: Cell) -> None:
+    command = type(cell.options).__name__.lower()
     recorded = cell.run.part("options")
+    resolved = as_resolved(command, recorded)
     for key, value in asdict(cell.options).items():
-        if key in recorded and recorded[key] != (list(value) if isinstance(value, tuple) else value):
+        if key in recorded and resolved[key] != as_json(value):
             if key in ("data_dir", "runs_dir", "name", "resume") or key in unused_of(cell):
                 continue
             raise InputError(

@@ -71,9 +71,12 @@ def resnet18(
     """
     if len(input_shape) != 3 or min(input_shape) < 1:
         raise InputError(f"input_shape is {input_shape}; expected (height, width, channels)")
-    stem = stem or ("small" if min(input_shape[:2]) < SMALL_BELOW else "imagenet")
+    small = min(input_shape[:2]) < SMALL_BELOW
+    stem = stem or ("small" if small else "imagenet")
+    if stem == "fine":
+        stem = "stride2" if small else "small"
     if stem not in STEMS:
-        raise InputError(f"stem is {stem!r}; expected one of {', '.join(STEMS)}")
+        raise InputError(f"stem is {stem!r}; expected one of {', '.join([*STEMS, 'fine'])}")
     if preprocessing not in PREPROCESSING:
         raise InputError(f"preprocessing is {preprocessing!r}; expected one of {', '.join(PREPROCESSING)}")
     if not isinstance(width, numbers.Real) or not 0 < width <= WIDEST:

@@ -3,10 +3,8 @@
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields
-from pathlib import Path
 from typing import Any
 
-from prl_keras import config as declared
 from prl_keras.config import DataOptions, RunOptions, unused_options
 from prl_keras.data import Dataset, resolved
 from prl_keras.data.request import WHERE
@@ -15,6 +13,7 @@ from prl_keras.errors import InputError
 from prl_keras.runs import Run, create_run, find_run, is_finished, list_runs
 from prl_keras.runs.locks import locked
 from prl_keras.runs.names import check_new_name, check_usable_name, free_name
+from prl_keras.runs.recorded import as_json, as_resolved
 from prl_keras.runs.versions import package_versions
 from prl_keras.screen.console import console
 
@@ -132,9 +131,12 @@ def check_same(run: Run, config: dict[str, Any], may_differ: Sequence[str] = ())
     old, new = run.part("data"), config["data"]
     if "encoder_sha256" in new and new["encoder_sha256"] == old.get("encoder_sha256"):
         may_differ.add("encoder")
-    _compare(run, run.part("options"), config["options"], _defaults(config["command"]), may_differ)
+    recorded = run.part("options")
+    was = as_resolved(config["command"], recorded)
+    was = {name: value for name, value in was.items() if name in recorded or name in config["options"]}
+    _compare(run, was, config["options"], may_differ)
     if old["fingerprint"] != new["fingerprint"]:
-        _compare(run, old["request"], new["request"], {}, WHERE)
+        _compare(run, old["request"], new["request"], WHERE)
         asked_for = (dataset_label(resolved(old["request"]["name"])), dataset_label(new["request"]["name"]))
         raise InputError(
             f"the images of {asked_for[1]} are not those that run {run.name!r} was started with"
@@ -144,27 +146,14 @@ def check_same(run: Run, config: dict[str, Any], may_differ: Sequence[str] = ())
         raise InputError(
             f"run {run.name!r} was begun by an older version, which read these images in another order: start a new run"
         )
-    _compare(run, old, new, {}, ("request", "order", "bits"))
+    _compare(run, old, new, ("request", "order", "bits"))
 
 
-def _compare(
-    run: Run, old: dict[str, Any], new: dict[str, Any], default: dict[str, Any], may_differ: Collection[str]
-) -> None:
+def _compare(run: Run, old: dict[str, Any], new: dict[str, Any], may_differ: Collection[str]) -> None:
     for key in {**old, **new}:
-        was = old.get(key, default.get(key))
-        if key not in may_differ and was != _as_json(new.get(key)):
+        was = old.get(key)
+        if key not in may_differ and was != as_json(new.get(key)):
             raise InputError(
                 f"run {run.name!r} was started with {key} = {was}, not {new.get(key)}: "
                 "resume it with the same options, or start a new run"
             )
-
-
-def _defaults(command: str) -> dict[str, Any]:
-    """The class of a command's options has its name."""
-    return {field.name: _as_json(field.default) for field in fields(getattr(declared, command.capitalize()))}
-
-
-def _as_json(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value)
-    return list(value) if isinstance(value, tuple) else value

@@ -8,6 +8,7 @@ import numbers
 
 import keras
 
+from prl_keras.config import RecipeOptions
 from prl_keras.data.batches import Batches
 from prl_keras.errors import InputError
 from prl_keras.training.adam import FusedAdam
@@ -67,6 +68,19 @@ def cosine_schedule(learning_rate: float, steps: int, warmup: float = 0.05) -> k
     if not rising:
         return keras.optimizers.schedules.CosineDecay(learning_rate, steps)
     return keras.optimizers.schedules.CosineDecay(0.0, steps - rising, warmup_target=learning_rate, warmup_steps=rising)
+
+
+def adam_of(options: RecipeOptions, steps: int) -> keras.optimizers.Adam:
+    """The optimizer that the options ask for, for `steps` steps in all."""
+    return adam(
+        options.learning_rate,
+        steps,
+        options.average,
+        options.weight_decay,
+        options.schedule,
+        options.warmup,
+        options.decay == "all",
+    )
 
 
 def recalibrate_batch_norm(encoder: keras.Model, batches: Batches, augmentation: keras.layers.Layer | None) -> None:

@@ -1,75 +1,161 @@
-"""The pre-training variants as data: which loss, on how many views, with which augmentation."""
+"""From options to a pre-trainer: which loss, on how many views, with which augmentation."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import keras
+import numpy as np
 
-from prl_keras.config import Pretrain
+from prl_keras.config import Baseline, Pretrain
 from prl_keras.data.augment import augmentation
+from prl_keras.data.mixing import Mixing
 from prl_keras.errors import InputError
 from prl_keras.losses import NTXentLoss, PrototypicalLoss, SupervisedContrastiveLoss
-from prl_keras.models import projection_head, resnet18
-from prl_keras.models.layer_types import FAST
+from prl_keras.memory import matched_temperature
+from prl_keras.models import mlp_encoder, projection_head, resnet18
+from prl_keras.models.layer_types import FAST, LayerTypes
+from prl_keras.training.memory import MemoryPretrainer
 from prl_keras.training.pretrain import PrototypicalPretrainer, SimCLRPretrainer
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Parts:
+    """What a pre-trainer is made of, and what it is told of the training."""
+
+    options: Pretrain
+    encoder: keras.Model
+    projection_head: keras.Model
+    augmentation: keras.layers.Layer
+    image_size: tuple[int, int]
+    num_classes: int
+    labels: np.ndarray
+    steps: int
+
+
+@dataclass(frozen=True)
+class Kind:
     """One row of the table below.
 
-    loss: (options, num_classes, temperature) -> loss; temperature: by distance.
+    assemble: parts -> pre-trainer; temperature: by distance, for those who give none; augment, preprocessing: the
+    paper's (its SimCLR also centres the pixels).
     """
 
-    pretrainer: type[keras.Model]
-    loss: Callable[[Pretrain, int, float], keras.losses.Loss]
+    assemble: Callable[[Parts], keras.Model]
     temperature: dict[str, float]
     augment: str
-    preprocessing: str  # the paper's SimCLR also centres the pixels
+    preprocessing: str
 
 
-def _prototypical(options: Pretrain, num_classes: int, temperature: float) -> keras.losses.Loss:
-    return PrototypicalLoss(num_classes, options.variant, options.distance, temperature)
+def _prototypes_of_the_batch(parts: Parts) -> keras.Model:
+    options = parts.options
+    loss = PrototypicalLoss(
+        parts.num_classes,
+        options.variant,
+        options.distance,
+        temperature(options),
+        label_smoothing=options.label_smoothing,
+    )
+    return PrototypicalPretrainer(parts.encoder, parts.projection_head, loss, parts.augmentation, _name(options))
+
+
+def _two_views(loss: type[keras.losses.Loss]) -> Callable[[Parts], keras.Model]:
+    def assemble(parts: Parts) -> keras.Model:
+        options = parts.options
+        contrastive = loss(temperature(options), label_smoothing=options.label_smoothing)
+        return SimCLRPretrainer(
+            parts.encoder, parts.projection_head, contrastive, parts.augmentation, name=_name(options)
+        )
+
+    return assemble
+
+
+def _prototypes_of_a_memory(parts: Parts) -> keras.Model:
+    options = parts.options
+    mixing = Mixing(options.mix, options.mix_alpha, options.mix_probability, options.seed, name="mixing")
+    return MemoryPretrainer(
+        parts.encoder,
+        parts.projection_head,
+        parts.labels,
+        parts.num_classes,
+        options.temperature or matched_temperature(parts.num_classes, options.label_smoothing),
+        options.label_smoothing,
+        parts.augmentation,
+        None if options.mix == "none" else mixing,
+        memory_momentum=options.memory_momentum,
+        teacher_momentum=options.teacher_momentum,
+        soft_weight=options.soft_weight,
+        total_steps=parts.steps,
+        name=_name(options),
+    )
 
 
 # Similarities lie in -1..1: at 1, ten classes at the corners of a simplex still have a loss of 1.38 (see `bounds`).
-_PRL = Recipe(PrototypicalPretrainer, _prototypical, {"euclidean": 1.0, "squared": 1.0, "cosine": 0.1}, "none", "unit")
-RECIPES = {
+_PRL = Kind(_prototypes_of_the_batch, {"euclidean": 1.0, "squared": 1.0, "cosine": 0.1}, "none", "unit")
+KINDS = {
     "standard": _PRL,
     "query": _PRL,
     "loo": _PRL,
-    "simclr": Recipe(SimCLRPretrainer, lambda _, __, t: NTXentLoss(t), {"cosine": 0.07}, "simclr", "centred"),
-    "supcon": Recipe(
-        SimCLRPretrainer, lambda _, __, t: SupervisedContrastiveLoss(t), {"cosine": 0.1}, "simclr", "centred"
-    ),
+    "prl": Kind(_prototypes_of_a_memory, {}, "none", "unit"),
+    "simclr": Kind(_two_views(NTXentLoss), {"cosine": 0.07}, "simclr", "centred"),
+    "supcon": Kind(_two_views(SupervisedContrastiveLoss), {"cosine": 0.1}, "simclr", "centred"),
 }
 
 
-def temperature(options: Pretrain) -> float:
-    """The one that is asked for, or that of the recipe and the distance."""
+def _name(options: Pretrain) -> str:
+    return f"{options.variant}_pretrainer"
+
+
+def temperature(options: Pretrain) -> float | None:
+    """The one that is asked for, or that of the kind and the distance; None: it depends on the data."""
     if options.temperature is not None:
         return options.temperature
-    by_distance = RECIPES[options.variant].temperature
-    return by_distance.get(options.distance) or by_distance["cosine"]
+    by_distance = KINDS[options.variant].temperature
+    return by_distance.get(options.distance) or by_distance.get("cosine")
 
 
-def build_pretrainer(options: Pretrain, image_shape: tuple[int, int, int], num_classes: int) -> keras.Model:
+def build_encoder(
+    options: Pretrain | Baseline, image_shape: tuple[int, int, int], layer_types: LayerTypes = FAST
+) -> keras.Model:
+    """The encoder that the options ask for, with the weights that training begins with, after the same seed."""
+    if isinstance(options, Baseline):
+        if options.model == "mlp":
+            return mlp_encoder(image_shape)
+        return resnet18(image_shape, options.stem, layer_types=layer_types, width=options.width)
+    preprocessing = KINDS[options.variant].preprocessing
+    return resnet18(image_shape, options.stem, preprocessing, layer_types, width=options.width)
+
+
+def build_pretrainer(
+    options: Pretrain,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    labels: np.ndarray | None = None,
+    steps: int = 1,
+) -> keras.Model:
     """The pre-trainer, built but not compiled, that the options ask for.
+
+    Args:
+        labels: (n,) of all training images, which "prl" remembers.
+        steps: of the whole training.
 
     Raises:
         InputError: options that contradict each other.
     """
-    recipe = RECIPES[options.variant]
-    augment = options.augment or recipe.augment
-    if recipe.pretrainer is SimCLRPretrainer and augment == "none":
+    kind = KINDS[options.variant]
+    augment = options.augment or kind.augment
+    if kind.preprocessing == "centred" and augment == "none":
         raise InputError(f"--variant {options.variant} compares two augmented views: use --augment light or simclr")
-    encoder = resnet18(image_shape, options.stem, recipe.preprocessing, FAST)
-    pretrainer = recipe.pretrainer(
+    encoder = build_encoder(options, image_shape)
+    parts = Parts(
+        options,
         encoder,
         projection_head(options.projection_dim, input_dim=encoder.output_shape[-1]),
-        recipe.loss(options, num_classes, temperature(options)),
         augmentation(augment, image_shape[:2], options.seed),
-        name=f"{options.variant}_pretrainer",
+        image_shape[:2],
+        num_classes,
+        np.zeros(1, int) if labels is None else labels,
+        steps,
     )
+    pretrainer = kind.assemble(parts)
     pretrainer.build((None, *image_shape))
     return pretrainer

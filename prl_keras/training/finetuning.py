@@ -10,16 +10,18 @@ from prl_keras.config import Baseline, Finetune, TrainingOptions
 from prl_keras.data import Dataset, Split
 from prl_keras.data.augment import augmentation
 from prl_keras.data.batches import Batches
+from prl_keras.data.mixing import Mixing
 from prl_keras.embedding_loss import check_smoothing
 from prl_keras.models import build_classifier, classification_head
 from prl_keras.models.encode import encode
 from prl_keras.models.layer_types import FAST
 from prl_keras.models.storage import copy_as
 from prl_keras.runs import Run
-from prl_keras.training.average import adam, recalibrate_batch_norm
+from prl_keras.training.average import adam_of, recalibrate_batch_norm
 from prl_keras.training.callbacks import TestAccuracy
 from prl_keras.training.cross_entropy import SmoothedCrossEntropy
 from prl_keras.training.fit import fit
+from prl_keras.training.mixed import MixedClassifier
 from prl_keras.training.scratch import as_command, scratch_run, through_a_file
 
 
@@ -57,7 +59,7 @@ def train(encoder: keras.Model, dataset: Dataset, options: Finetune, run: Run) -
     features = encoder.output_shape[-1]
     head = classification_head(options.head, dataset.num_classes, features, options.dropout)
     classifier = build_classifier(encoder, dataset.num_classes, head, options.freeze)
-    if options.freeze and options.augment == "none":
+    if options.freeze and on_features(options):
         train_head(encoder, head, dataset, options, run)
     else:
         train_classifier(classifier, dataset, options, run)
@@ -106,11 +108,21 @@ def train_classifier(classifier: keras.Model, dataset: Dataset, options: Finetun
         recalibrate_batch_norm(classifier.get_layer("encoder"), batches, layer)
 
 
+def on_features(options: TrainingOptions) -> bool:
+    """Whether a frozen encoder would give the same features every epoch."""
+    return options.augment == "none" and options.mix == "none"
+
+
 def augmented(classifier: keras.Model, image_shape: tuple[int, ...], options: TrainingOptions) -> keras.Model:
-    """The classifier itself, or behind the augmentation that the options ask for."""
-    if options.augment == "none":
+    """The classifier itself, or behind the augmentation and the mixing that the options ask for."""
+    if on_features(options):
         return classifier
     layer = augmentation(options.augment, image_shape[:2], options.seed)
+    if options.mix != "none":
+        mixing = Mixing(options.mix, options.mix_alpha, options.mix_probability, options.seed, name="mixing")
+        mixed = MixedClassifier(classifier, layer, mixing)
+        mixed.build((None, *image_shape))
+        return mixed
     return keras.Sequential([keras.Input(image_shape), layer, classifier])
 
 
@@ -121,18 +133,16 @@ def held_out(dataset: Dataset, options: Finetune | Baseline) -> tuple[np.ndarray
     return dataset.validation.images, dataset.validation.labels
 
 
-def compile_classifier(model: keras.Model, options: TrainingOptions, steps: int, label_smoothing: float = 0.0) -> None:
-    """Adam for `steps` steps in all, cross-entropy on logits, accuracy.
-
-    Args:
-        label_smoothing: of the loss's targets, in training and validation; see `SmoothedCrossEntropy`.
+def compile_classifier(model: keras.Model, options: TrainingOptions, steps: int) -> None:
+    """Adam for `steps` steps in all, cross-entropy on logits (see `SmoothedCrossEntropy`), accuracy.
 
     Raises:
         InputError: a smoothing outside 0..1.
     """
+    label_smoothing = options.label_smoothing
     check_smoothing(label_smoothing)
     model.compile(
-        adam(options.learning_rate, steps, options.average, options.weight_decay),
+        adam_of(options, steps),
         loss=SmoothedCrossEntropy(label_smoothing)
         if label_smoothing
         else keras.losses.SparseCategoricalCrossentropy(from_logits=True),

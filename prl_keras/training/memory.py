@@ -11,7 +11,16 @@ from keras import KerasTensor, ops
 
 from prl_keras.errors import InputError
 from prl_keras.labels import checked_labels
-from prl_keras.memory import MemoryEpisode, answered, cross_entropy, leave_out, memory_episode, memory_prototypes, mix
+from prl_keras.memory import (
+    MemoryEpisode,
+    MemoryTask,
+    answered,
+    cross_entropy,
+    leave_out,
+    memory_episode,
+    memory_prototypes,
+    mix,
+)
 from prl_keras.models.storage import copy_as
 from prl_keras.prototypes import as_float, check_distance, l2_normalise
 from prl_keras.training.pretrain import _Pretrainer
@@ -75,6 +84,8 @@ class MemoryPretrainer(_Pretrainer):
             memory; sample or class weights.
     """
 
+    takes_rows = True
+
     def __init__(
         self,
         encoder: keras.Model,
@@ -95,7 +106,9 @@ class MemoryPretrainer(_Pretrainer):
         learn_temperature: bool = False,
         name: str | None = None,
     ):
-        super().__init__(encoder, projection_head, None, augmentation, name)
+        counts = np.bincount(_class_numbers(labels, num_classes), minlength=num_classes)
+        task = MemoryTask(tuple(counts.tolist()), temperature, label_smoothing)
+        super().__init__(encoder, projection_head, task, augmentation, name)
         self.mixing = mixing or Unmixed(name="mixing")
         self.clean_augmentation = clean_augmentation or keras.layers.Identity(name="clean_augmentation")
         self.labels = _class_numbers(labels, num_classes)

@@ -7,7 +7,8 @@ import numpy as np
 
 from prl_keras.data.batches import Batches
 from prl_keras.errors import InputError
-from prl_keras.losses import VARIANTS, Outlook
+from prl_keras.losses import Outlook
+from prl_keras.recipes import VIEWS
 
 ENOUGH = 200  # batches: the share of answerable queries is known to a percent or better
 LITTLE = 0.75  # of the queries
@@ -80,7 +81,7 @@ def in_words(outlook: Outlook, variant: str) -> str:
     if outlook.loss is None:
         text = "in a batch every image is part of its own prototype, which flatters loss and accuracy there"
     else:
-        task = "" if variant in VARIANTS else " at finding the other view"
+        task = " at finding the other view" if variant in VIEWS else ""
         text = f"an encoder that tells nothing has loss {outlook.loss:.3f} and accuracy {outlook.accuracy:.3f}{task}"
     if outlook.least_loss >= NEAR_ZERO:
         text += f"; the least possible loss is about {outlook.least_loss:.3f}"

@@ -30,6 +30,8 @@ def _checked(labels: Any) -> np.ndarray | None:
 class _Pretrainer(keras.Model):
     """An encoder, a projection head, a loss and an augmentation; what all pre-trainers are made of."""
 
+    takes_rows = False  # whether it is told which of the training images a batch has
+
     def __init__(
         self,
         encoder: keras.Model,

@@ -8,11 +8,11 @@ import numpy as np
 
 from prl_keras.config import Pretrain
 from prl_keras.data import Dataset
-from prl_keras.data.batches import Batches
+from prl_keras.data.batches import Batches, steps_per_epoch
 from prl_keras.models.storage import copy_as
 from prl_keras.runs import Run
 from prl_keras.training import outlook
-from prl_keras.training.average import adam, recalibrate_batch_norm
+from prl_keras.training.average import adam_of, recalibrate_batch_norm
 from prl_keras.training.build import build_pretrainer
 from prl_keras.training.callbacks import finite
 from prl_keras.training.fit import fit
@@ -74,8 +74,14 @@ def plan(dataset: Dataset, options: Pretrain, images: np.ndarray | None = None) 
     """
     train, validation = dataset.train, dataset.validation
     images, labels = (train.images, train.labels) if images is None else (images, np.full(len(images), -1))
-    pretrainer = build_pretrainer(options, dataset.image_shape, dataset.num_classes)
-    batches = Batches(images, labels, options.batch_size, options.seed, drop_remainder=True)
+    size = options.batch_size
+    each = options.classes_per_batch and min(options.classes_per_batch, dataset.num_classes)
+    if each and "batch_size" not in options.given:
+        size -= size % each  # a recipe's size is made for its own number of classes
+    steps = steps_per_epoch(len(labels), size, drop_remainder=True)
+    pretrainer = build_pretrainer(options, dataset.image_shape, dataset.num_classes, labels, steps * options.epochs)
+    rows = pretrainer.takes_rows
+    batches = Batches(images, labels, size, options.seed, drop_remainder=True, classes_per_batch=each, with_rows=rows)
     ahead = outlook.expected(pretrainer.embedding_loss, batches, options.epochs, options.projection_dim)
     warning = outlook.check(ahead, options.variant, options.batch_size, len(labels))
     # of the same size, where there are as many images, and whole: only so is the loss comparable to that of training
@@ -101,7 +107,7 @@ def train(plan: Plan, dataset: Dataset, options: Pretrain, run: Run) -> Trained:
     )
     if getattr(pretrainer.augmentation, "recipe", "none") != "none":
         log_views(run, pretrainer.augmentation, dataset.train.images[:12])
-    pretrainer.compile(adam(options.learning_rate, len(batches) * options.epochs, options.average))
+    pretrainer.compile(adam_of(options, len(batches) * options.epochs))
     constants = outlook.constants(plan.ahead, there)
     fit(pretrainer, batches, options.epochs, run, plan.validation, [monitor], constants, options.checkpoint_steps)
     if options.average:

@@ -4,10 +4,10 @@ import keras
 
 from prl_keras.config import Baseline, Pretrain
 from prl_keras.errors import InputError
-from prl_keras.models import mlp_encoder, resnet18
+from prl_keras.models.layer_types import STOCK
 from prl_keras.runs import Run
 from prl_keras.runs.recorded import recorded_options
-from prl_keras.training.build import build_pretrainer
+from prl_keras.training.build import build_encoder
 
 
 def untrained_encoder(run: Run) -> keras.Model:
@@ -20,8 +20,8 @@ def untrained_encoder(run: Run) -> keras.Model:
     shape = tuple(run.part("data")["image_shape"])
     if run.part("command") == "pretrain":
         options = recorded_options(run, Pretrain)
-        return build_pretrainer(options, shape, len(run.part("data")["class_names"])).encoder
+        return build_encoder(options, shape)
     options = recorded_options(run, Baseline)
     if options.model == "pca":
         raise InputError(f"run {run.name!r} is a PCA, which has no state before training: leave out --before")
-    return mlp_encoder(shape) if options.model == "mlp" else resnet18(shape, options.stem)
+    return build_encoder(options, shape, STOCK)

@@ -1,0 +1,139 @@
+"""Trials of training methods on fashion_500, measured on a development set that no table uses; test is never opened.
+
+Each line of the file of trials is one training: {"name": ..., "command": "pretrain" or "baseline", "options": {...},
+"seed": 0}; options as on the command line. The development set is 10,000 training images of Fashion-MNIST that
+fashion_500 does not have. What has a line among the results is not repeated; an interrupted training is continued.
+
+    python benchmarks/study.py docs/results/method_trials_planned.jsonl
+"""
+
+import argparse
+import json
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from prl_keras.cli import main as command_line  # noqa: E402
+from prl_keras.runs import Run  # noqa: E402
+from prl_keras.startup import forget_models, start_keras  # noqa: E402
+
+RESULTS = ROOT / "docs" / "results" / "method_trials.jsonl"
+DEVELOPMENT, DRAW = 10_000, 1
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("trials", type=Path)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--runs-dir", type=Path, default=ROOT / "saved_models" / "study")
+    parser.add_argument("--keep", action="store_true", help="keep the run folders")
+    options = parser.parse_args()
+    trials = [json.loads(line) for line in options.trials.read_text(encoding="utf-8").splitlines() if line.strip()]
+    for trial in trials:
+        done = {(line["name"], line["seed"]) for line in read_results(options.results)}
+        if (trial["name"], trial["seed"]) in done:
+            continue
+        run = train(trial, options.runs_dir)
+        if run is None:
+            return 1
+        line = trial | {"resolved": run.part("options"), "result": measure(run)}
+        line |= {"seconds": run.result["seconds"], "versions": run.part("versions")}
+        with options.results.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        print(f"{trial['name']} seed {trial['seed']}: {json.dumps(line['result'])}", flush=True)
+        if not options.keep:
+            shutil.rmtree(run.path)
+        forget_models()
+    return 0
+
+
+def read_results(file: Path) -> list[dict[str, Any]]:
+    if not file.exists():
+        return []
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def train(trial: dict[str, Any], runs_dir: Path) -> Run | None:
+    """The finished run; None if the command was interrupted or refused."""
+    run = Run(runs_dir / f"{trial['name']}-s{trial['seed']}")
+    if (run.path / "result.json").exists():
+        return run
+    words = [trial["command"], "--dataset", "fashion_500", "--name", run.name, "--runs-dir", str(runs_dir)]
+    words += ["--seed", str(trial["seed"])]
+    for name, value in trial["options"].items():
+        words += [f"--{name}", str(value)]
+    print(" ".join(words), flush=True)
+    return run if command_line(words) == 0 else None
+
+
+def measure(run: Run) -> dict[str, Any]:
+    """Accuracy on the development set and on validation of every classifier; what they chose, on validation."""
+    start_keras(0)
+    from prl_keras import load_dataset, load_encoder
+    from prl_keras.evaluation.probes import Features, knn, linear_probe, nearest_prototype
+    from prl_keras.models.encode import encode
+    from prl_keras.models.storage import load_model
+    from prl_keras.runs import has_classifier
+
+    started = time.monotonic()
+    dataset = load_dataset(**run.part("data", "request"))
+    images, labels = development()
+    encoder = load_encoder(run)
+    features = [encode(encoder, part) for part in (dataset.train.images, dataset.validation.images, images)]
+    train, validation = (
+        Features(f, s.labels) for f, s in zip(features[:2], (dataset.train, dataset.validation), strict=True)
+    )
+    dev = Features(features[2], labels)
+    sphere = [Features(unit(part.features - train.features.mean(axis=0)), part.labels) for part in (train, validation)]
+    sphere.append(Features(unit(dev.features - train.features.mean(axis=0)), labels))
+    found = {
+        "linear": linear_probe(train, validation, dev),
+        "knn": knn(train, validation, dev),
+        "prototype": nearest_prototype(train, validation, dev, dataset.num_classes),
+        "centred prototype": nearest_prototype(*sphere, dataset.num_classes),
+    }
+    figures = {
+        name: {"development": mean(each.predicted == labels), "validation": round(each.validation_accuracy, 4)}
+        for name, each in found.items()
+    }
+    if has_classifier(run):
+        classifier = load_model(run.classifier_file)
+        pairs = {"development": (images, labels), "validation": (dataset.validation.images, dataset.validation.labels)}
+        figures["head"] = {k: mean(encode(classifier, x).argmax(axis=1) == y) for k, (x, y) in pairs.items()}
+    return figures | {"n": len(labels), "weights": encoder.count_params(), "measuring": time.monotonic() - started}
+
+
+def development() -> tuple[Any, Any]:
+    """(10,000, 28, 28, 3) images and their labels: of Fashion-MNIST's training images, none of fashion_500's."""
+    import numpy as np
+
+    from prl_keras import load_dataset
+    from prl_keras.data.splits import image_digests
+
+    known, whole = load_dataset("fashion_500"), load_dataset("fashion_mnist")
+    used = {digest for split in (known.train, known.validation) for digest in image_digests(split.images)}
+    images = np.concatenate([whole.train.images, whole.validation.images])
+    labels = np.concatenate([whole.train.labels, whole.validation.labels])
+    digests = image_digests(images)
+    free = np.array(sorted((d, i) for i, d in enumerate(digests) if d not in used), dtype=object)[:, 1].astype(int)
+    rows = np.random.default_rng(DRAW).permutation(free)[:DEVELOPMENT]
+    return images[rows], labels[rows]
+
+
+def unit(features: Any) -> Any:
+    import numpy as np
+
+    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+
+
+def mean(values: Any) -> float:
+    return round(float(values.mean()), 4)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

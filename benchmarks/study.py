@@ -18,9 +18,9 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from prl_keras.cli import main as command_line  # noqa: E402
-from prl_keras.runs import Run  # noqa: E402
-from prl_keras.startup import forget_models, start_keras  # noqa: E402
+from prl_keras.cli import main as command_line
+from prl_keras.runs import Run
+from prl_keras.startup import forget_models, start_keras
 
 RESULTS = ROOT / "docs" / "results" / "method_trials.jsonl"
 DEVELOPMENT, DRAW = 10_000, 1

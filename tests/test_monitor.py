@@ -135,6 +135,7 @@ def test_unequal_classes_have_a_balanced_accuracy_each_epoch(monkeypatch: pytest
     watch = RepresentationMonitor(model, (train, labels), (wrong, labels), 2)
     figures = watch.figures()
     assert (figures["val_prototype_accuracy"], figures["val_prototype_balanced"]) == (0.9, 0.5)
+    assert (figures["val_knn_accuracy"], figures["val_knn_balanced"]) == (0.9, 0.5)
     assert [part.tolist() for part in watch.answers] == [[0] * 10, labels.tolist()]
 
 

@@ -120,9 +120,12 @@ def knn_vote(
 def class_spread(features: np.ndarray, labels: np.ndarray) -> float:
     """Within-class divided by between-class variance of (n, dim) features: 0 when classes are points.
 
-    Labels: (n,) or (n, 1). Infinite (NaN if all features are equal) when all class means are equal.
+    Labels: (n,) or (n, 1). Infinite (NaN if all features are equal) when all class means are equal. NaN where no class
+    has two images: nothing is within one.
     """
     labels, mean = checked_labels(labels), features.mean(axis=0)
+    if len(np.unique(labels)) == len(labels):
+        return float("nan")
     within = between = 0.0
     for k in np.unique(labels):
         members = features[labels == k].astype("float64")

@@ -28,6 +28,11 @@ def checked_labels(labels: Any, what: str = "labels") -> np.ndarray:
     return whole
 
 
+def balanced_accuracy(predicted: np.ndarray, labels: np.ndarray) -> float:
+    """Mean recall of the classes that (n,) labels hold, n > 0: accuracy with every class weighing the same."""
+    return float(np.mean([np.mean(predicted[labels == k] == k) for k in np.unique(labels)]))
+
+
 def check_form(shape: tuple[int | None, ...] | None, dtype: str, what: str = "labels") -> None:
     """What can be said without the values, as of a tensor in a graph; shape None: not even that is known.
 

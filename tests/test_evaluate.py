@@ -25,6 +25,7 @@ from prl_keras.models import build_classifier, classification_head
 from prl_keras.models.storage import save_model
 from prl_keras.runs import Run, create_run
 from prl_keras.screen.console import accuracy_table, console, in_words
+from prl_keras.visualization.confusion import plot_confusion
 
 ROOT = Path(__file__).parents[1]
 SIZE = 8
@@ -202,6 +203,26 @@ def test_a_picture_that_fails_loses_no_figures(
     shown = capsys.readouterr().out
     assert "100.0 %" in shown
     assert "linear probe: C = " in shown
+
+
+def test_the_title_of_the_confusions_says_what_a_large_class_hides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_shades(tmp_path / "pets", {"cat": 60, "dog": 200})
+    for number in range(1, 4):
+        (data / "test" / "dog" / f"{number}.png").unlink()
+    make_run(tmp_path, "run", data)
+    wrong = {"linear probe": np.zeros(5, int)}
+    monkeypatch.setattr(evaluate, "_predictions", lambda *_: (wrong, {}))
+    titles = []
+
+    def plot(*args: Any, original: Any = plot_confusion) -> Path:
+        titles.append((args[2], args[4]))
+        return original(*args)
+
+    monkeypatch.setattr("prl_keras.visualization.confusion.plot_confusion", plot)
+    assert run_evaluate("run", tmp_path) == 0
+    assert titles == [("run: linear probe", "test 80.0 %, balanced 50.0 %, worst class 0.0 % dog")]
 
 
 def test_a_training_picture_that_fails_loses_no_figures(

@@ -13,6 +13,7 @@ from archives import write_image_folder
 from faults import kill_after, run_program
 
 from prl_keras.cli import main, parse
+from prl_keras.commands.progress import Progress
 from prl_keras.commands.reproduce import _command, _default_name, _short_table
 from prl_keras.config import Baseline, DataOptions, Finetune, Pretrain, Reproduce
 from prl_keras.data import Dataset, Split, load_dataset
@@ -552,7 +553,7 @@ def test_the_report_names_the_worst_class_and_the_runs_processors(report: tuple[
 
 
 def test_unequal_classes_have_a_column_for_balanced_accuracy(planted: Analysis, capsys: pytest.CaptureFixture) -> None:
-    from prl_keras.experiments.report import _main_table, _notes, _run_table
+    from prl_keras.experiments.report import _encoder_table, _main_table, _notes, _plain_note, _run_table
     from prl_keras.screen.console import console
 
     confusion = np.diag([400, *[0] * 8, 0])
@@ -565,10 +566,59 @@ def test_unequal_classes_have_a_column_for_balanced_accuracy(planted: Analysis, 
     notes = _notes(Run(planted.folder), unequal, dataset)
     assert "8 classes have no test images" in notes
     assert "Balanced: the mean" in notes
+    assert "of plain accuracy" in _plain_note(unequal)
+    assert _plain_note(planted) == ""
+    assert "10-NN | balanced |" in _encoder_table(unequal, dataset)
+    assert "balanced" not in _encoder_table(planted, dataset)
     console.print(_short_table(unequal, dataset))
     shown = capsys.readouterr().out
     assert "50.0 %" in shown
     assert "balanced" in shown
+
+
+def test_the_table_of_label_efficiency_has_balanced_accuracy_where_classes_are_unequal(planted: Analysis) -> None:
+    from prl_keras.experiments.report import _label_table
+
+    figures = [{"value": 0.9, "balanced": balanced} for balanced in (0.5, 0.7)]
+    files = [{"points": [{"labels_per_class": 10, "test": figure}]} for figure in figures]
+    older = [{"points": [{"labels_per_class": 10, "test": {"value": 0.8}}]}]
+    confusion = np.diag([400, *[0] * 8, 20])
+    rows = [replace(f, confusion=confusion) for f in planted.rows]
+    unequal = replace(planted, rows=rows, labels={"query": files, "loo": older})
+    assert _label_table(unequal).splitlines()[2:] == [
+        "| query | 90.0 |",
+        "| query, balanced | 60.0 |",
+        "| loo | 80.0 |",
+    ]
+    assert "balanced" not in _label_table(replace(planted, labels={"query": files}))
+
+
+def test_progress_shows_what_a_large_class_hides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    options = Reproduce(seeds=1, rows=("pca", "mlp"))
+    cells = fake_table(tmp_path, options, {})
+    dataset = replace(load_dataset("digits"), class_names=(*"012345678", "[red]"))
+    progress = Progress(Run(tmp_path), cells, options, dataset)
+
+    def said() -> tuple[str, str]:
+        progress.begin(cell)
+        progress.end(cell)
+        line = capsys.readouterr().out
+        progress.terminal.print(progress.render())
+        return line, capsys.readouterr().out
+
+    cell = next(cell for cell in cells if cell.name == "mlp-s0")
+    line, table = said()
+    assert "balanced" not in line + table
+    assert "(" not in table
+    labels = np.repeat([0, 9], [8, 1])
+    write_json(cell.run.path / "result.json", {"accuracy": {"test": accuracy(np.zeros(9, int), labels)}})
+    progress = Progress(Run(tmp_path), cells, options, dataset)
+    line, table = said()
+    assert "mlp-s0, test 88.9 %, balanced 50.0 %, worst class 0.0 % [red], " in line
+    assert "88.9 (50.0)" in table
+    assert "in brackets: balanced accuracy" in table
 
 
 def test_the_curves_say_by_how_many_images_c_was_chosen(planted: Analysis) -> None:

@@ -199,7 +199,6 @@ DEEP = {
         np.uint16,
     ),
     "int32 tif": (lambda path, values: png(path.with_suffix(".tif"), values), np.int32),
-    "pgm": (lambda path, values: png(path.with_suffix(".pgm"), values), np.uint16),
 }
 
 
@@ -216,6 +215,48 @@ def test_values_are_scaled_by_what_the_data_set_holds(tmp_path, kind, top):
     assert [note for note in dataset.notes if f"{top:,} is read as white" in note]
     path = next(path for path in (root / "train" / "cat").iterdir())
     assert load_image(path, bits=bits).tobytes() in {image.tobytes() for image in brightest}
+
+
+def netpbm(path: Path, kind: str, values: np.ndarray, white: int) -> Path:
+    """P2 and P5 are grey, P3 and P6 RGB; P2 and P3 are text."""
+    values = values if kind in ("P2", "P5") else np.repeat(values[..., None], 3, axis=-1)
+    body = " ".join(map(str, values.ravel())).encode() if kind in ("P2", "P3") else values.astype(">u2").tobytes()
+    path.write_bytes(f"{kind}\n{values.shape[1]} {values.shape[0]}\n{white}\n".encode() + body)
+    return path
+
+
+@pytest.mark.parametrize("white", [300, 1000, 4095, 65535])
+@pytest.mark.parametrize("kind", ["P2", "P5", "P3", "P6"])
+def test_a_pgm_or_ppm_says_itself_which_value_is_white(tmp_path, kind, white):
+    values = np.array([[0, white // 4, white // 2, white]])
+    path = netpbm(tmp_path / "a.pgm", kind, values, white)
+    for bits in (None, 12, 16):
+        assert load_image(path, bits=bits)[0, :, 0] == pytest.approx(values[0] * 255 / white, abs=1)
+        assert (load_image(path) == load_image(path)[..., :1]).all()
+    dark = netpbm(tmp_path / "dark.pgm", kind, values // 4, white)
+    assert load_image(dark)[0, :, 0] == pytest.approx(values[0] // 4 * 255 / white, abs=1)
+
+
+@pytest.mark.parametrize("kind", ["P2", "P5", "P3", "P6"])
+def test_files_that_say_their_white_are_not_scaled_by_those_that_do_not(tmp_path, kind):
+    values = np.linspace(0, 1000, 64).astype(int).reshape(8, 8)
+    root = write_image_folder(tmp_path / "scans")
+    for number, path in enumerate(sorted(root.rglob("*.png"))):
+        path.unlink()
+        netpbm(path.with_suffix(".ppm"), kind, np.maximum(values - number, 0), 4095)
+    dataset = load_dataset(str(root))
+    assert dataset.bits is None
+    assert not dataset.notes
+    assert dataset.test.images.max() == 62
+    for split in ("train", "test"):
+        png(root / split / "cat" / "deep.png", (values * 4).astype(np.uint16))  # up to 4,000: 12 bits
+    mixed = load_dataset(str(root))
+    assert mixed.bits == 12
+    assert mixed.notes == (
+        f"2 of {len(list(root.rglob('*.p*')))} images have 16 bits or more a value; no value needs more than 12 bits: "
+        "4,095 is read as white",
+    )
+    assert sorted(mixed.test.images.max(axis=(1, 2, 3)))[-2:] == [62, 249]
 
 
 def test_one_dark_image_of_16_bits_is_refused_where_nothing_tells_its_white(tmp_path):
@@ -473,6 +514,11 @@ def test_litter_is_passed_over_wherever_it_lies(tmp_path):
         "~snapshot",
         "@SynoResource",
         "CVS",
+        "RECYCLER",
+        "Recycled",
+        "FOUND.000",
+        "$WINDOWS.~BT",
+        "@sharebin",
     )
     places = (root, root / "train", root / "test", root / "train" / "cat", root / "test" / "dog")
     for place in places:
@@ -480,6 +526,10 @@ def test_litter_is_passed_over_wherever_it_lies(tmp_path):
             shutil.copytree(root / "train" / "dog", place / name / "deeper")
             shutil.copy(root / "train" / "dog" / "0.png", place / name / "0.png")
         (place / "CVS" / "Entries").write_text("D")
+        (place / "Recycled" / "INFO2").write_bytes(b"junk")
+        (place / "RECYCLER" / "S-1-5-21-1").mkdir()
+        (place / "_MACOSX" / "cat").mkdir(parents=True)
+        (place / "_MACOSX" / "._0.png").write_bytes(b"junk")
         for name in (
             ".DS_Store",
             "Thumbs.db",
@@ -490,6 +540,20 @@ def test_litter_is_passed_over_wherever_it_lies(tmp_path):
             "0.xmp",
             "0.png:Zone.Identifier",
             "README.md",
+            "README",
+            "License",
+            "COPYING",
+            "0.png~",
+            "0.png@SynoEAStream",
+            "1.png.part",
+            "1.png.tmp",
+            "0.png.bak",
+            "all.sha512",
+            "0.tfw",
+            "0.pgw",
+            "0.png.pp3",
+            "ZbThumbnail.info",
+            "pspbrwse.jbf",
         ):
             (place / name).write_bytes(b"junk")
     after = load_dataset(str(root))
@@ -506,6 +570,17 @@ def test_a_class_may_be_named_cvs_and_a_folder_that_is_not_read_like_a_file(tmp_
     dataset = load_dataset(str(root))
     assert dataset.class_names == ("CVS", "cat", "dog")
     assert "in folders beside train and test (old/labels.txt/0.png)" in dataset.notes[0]
+
+
+def test_what_is_litter_as_a_file_or_with_the_systems_own_files_may_be_a_class_or_a_picture(tmp_path):
+    names = ("LICENSE", "Recycled", "_MACOSX", "cat~", "found.0001", "readme", "recycler", "x.bak")
+    root = write_image_folder(tmp_path / "waste", classes=names)
+    for old, new in (("0.png", "@0.png"), ("1.png", "found.000.png")):
+        (root / "train" / "readme" / old).rename(root / "train" / "readme" / new)
+    images = len([*(root / "train").rglob("*.png")])
+    dataset = load_dataset(str(root))
+    assert dataset.class_names == names
+    assert len(dataset.train) + len(dataset.validation) == images
 
 
 def test_one_line_says_which_pictures_were_not_read(tmp_path, capsys):

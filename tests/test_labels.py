@@ -119,6 +119,13 @@ def test_whatever_takes_labels_refuses_what_numbers_no_class_in_one_line(taker: 
         assert "\n" not in str(refused.value)
 
 
+def test_the_accuracy_of_an_epoch_on_test_has_the_balanced_one_beside_it() -> None:
+    labels = np.repeat([0, 1], [9, 1])
+    callback, logs = callbacks.TestAccuracy(np.eye(2)[np.zeros(10, int)], labels), {}
+    callback.on_epoch_end(0, logs)
+    assert logs == {"test_accuracy": 0.9, "test_balanced": 0.5}
+
+
 def test_predictions_in_a_column_are_counted_one_by_one() -> None:
     assert confusion_matrix(PREDICTED[:, None], LABELS, CLASSES).sum() == len(LABELS)
     with pytest.raises(InputError, match=r"predictions have shape \(48, 4\)"):

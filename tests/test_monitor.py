@@ -1,6 +1,7 @@
 """Figures of the representations: against definitions written out, and at their ends."""
 
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -39,6 +40,35 @@ def test_class_spread_is_zero_for_points_and_infinite_for_equal_means() -> None:
     labels = np.array([0, 0, 1, 1])
     assert class_spread(np.array([[1.0], [1.0], [2.0], [2.0]]), labels) == 0
     assert class_spread(np.array([[1.0], [3.0], [1.0], [3.0]]), labels) == np.inf
+
+
+def test_class_spread_of_one_image_a_class_is_not_known() -> None:
+    assert np.isnan(class_spread(np.array([[1.0], [2.0], [5.0]]), np.array([2, 0, 1])))
+    assert class_spread(np.array([[1.0], [1.0], [5.0]]), np.array([0, 0, 1])) == 0
+
+
+def test_a_spread_that_is_not_known_is_null_in_the_metrics_and_no_point_in_a_chart(tmp_path: Path) -> None:
+    from test_training import CLASSES, pictures, prototypical
+
+    from prl_keras.data.batches import Batches
+    from prl_keras.runs import create_run
+    from prl_keras.training.callbacks import MetricsLog
+    from prl_keras.training.tensorboard import TensorBoardLog
+    from prl_keras.visualization.figures import plot_training
+
+    run, model, (images, labels) = create_run(tmp_path, "run", {"command": "pretrain"}), prototypical(), pictures(40)
+    few = np.array([np.flatnonzero(labels == k)[0] for k in range(CLASSES)])
+    watch = RepresentationMonitor(model, (images, labels), (images[few], labels[few]), CLASSES)
+    metrics = MetricsLog(run, len(images), {})
+    model.compile("sgd")
+    order = [watch, metrics, TensorBoardLog(run, metrics)]
+    model.fit(Batches(images, labels, 20, 0), epochs=2, callbacks=order, verbose=0)
+    assert [line["val_class_spread"] for line in run.metrics] == [None, None]
+    assert all(line["val_prototype_accuracy"] is not None for line in run.metrics)
+    written = b"".join(file.read_bytes() for file in (run.path / "logs" / "validation").iterdir())
+    assert b"epoch/prototype_accuracy" in written
+    assert b"class_spread" not in written
+    assert plot_training(run).stat().st_size > 1000
 
 
 def test_knn_votes_by_cosine_and_not_by_distance() -> None:
@@ -135,6 +165,7 @@ def test_unequal_classes_have_a_balanced_accuracy_each_epoch(monkeypatch: pytest
     watch = RepresentationMonitor(model, (train, labels), (wrong, labels), 2)
     figures = watch.figures()
     assert (figures["val_prototype_accuracy"], figures["val_prototype_balanced"]) == (0.9, 0.5)
+    assert (figures["val_knn_accuracy"], figures["val_knn_balanced"]) == (0.9, 0.5)
     assert [part.tolist() for part in watch.answers] == [[0] * 10, labels.tolist()]
 
 

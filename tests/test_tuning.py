@@ -22,6 +22,7 @@ from PIL import Image
 from prl_keras import load_dataset
 from prl_keras.cli import main, parse
 from prl_keras.config import Finetune, Tune
+from prl_keras.data.seen import record_seen
 from prl_keras.errors import InputError
 from prl_keras.evaluation.statistics import proportion
 from prl_keras.models.storage import save_model, weights_sha256
@@ -445,6 +446,20 @@ def test_a_search_that_never_began_leaves_nothing(
     assert main([*SEARCH, "--name", "never", "--runs-dir", str(runs_dir)]) == 130
     assert capsys.readouterr().err.endswith("nothing was kept: repeat the command\n")
     assert not (runs_dir / "never").exists()
+
+
+def test_a_search_says_before_it_begins_that_an_encoder_has_seen_test_images(
+    tmp_path: Path, data: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    for name, images in (("pre", data.test.images[:3]), ("fair", data.train.images)):
+        add_encoder(tmp_path, name, data, seed=1)
+        record_seen(Run(tmp_path / name), images)
+    monkeypatch.setattr(SearchTuner, "on_trial_begin", stop)
+    search = ["tune", "--encoder", "pre", "fair", *SEARCH[3:]]
+    assert main([*search, "--runs-dir", str(tmp_path)]) == 130
+    shown = capsys.readouterr().out
+    assert "warning: run pre was trained on 3 of 50 test images: figures on these are not of new images" in shown
+    assert "run fair" not in shown
 
 
 def test_three_failures_in_a_row_end_the_search_in_one_line(

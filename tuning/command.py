@@ -12,7 +12,7 @@ from prl_keras.commands.common import check_training
 from prl_keras.commands.finetune import check_encoder
 from prl_keras.config import Tune
 from prl_keras.data import Dataset
-from prl_keras.data.request import data_request_of_run, open_data
+from prl_keras.data.request import data_request_of_run, open_data, warn_of_seen
 from prl_keras.data.seen import count_seen
 from prl_keras.errors import InputError
 from prl_keras.runs import Run, find_run, has_encoder, is_finished, reference_to
@@ -40,6 +40,7 @@ def run(options: Tune) -> None:
     for source in sources.values():
         check_encoder(tuple(source.part("data")["image_shape"]), dataset, source.name)
         _check_unseen(source, dataset)
+        warn_of_seen(source, dataset)  # of test: the winner's figure would come too late to choose other encoders
 
     start_keras(options.seed, options.precision)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # many models in one process: no advice on retracing

@@ -13,7 +13,7 @@ from prl_keras.data.request import data_request_of_run, data_words, file_suffix,
 from prl_keras.errors import InputError
 from prl_keras.files import atomic_path, write_json
 from prl_keras.runs import Run, find_run, gives_features, has_classifier
-from prl_keras.screen.console import accuracy_table, console, print_end
+from prl_keras.screen.console import accuracy_table, console, in_words, print_end
 from prl_keras.startup import start_keras
 
 _MOST_IN_JSON = 100  # classes; a thousand make a million lines
@@ -99,6 +99,7 @@ def _report(
     from prl_keras.evaluation.statistics import accuracy, confusion_matrix
     from prl_keras.training.tensorboard import log_image
     from prl_keras.visualization.confusion import plot_confusion
+    from prl_keras.visualization.text import class_labels
 
     labels, suffix = dataset.test.labels, file_suffix(run, dataset)
     figures = {name: accuracy(predicted, labels) for name, predicted in predictions.items()}
@@ -121,8 +122,9 @@ def _report(
     picture = plot_confusion(
         matrix,
         dataset.class_names,
-        f"{run.name}: {method}, test {100 * figures[method]['value']:.1f} %",
+        f"{run.name}: {method}",
         run.path / "plots" / f"confusion{suffix}.png",
+        f"test {in_words(figures[method], class_labels(dataset.class_names))}",
     )
     log_image(run, f"confusion{suffix}", picture)
     reference = run_argument(run, options.runs_dir)

@@ -17,7 +17,7 @@ from prl_keras.data import Dataset
 from prl_keras.experiments import estimate
 from prl_keras.experiments.table import Cell, choose_rows, replicates, row_run
 from prl_keras.runs import Run
-from prl_keras.screen.console import Terminal
+from prl_keras.screen.console import Terminal, in_words, is_balanced
 
 
 class Progress:
@@ -26,11 +26,12 @@ class Progress:
     def __init__(self, table: Run, cells: list[Cell], options: Reproduce, dataset: Dataset):
         self.folder, self.cells = table.path, cells
         self.rows, self.replicates = choose_rows(options.rows), replicates(options)
+        self.class_names = dataset.class_names
         self.work = {id(cell): estimate.relative(cell, dataset) for cell in cells}
         self.terminal = Terminal(file=sys.stdout)
         self.current: Cell | None = None
         self.seconds = self.worked = 0.0
-        self.accuracies: dict[Path, float] = {}
+        self.figures: dict[Path, dict[str, Any]] = {}  # of test
 
     @contextlib.contextmanager
     def shown(self, log: Any) -> Iterator[None]:
@@ -63,17 +64,22 @@ class Progress:
             grid.add_column(replicate.suffix, justify="right")
         for row in self.rows:
             grid.add_row(row.short, *(self._state(row_run(self.folder, row, r)) for r in self.replicates))
-        return Group(grid, Text(f"{self._under_way()}\n{self._done()} of {len(self.cells)} runs; {self._rest()}"))
+        lines = [self._under_way(), f"{self._done()} of {len(self.cells)} runs; {self._rest()}"]
+        if not all(map(is_balanced, self.figures.values())):
+            lines.insert(0, "in brackets: balanced accuracy, every class weighing the same")
+        return Group(grid, Text("\n".join(lines)))
 
     def _state(self, run: Run) -> str:
         cell = self.current
         if cell is not None and cell.run.path == run.path and not cell.labels:
             return "now"
-        if run.path not in self.accuracies:
+        if run.path not in self.figures:
             if not (run.path / "result.json").exists():
                 return ""
-            self.accuracies[run.path] = run.result["accuracy"]["test"]["value"]
-        return f"{100 * self.accuracies[run.path]:.1f}"
+            self.figures[run.path] = run.result["accuracy"]["test"]
+        figure = self.figures[run.path]
+        balanced = "" if is_balanced(figure) else f" ({100 * figure['balanced']:.1f})"
+        return f"{100 * figure['value']:.1f}{balanced}"
 
     def _under_way(self) -> str:
         cell = self.current  # once: the other thread may end the run meanwhile
@@ -92,10 +98,9 @@ class Progress:
         left = sum(self.work[id(cell)] for cell in self.cells if not cell.done)
         return f"about {duration(left * self.seconds / self.worked)} left"
 
-    @staticmethod
-    def _result(cell: Cell) -> str:
+    def _result(self, cell: Cell) -> str:
         accuracy = None if cell.labels else cell.run.result.get("accuracy")
-        return f", test {100 * accuracy['test']['value']:.1f} %" if accuracy else ""
+        return f", test {in_words(accuracy['test'], self.class_names)}" if accuracy else ""
 
 
 def duration(seconds: float) -> str:

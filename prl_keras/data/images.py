@@ -1,8 +1,8 @@
 """Image files and arrays -> RGB uint8.
 
-Files with more than 8 bits a value (16-bit PNG, TIFF, PGM) are scaled by their data set's number of bits: the least
-of `BITS` that holds the largest value in it. No single file can tell it, as a dark image of 16 bits looks like a
-bright one of 12.
+Files with more than 8 bits a value (16-bit PNG, TIFF) are scaled by their data set's number of bits: the least of
+`BITS` that holds the largest value in it. No single file can tell it, as a dark image of 16 bits looks like a bright
+one of 12. A PGM or PPM tells it: its header says which value is white, and Pillow has scaled that to 65,535.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ def image_shape(path: Path) -> tuple[int, int]:
 
 
 def is_deep(path: Path) -> bool:
-    """Whether the file has more than 8 bits a value, from its header."""
+    """Whether the file has more than 8 bits a value and does not say which is white, from its header."""
     with _opened(path) as image:
-        return _is_deep(image)
+        return image.format != "PPM" and _is_deep(image)
 
 
 def load_image(path: str | Path, size: int | tuple[int, ...] | None = None, bits: int | None = None) -> np.ndarray:
@@ -58,7 +58,7 @@ def load_image(path: str | Path, size: int | tuple[int, ...] | None = None, bits
     Args:
         size: a side in pixels, or (height, width[, 3]); the image is cropped around its centre and resized.
         bits: of the values of a file that has more than 8, the same for a whole data set: 2**bits - 1 becomes 255.
-            None: 16, if the image has values that need them.
+            None: 16, if the image has values that need them. PGM and PPM say it themselves.
 
     Raises:
         InputError: the file cannot be read, or its values do not fit `bits`; the line names it.
@@ -166,10 +166,7 @@ def _is_deep(image: Image) -> bool:
         return True
     if image.format == "TIFF":
         return _tiff_bits(image) > 8
-    if image.format == "PNG":
-        return any("16" in str(tile.args) for tile in image.tile)
-    # PPM: (mode, largest value)
-    return image.format == "PPM" and any(isinstance(t.args, tuple) and t.args[-1] > 255 for t in image.tile)
+    return image.format == "PNG" and any("16" in str(tile.args) for tile in image.tile)
 
 
 def _largest(image: Image) -> int:
@@ -188,6 +185,7 @@ def _to_rgb(image: Image, bits: int | None) -> Image:
     from PIL import Image, ImageOps
 
     deep = _is_deep(image)
+    bits = BITS[-1] if image.format == "PPM" else bits
     image = ImageOps.exif_transpose(image)
     if deep:
         image = _to_8_bits(image, bits)

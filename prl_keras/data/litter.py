@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -12,26 +13,36 @@ from prl_keras.runs.records import is_text
 
 # What network storage (Synology, QNAP), systems, archives and editors put into every folder; in small letters.
 _LITTER = {
-    "@eadir", "@tmp", "@__thumb", "@recycle", "@recently-snapshot", "#recycle", "#snapshot",
-    "__macosx", "network trash folder", "temporary items", "thevolumesettingsfolder", "icon\r",
-    "$recycle.bin", "system volume information", "lost+found", "__pycache__", "_gsdata_", "~snapshot",
-    "@synoresource", "paxheaders",
+    "#recycle", "#snapshot", "__macosx", "network trash folder", "temporary items", "thevolumesettingsfolder",
+    "icon\r", "$recycle.bin", "system volume information", "lost+found", "__pycache__", "_gsdata_", "~snapshot",
+    "paxheaders",
 }  # fmt: skip
-# What cameras, systems and annotation tools leave beside the pictures.
+_LITTER_FOLDERS = re.compile(r"@|found\.\d{3}$|\$windows\.~")  # how their names begin; @: Synology's and QNAP's own
+# Names that a class may have too -> what only the system's own folder holds.
+_SYSTEMS_OWN = {"cvs": r"entries$", "recycled": r"info2$", "recycler": r"s-1-\d"}
+# What cameras, systems, editors, downloads and annotation tools leave beside the pictures; a folder may be a class.
 _COMPANIONS = (
     ".txt", ".csv", ".tsv", ".json", ".xml", ".yaml", ".yml", ".md", ".html", ".log", ".db", ".ini", ".xmp", ".aae",
-    ".thm", ".lnk", ".url", ".md5", ".sha1", ".sha256", ":zone.identifier",
+    ".thm", ".lnk", ".url", ".md5", ".sha1", ".sha256", ".sha512", ":zone.identifier", "@synoeastream",
+    "@synoresource", "~", ".part", ".tmp", ".bak", ".tfw", ".pgw", ".pp3",
 )  # fmt: skip
+_COMPANION_NAMES = {"readme", "license", "copying", "zbthumbnail.info", "pspbrwse.jbf"}
 _MOST = 100_000  # entries that are looked at to count pictures, a group: nobody waits for more
 
 
 def is_litter(path: Path) -> bool:
     """By its name; hidden files and folders too, as `.DS_Store`, `._0.png`, `.ipynb_checkpoints`."""
     name = path.name.lower()
-    if path.name == "CVS":  # may be a class, unless it is what the program keeps
-        return (path / "Entries").is_file()
-    hidden = name.startswith((".", "~$", "paxheaders."))
-    return hidden or name in _LITTER or (name.endswith(_COMPANIONS) and not path.is_dir())
+    if name in _LITTER or name.startswith((".", "~$", "paxheaders.")):
+        return True
+    if name in _SYSTEMS_OWN:
+        return path.is_dir() and any(re.match(_SYSTEMS_OWN[name], entry.lower()) for entry in os.listdir(path))
+    if name == "_macosx":  # misspelt; holds shadows of files and folders, and no file of its own
+        return path.is_dir() and all(entry.startswith(".") or (path / entry).is_dir() for entry in os.listdir(path))
+    companion = name in _COMPANION_NAMES or name.endswith(_COMPANIONS)
+    if _LITTER_FOLDERS.match(name):
+        return companion or path.is_dir()
+    return companion and not path.is_dir()
 
 
 def unread(root: Path, classes: Iterable[Path]) -> tuple[str, ...]:

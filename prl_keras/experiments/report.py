@@ -52,7 +52,7 @@ def write_report(
 def _markdown(table: Run, analysis: Analysis, dataset: Dataset, pictures: dict[str, Path], command: str) -> str:
     blocks = [f"# {_plain(dataset.label)}: prototypical pre-training compared", _summary(table, analysis, dataset)]
     blocks += ["## The table", _main_table(analysis, dataset), _notes(table, analysis, dataset)]
-    blocks += [_picture("intervals", pictures), "## Findings", *findings(analysis)]
+    blocks += [_picture("intervals", pictures), "## Findings", *findings(analysis), _plain_note(analysis)]
     for name, caption in _CAPTIONS.items():
         if name in pictures:
             blocks += [f"## {_HEADINGS[name]}"] if name in _HEADINGS else []
@@ -152,6 +152,17 @@ def _equal_classes(analysis: Analysis) -> bool:
     return len(set(counts[counts > 0])) == 1
 
 
+def _plain_note(analysis: Analysis) -> str:
+    """Nothing where all classes are equal."""
+    if _equal_classes(analysis):
+        return ""
+    return (
+        "The findings, and the columns of train and validation, are of plain accuracy, in which large classes weigh "
+        "more. Balanced accuracy of test stands in the table and under Every run, of train and validation in each "
+        "run's result.json."
+    )
+
+
 def _worst(worst: dict[str, Any], dataset: Dataset) -> str:
     return f"{100 * worst['value']:.1f} {_plain(dataset.class_names[worst['class']])}"
 
@@ -215,10 +226,17 @@ def _label_table(analysis: Analysis) -> str:
     points = next(iter(analysis.labels.values()))[0]["points"]
     lines = []
     for name, files in analysis.labels.items():
-        values = np.mean([[p["test"]["value"] for p in file["points"]] for file in files], axis=0)
-        lines.append([name, *(f"{100 * value:.1f}" for value in values)])
+        figures = [[point["test"] for point in file["points"]] for file in files]
+        lines.append([name, *_percents(figures, "value")])
+        if not _equal_classes(analysis) and all("balanced" in figure for row in figures for figure in row):
+            lines.append([f"{name}, balanced", *_percents(figures, "balanced")])  # older versions do not know it
     table = _table(["features of", *(str(p["labels_per_class"]) for p in points)], lines, left=(0,))
     return "\n\n".join([table, *_label_note(analysis)])
+
+
+def _percents(figures: list[list[dict[str, Any]]], key: str) -> list[str]:
+    """(files, points) -> a mean over the files for each point."""
+    return [f"{100 * value:.1f}" for value in np.mean([[f[key] for f in row] for row in figures], axis=0)]
 
 
 def _label_note(analysis: Analysis) -> list[str]:
@@ -281,10 +299,14 @@ def _encoder_table(analysis: Analysis, dataset: Dataset) -> str:
         cells = [f"[{run.name}]({run.name}/)", f"{100 * figures['val_prototype_accuracy']:.1f}"]
         cells += [f"{100 * prototype['balanced']:.1f}" if prototype else ""] if balanced else []
         cells += [_worst(prototype["worst"], dataset) if prototype else ""]
-        cells += [f"{100 * figures['val_knn_accuracy']:.1f}", f"{figures['val_effective_rank']:.1f}"]
+        cells += [f"{100 * figures['val_knn_accuracy']:.1f}"]
+        cells += (
+            [f"{100 * figures['val_knn_balanced']:.1f}" if "val_knn_balanced" in figures else ""] if balanced else []
+        )
+        cells += [f"{figures['val_effective_rank']:.1f}"]
         lines.append([*cells, f"{result['seconds']:.0f}", f"`{result['encoder_sha256'][:12]}`"])
     head = ["run", "valid. %, nearest prototype", *(["balanced"] if balanced else []), "its worst class, %"]
-    head += ["valid. %, 10-NN", "effective rank", "seconds", "weights"]
+    head += ["valid. %, 10-NN", *(["balanced"] if balanced else []), "effective rank", "seconds", "weights"]
     return _table(head, lines, left=(0,)) if lines else ""
 
 

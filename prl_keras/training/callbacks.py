@@ -12,7 +12,7 @@ import tensorflow as tf
 from prl_keras.data.batches import Batches
 from prl_keras.errors import InputError
 from prl_keras.files import atomic_path
-from prl_keras.labels import checked_labels
+from prl_keras.labels import balanced_accuracy, checked_labels
 from prl_keras.models.encode import encode
 from prl_keras.runs import Run
 from prl_keras.runs.interruption import Stopped, StopRequest
@@ -93,6 +93,8 @@ class FiniteGuard(keras.callbacks.Callback):
 class TestAccuracy(keras.callbacks.Callback):
     """Add test_accuracy, of the weights at the end of the epoch, to the epoch's logs: the paper's protocol.
 
+    And test_balanced, the same with every class weighing the same.
+
     Args:
         inputs, labels: (n, ...) what the trained model takes, and (n,) or (n, 1) whole numbers.
     """
@@ -104,6 +106,7 @@ class TestAccuracy(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         predicted = encode(self.model, self.inputs).argmax(axis=-1)
         logs["test_accuracy"] = float(np.mean(predicted == self.labels))
+        logs["test_balanced"] = balanced_accuracy(predicted, self.labels)
 
 
 class MetricsLog(keras.callbacks.Callback):

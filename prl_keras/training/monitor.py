@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from prl_keras.labels import checked_labels
+from prl_keras.labels import balanced_accuracy, checked_labels
 from prl_keras.losses import prototypical_episode
 from prl_keras.models.encode import encode
 from prl_keras.prototypes import class_prototypes, prototype_logits
@@ -19,7 +19,7 @@ class RepresentationMonitor(keras.callbacks.Callback):
 
     val_prototype_accuracy and val_knn_accuracy: validation features classified by the prototypes of, and by a
     vote of the 10 most similar (cosine; fewer if there are fewer a class) of, some training features.
-    val_prototype_balanced: the former with every class weighing the same.
+    val_prototype_balanced, val_knn_balanced: the same with every class weighing the same.
     val_class_spread: `class_spread` of the validation features. val_effective_rank: `effective_rank` of the validation
     embeddings; near 1, they collapsed, if they do not tell classes apart either.
 
@@ -90,8 +90,9 @@ class RepresentationMonitor(keras.callbacks.Callback):
         by_neighbours = knn_vote(features, support, support_labels, self.num_classes, self.neighbours)
         return {
             "val_prototype_accuracy": float(np.mean(by_prototype == labels)),
-            "val_prototype_balanced": float(np.mean([np.mean(by_prototype[labels == k] == k) for k in set(labels)])),
+            "val_prototype_balanced": balanced_accuracy(by_prototype, labels),
             "val_knn_accuracy": float(np.mean(by_neighbours == labels)),
+            "val_knn_balanced": balanced_accuracy(by_neighbours, labels),
             "val_class_spread": class_spread(features, labels),
             "val_effective_rank": effective_rank(encode(self.projection_head, features)),
         }
@@ -119,9 +120,12 @@ def knn_vote(
 def class_spread(features: np.ndarray, labels: np.ndarray) -> float:
     """Within-class divided by between-class variance of (n, dim) features: 0 when classes are points.
 
-    Labels: (n,) or (n, 1). Infinite (NaN if all features are equal) when all class means are equal.
+    Labels: (n,) or (n, 1). Infinite (NaN if all features are equal) when all class means are equal. NaN where no class
+    has two images: nothing is within one.
     """
     labels, mean = checked_labels(labels), features.mean(axis=0)
+    if len(np.unique(labels)) == len(labels):
+        return float("nan")
     within = between = 0.0
     for k in np.unique(labels):
         members = features[labels == k].astype("float64")

@@ -12,13 +12,18 @@ MOST_CLASSES = 30  # more names and counts than that cannot be read
 _NO_IMAGES = "0.85"  # grey
 
 
-def plot_confusion(matrix: np.ndarray, class_names: tuple[str, ...], title: str, file: Path) -> Path:
-    """Counts (true, predicted), coloured by the share of the true class; at most 12 inches a side."""
+def plot_confusion(matrix: np.ndarray, class_names: tuple[str, ...], title: str, file: Path, figures: str = "") -> Path:
+    """Counts (true, predicted), coloured by the share of the true class; at most 12 inches a side.
+
+    Args:
+        figures: a line below the title.
+    """
     chosen = most_confused(matrix)
     size = float(np.clip(0.55 * len(chosen) + 1.5, 5, 11))
     figure, axes = new_figure(size + 1, size)
     image = draw_confusion(axes, matrix, class_names, chosen, 0.75 * size)
-    axes.set_title("\n".join([drawable(title), *left_out(len(chosen), len(matrix))]), fontsize=11)
+    lines = [drawable(line) for line in (title, figures) if line]
+    axes.set_title("\n".join([*lines, *left_out(len(chosen), len(matrix))]), fontsize=11)
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
     return save_figure(figure, file)
 

@@ -390,6 +390,16 @@ class Runs:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Recipes:
+    """Show what --recipe paper and --recipe strong decide, side by side."""
+
+    kind: Positional[
+        Literal["query", "standard", "loo", "prl", "simclr", "supcon", "resnet18", "mlp", "finetune"] | None
+    ] = None
+    """Of one kind of training only. None: of query, prl and resnet18."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Data(DataOptions):
     """Show which data sets are prepared; prepare or verify one.
 
@@ -435,7 +445,7 @@ def unused_options(command: str, options: Mapping[str, Any]) -> dict[str, str]:
     return {
         name: f"{'' if command == 'data' else f'--{choice} '}{options[choice]}"
         for choice, values in _UNUSED.get(command, {}).items()
-        for name in values.get(options[choice], ())
+        for name in values.get(options.get(choice), ())
     }
 
 

@@ -236,7 +236,7 @@ def test_an_interrupted_run_continues_to_the_same_weights(
         (["pretrain", "--dataset", "digits", "--learning-rate", "nan"], "--learning-rate"),
         (["pretrain", "--dataset", "digits", "--temperature", "0"], "temperature"),
         (["pretrain", "--dataset", "digits", "--projection-dim", "-4"], "projection"),
-        (["pretrain", "--dataset", "digits", "--stem", "huge"], "imagenet, small"),
+        (["pretrain", "--dataset", "digits", "--stem", "huge"], "imagenet"),
         (["pretrain", "--dataset", "digits", "--name", "../x"], "not usable"),
         (["pretrain", "--dataset", "digits", "--variant", "simclr", "--augment", "none"], "--augment light"),
         (["pretrain", "--dataset", "digits", "--unlabelled"], "--variant simclr"),

@@ -187,6 +187,7 @@ def test_an_option_younger_than_the_run_had_its_default(tmp_path: Path) -> None:
     run = create_run(tmp_path, "run", {"command": "finetune", "options": old, "data": CONFIG["data"]})
     new = {"command": "finetune", "data": CONFIG["data"]}
     defaults = {"deterministic": Finetune.deterministic, "dropout": Finetune.dropout}
+    defaults |= {"recipe": "paper", "schedule": "constant", "label_smoothing": 0.0, "batch_size": 128}
     check_same(run, new | {"options": old | defaults})
     with pytest.raises(InputError, match=r"dropout = 0\.0, not 0\.5"):
         check_same(run, new | {"options": old | {"dropout": 0.5}})

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 # Layer of each top-level part of prl_keras; a module may import its own layer or a lower one.
 LAYERS = {
     "errors": 0,
+    "recipes": 0,
     "bounds": 0,
     "startup": 0,
     "files": 0,

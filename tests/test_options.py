@@ -9,6 +9,7 @@ import pytest
 
 import prl_keras.training.finetuning
 import prl_keras.training.fit
+import prl_keras.training.pretraining
 from prl_keras.cli import main
 from prl_keras.errors import InputError
 
@@ -28,7 +29,7 @@ def planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restored_dtype_poli
             raise InputError("planned")
 
         with monkeypatch.context() as patch:
-            patch.setattr(prl_keras.training.fit, "fit", fit)
+            patch.setattr(prl_keras.training.pretraining, "fit", fit)
             patch.setattr(prl_keras.training.finetuning, "fit", fit)
             assert main([*typed, "--runs-dir", str(tmp_path)]) == 2
         return SimpleNamespace(**seen)

@@ -4,7 +4,6 @@ Everything is computed a second time, from the options, by other means: slow loo
 """
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from prl_keras.models import projection_head, resnet18
 from prl_keras.models.layer_types import FAST
 from prl_keras.models.storage import load_model
 from prl_keras.runs import Run
-from prl_keras.training import build, callbacks, finetuning, pretraining
+from prl_keras.training import callbacks, finetuning, pretraining
 from prl_keras.training.build import build_pretrainer
 
 SIZE = 8
@@ -227,9 +226,8 @@ def test_the_public_functions_give_the_weights_of_the_commands(tmp_path: Path, p
             np.testing.assert_array_equal(ours, theirs)
 
 
-def test_the_projection_head_takes_what_the_encoder_gives(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "resnet18", partial(resnet18, width=0.125))
-    pretrainer = build_pretrainer(Pretrain(variant="simclr"), (SIZE, SIZE, 3), 5)
+def test_the_projection_head_takes_what_the_encoder_gives() -> None:
+    pretrainer = build_pretrainer(Pretrain(variant="simclr", width=0.125), (SIZE, SIZE, 3), 5)
     assert pretrainer.projection_head.input_shape == (None, 64)
     assert pretrainer(np.zeros((2, SIZE, SIZE, 3), "uint8")).shape == (2, 128)
 

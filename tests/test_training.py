@@ -631,14 +631,14 @@ def test_labels_are_smoothed_where_it_is_asked_for_and_nowhere_else() -> None:
     head = classification_head("linear", CLASSES, 16)
     compile_classifier(head, Finetune(), 10)
     assert type(head.loss) is keras.losses.SparseCategoricalCrossentropy
-    compile_classifier(head, Finetune(), 10, label_smoothing=0.1)
+    compile_classifier(head, Finetune(label_smoothing=0.1), 10)
     features, labels = np.random.default_rng(0).normal(size=(8, 16)).astype("float32"), np.arange(8) % CLASSES
     expected = SmoothedCrossEntropy(0.1)(labels, head(features))
     assert head.evaluate(features, labels, verbose=0)[0] == pytest.approx(float(expected), rel=1e-5)
     head.fit(features, labels, epochs=1, verbose=0)
     for smoothing in (-0.1, 1.0, math.nan):
         with pytest.raises(InputError, match="label_smoothing is"):
-            compile_classifier(head, Finetune(), 10, label_smoothing=smoothing)
+            compile_classifier(head, Finetune(label_smoothing=smoothing), 10)
 
 
 @pytest.mark.parametrize("images", [75, 62])

@@ -33,7 +33,7 @@ class MixedClassifier(keras.Model):
         return self.classifier(images, training=training)
 
     def train_step(self, data: tuple) -> dict:
-        images, labels = data
+        images, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
         mixed, share = self.mixing(self.augmentation(images, training=True), training=True)
         partners = ops.roll(labels, 1, axis=0)
         with tf.GradientTape() as tape:

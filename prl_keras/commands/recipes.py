@@ -1,0 +1,32 @@
+"""`python main.py recipes`: what each recipe decides, side by side."""
+
+from rich.table import Table
+from rich.text import Text
+
+from prl_keras.config import Recipes
+from prl_keras.recipes import DECIDING, NAMES, RECIPES
+from prl_keras.screen.console import console
+
+_USUAL = ("query", "prl", "resnet18")
+
+
+def run(options: Recipes) -> None:
+    kinds = _USUAL if options.kind is None else (options.kind,)
+    columns = list(dict.fromkeys((name, kind) for kind in kinds for name in NAMES))
+    columns = [(n, k) for n, k in columns if n == NAMES[0] or RECIPES[n][k] != RECIPES[NAMES[0]][k]]
+    table = Table(title="What decides a training, but for data and seed", title_justify="left")
+    table.add_column("option", no_wrap=True)
+    for name, kind in columns:
+        table.add_column(f"{kind}\n{name}", overflow="fold")
+    for field in DECIDING:
+        values = [getattr(RECIPES[name][kind], field) for name, kind in columns]
+        same = len(set(values)) == 1
+        cells = ["-" if value is None else str(value) for value in values]
+        table.add_row(f"--{field.replace('_', '-')}", *(Text(cell, style="dim" if same else "bold") for cell in cells))
+    console.print(table)
+    console.print("-: left to the loss or to the size of the images")
+    for name, kind in columns:
+        recipe = RECIPES[name][kind]
+        console.print(f"\n{kind}, {name}: {recipe.what}\n  why: {recipe.why}\n  source: {recipe.source}")
+        console.print(f"  measured: {recipe.measured}\n  cost: {recipe.cost}")
+    console.print("\nNext:\n  python main.py pretrain --variant prl --recipe strong")

@@ -9,11 +9,14 @@ ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_python_example_runs() -> None:
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert "epochs=25" in code
+def test_the_python_examples_run() -> None:
+    short, parts = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert "seed=0)" in short
     names: dict = {}
-    exec(code.replace("epochs=25", "epochs=1"), names)
+    exec(short.replace("seed=0)", "seed=0, epochs=1)"), names)
+    assert names["logits"].shape == (len(names["data"].test), 10)
+    assert "epochs=25" in parts
+    exec(parts.replace("epochs=25", "epochs=1"), names)
     assert names["features"].shape == (len(names["data"].test), 512)
 
 

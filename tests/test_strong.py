@@ -233,3 +233,30 @@ def test_a_batch_of_rows_is_a_batch_of_images(variant: str) -> None:
     images, rows = inputs if variant == "prl" else (inputs, plan.batches.rows(0))
     np.testing.assert_array_equal(images, dataset.train.images[rows])
     np.testing.assert_array_equal(labels, dataset.train.labels[rows])
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "message"),
+    [
+        ("pretrain", ["--label-smoothing", "1"], "--label-smoothing is 1.0; expected a number from 0, below 1"),
+        ("baseline", ["--label-smoothing", "-0.1"], "--label-smoothing is -0.1"),
+        ("baseline", ["--mix", "mixup", "--mix-alpha", "0"], "--mix-alpha is 0.0; expected a number above 0"),
+        ("pretrain", ["--variant", "prl", "--mix", "cutmix", "--mix-probability", "2"], "--mix-probability is 2.0"),
+        ("pretrain", ["--variant", "prl", "--memory-momentum", "1"], "--memory-momentum is 1.0"),
+        ("pretrain", ["--variant", "prl", "--soft-weight", "1.5"], "--soft-weight is 1.5"),
+        ("baseline", ["--width", "0"], "--width is 0.0; expected a number above 0, at most 4"),
+        ("baseline", ["--schedule", "cosine", "--warmup", "1"], "--warmup is 1.0"),
+        ("baseline", ["--weight-decay", "-1"], "--weight-decay is -1.0"),
+        ("pretrain", ["--temperature", "0"], "--temperature is 0.0"),
+        ("pretrain", ["--variant", "loo", "--classes-per-batch", "3", "--batch-size", "32"], "cannot be shared equally"),
+        ("pretrain", ["--variant", "loo", "--classes-per-batch", "1"], "--classes-per-batch is 1"),
+    ],
+)
+def test_a_value_that_no_training_can_use_is_one_line_and_leaves_nothing(
+    command: str, words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert main([command, *DATA, "--runs-dir", str(tmp_path), *words]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())

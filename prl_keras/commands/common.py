@@ -4,9 +4,28 @@ import math
 from pathlib import Path
 from typing import Any
 
+from prl_keras.config import RecipeOptions
+from prl_keras.data.request import data_words
 from prl_keras.errors import InputError
 from prl_keras.runs import Run, find_run, has_encoder, in_folder, reference_to
 from prl_keras.terminal import quoted
+
+_BELOW_1, _ABOVE_0 = math.nextafter(1.0, 0.0), math.nextafter(0.0, 1.0)
+# option -> the least and the largest value that a training can use, and both in words
+_RANGES = {
+    "label_smoothing": (0.0, _BELOW_1, "from 0, below 1"),
+    "warmup": (0.0, _BELOW_1, "from 0, below 1"),
+    "mix_alpha": (_ABOVE_0, math.inf, "above 0"),
+    "mix_probability": (0.0, 1.0, "from 0 to 1"),
+    "memory_momentum": (0.0, _BELOW_1, "from 0, below 1"),
+    "teacher_momentum": (0.0, 1.0, "from 0 to 1"),
+    "soft_weight": (0.0, 1.0, "from 0 to 1"),
+    "width": (_ABOVE_0, 4.0, "above 0, at most 4"),
+    "weight_decay": (0.0, math.inf, "of 0 or more"),
+    "temperature": (_ABOVE_0, math.inf, "above 0"),
+    "projection_dim": (0, math.inf, "of 0 or more"),
+    "classes_per_batch": (2, math.inf, "of at least 2"),
+}
 
 
 def check_training(options: Any, images: int, whole_batches: bool) -> None:
@@ -24,11 +43,22 @@ def check_training(options: Any, images: int, whole_batches: bool) -> None:
     for name, value in vars(options).items():
         if isinstance(value, float) and not math.isfinite(value):
             raise InputError(f"--{name.replace('_', '-')} is {value}; expected a finite number")
+    for name, (least, most, words) in _RANGES.items():
+        value = getattr(options, name, None)
+        if value is not None and not least <= value <= most:
+            raise InputError(f"--{name.replace('_', '-')} is {value}; expected a number {words}")
     if whole_batches and options.batch_size > images:
         raise InputError(
             f"--batch-size {options.batch_size} is larger than the {images} training images: "
             f"use --batch-size {images} or less"
         )
+
+
+def stronger(options: RecipeOptions, command: str) -> list[str]:
+    """After a training by the paper's recipe: the command of the strong one, on the same data."""
+    if options.recipe != "paper" or options.kind == "prl":
+        return []
+    return [f"python main.py {command} --recipe strong{data_words(options)}   # the strongest training for few labels"]
 
 
 def run_argument(run: Run, runs_dir: Path) -> str:

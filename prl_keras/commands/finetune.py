@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from prl_keras.commands.common import check_training, run_argument
-from prl_keras.config import Baseline, Finetune, TrainingOptions
+from prl_keras.config import Baseline, Finetune
 from prl_keras.data import Dataset
 from prl_keras.data.request import data_request, data_request_of_run, open_data, warn_of_seen
 from prl_keras.data.seen import record_seen
@@ -32,7 +32,6 @@ def train_and_test(options: Finetune) -> tuple[Run, Path]:
     request = data_request_of_run(source, options)
     dataset = open_data(request, source)
     check_training(options, len(dataset.train), whole_batches=False)
-    check_weight_decay(options)
     check_encoder(tuple(source.part("data")["image_shape"]), dataset, source.name)
     seen = warn_of_seen(source, dataset)
 
@@ -75,7 +74,6 @@ def run_baseline(options: Baseline) -> None:
     request = data_request(options, options.seed)
     dataset = open_data(request)
     check_training(options, len(dataset.train), whole_batches=False)
-    check_weight_decay(options)
 
     start_keras(options.seed, options.precision, options.deterministic)
     if options.model == "pca":
@@ -120,11 +118,6 @@ def check_encoder(shape: tuple[int, ...], dataset: Dataset, name: str) -> None:
         expected, found = ("x".join(map(str, s)) for s in (shape, dataset.image_shape))
         hint = f"use --image-size {shape[0]}" if shape[0] == shape[1] else "pre-train on this data set"
         raise InputError(f"encoder {name!r} takes {expected} images, but {dataset.label} has {found}: {hint}")
-
-
-def check_weight_decay(options: TrainingOptions) -> None:
-    if not 0 <= options.weight_decay < float("inf"):
-        raise InputError(f"--weight-decay is {options.weight_decay}; expected 0 or more")
 
 
 def _finish(

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from prl_keras.commands.common import check_training, run_argument
+from prl_keras.commands.common import check_training, run_argument, stronger
 from prl_keras.config import Pretrain
 from prl_keras.data import Dataset
 from prl_keras.data.request import data_request, open_data
@@ -101,6 +101,7 @@ def _finish(trained: Any, run: Run, options: Pretrain) -> None:
         [
             f"python main.py visualize {reference} --before",
             f"python main.py evaluate {reference}",
+            *stronger(options, "pretrain --variant prl"),
             f"python main.py finetune --encoder {reference} --head linear --freeze",
         ],
     )

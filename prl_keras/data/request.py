@@ -67,8 +67,8 @@ def data_request_of_run(run: Run, options: RunDataOptions) -> dict[str, Any]:
     return request
 
 
-def data_words(options: RunDataOptions) -> str:
-    """What makes the next command work on the data that were given, which the run itself does not name."""
+def data_words(options: Any) -> str:
+    """The data options that were given, for the next command: no run names these data, or another data set."""
     given = {field.name: getattr(options, field.name) for field in fields(RunDataOptions)}
     words = [(f"--{name.replace('_', '-')}", str(value)) for name, value in given.items() if value is not None]
     return "".join(f" {quoted(pair)}" for pair in words)

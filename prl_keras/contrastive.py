@@ -13,7 +13,7 @@ from prl_keras.bounds import least_loss
 from prl_keras.embedding_loss import NEVER, EmbeddingLoss, Outlook, check_smoothing, masked_mean
 from prl_keras.errors import InputError
 from prl_keras.labels import checked_labels
-from prl_keras.prototypes import as_float, check_distance, class_numbers, l2_normalise
+from prl_keras.prototypes import as_float, check_distance, l2_normalise, paired_numbers
 
 
 def nt_xent_loss(
@@ -60,8 +60,8 @@ def supervised_contrastive_loss(
     """
     check_distance("cosine", temperature)
     check_smoothing(label_smoothing)
-    labels = class_numbers(labels)
     embeddings = l2_normalise(as_float(embeddings))
+    labels = paired_numbers(labels, embeddings)
     similarities = ops.matmul(embeddings, ops.transpose(embeddings)) / temperature
     count = ops.shape(labels)[0]
     itself = ops.eye(count, dtype="bool")

@@ -21,10 +21,10 @@ from prl_keras.prototypes import (
     Distance,
     as_float,
     check_distance,
-    class_numbers,
     class_prototypes,
     l2_normalise,
     one_hot_labels,
+    paired_numbers,
     prototype_logits,
     safe_sqrt,
 )
@@ -87,8 +87,8 @@ def prototypical_episode(
         InputError: an argument out of its range, or labels of another shape.
     """
     _check_options(num_classes, variant, distance, temperature, query_fraction)
-    labels = class_numbers(labels)
     embeddings = as_float(embeddings)
+    labels = paired_numbers(labels, embeddings)
     if distance == "cosine":
         embeddings = l2_normalise(embeddings)
     batch = ops.shape(embeddings)[0]

@@ -65,6 +65,19 @@ def class_numbers(labels: KerasTensor) -> KerasTensor:
     return ops.cast(ops.reshape(labels, (-1,)), "int32")
 
 
+def paired_numbers(labels: KerasTensor, features: KerasTensor) -> KerasTensor:
+    """`class_numbers` of labels that belong to the rows of `features` (batch, dim).
+
+    Raises:
+        InputError: there are more of the one than of the other.
+    """
+    labels = class_numbers(labels)
+    counts = labels.shape[0], features.shape[0]
+    if None not in counts and counts[0] != counts[1]:
+        raise InputError(f"there are {counts[0]} labels for {counts[1]} embeddings; expected one label each")
+    return labels
+
+
 def one_hot_labels(labels: KerasTensor, num_classes: int, dtype: str = "float32") -> KerasTensor:
     """(batch,) integer labels -> (batch, num_classes). Labels outside the range give a zero row."""
     return ops.one_hot(class_numbers(labels), num_classes, dtype=dtype)
@@ -116,8 +129,9 @@ def class_prototypes(labels: KerasTensor, features: KerasTensor, num_classes: in
 def class_sums(labels: KerasTensor, features: KerasTensor, num_classes: int) -> tuple[KerasTensor, KerasTensor]:
     """The sums (num_classes, dim) that `class_prototypes` divides by the counts (num_classes,); same arguments."""
     features = as_float(features)
+    labels = paired_numbers(labels, features)
     if (features.shape[0] or 0) * num_classes > _LARGEST_ONE_HOT:
-        return _gathered_sums(class_numbers(labels), features, num_classes)
+        return _gathered_sums(labels, features, num_classes)
     members = one_hot_labels(labels, num_classes, features.dtype)
     return ops.matmul(ops.transpose(members), features), ops.sum(members, axis=0)
 

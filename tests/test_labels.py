@@ -165,3 +165,16 @@ def test_a_graph_takes_labels_that_a_loss_made_floats_and_refuses_text() -> None
     assert float(loss(LABELS, LOGITS)) == float(loss(keras.ops.cast(LABELS, "float32"), LOGITS))
     with pytest.raises(InputError, match="labels hold"):
         loss(LABELS + 0.7, LOGITS)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda labels, rows: PrototypicalLoss(5)(labels, rows),
+        lambda labels, rows: SupervisedContrastiveLoss()(labels, rows),
+        lambda labels, rows: class_prototypes(labels, rows, 5),
+    ],
+)
+def test_labels_for_other_rows_than_there_are_is_one_line(call: Callable) -> None:
+    with pytest.raises(InputError, match="there are 6 labels for 8 embeddings; expected one label each"):
+        call(np.arange(6) % 5, np.ones((8, 3), "float32"))

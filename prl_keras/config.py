@@ -264,6 +264,8 @@ class Tune(RunDataOptions, RunOptions):
 
     encoder: Annotated[tuple[str, ...], arg(metavar="RUN...")] = ("latest",)
     """Pre-training runs, each a name, a folder, or latest; several become part of the search."""
+    recipe: RecipeName = "paper"
+    """Of what is not searched: the schedule of the learning rate, label smoothing, which weights decay."""
     tuner: Literal["random", "bayesian", "hyperband", "grid"] = "random"
     """random and bayesian begin with the paper's four configurations of each encoder; so does grid, at coarser
     values; hyperband begins trials with few epochs and continues the best."""

@@ -260,3 +260,14 @@ def test_a_value_that_no_training_can_use_is_one_line_and_leaves_nothing(
     assert message in error
     assert error.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_search_takes_from_the_recipe_what_it_does_not_search() -> None:
+    from prl_keras.config import Tune
+    from tuning.space import PAPER, finetune_options
+
+    values = {**PAPER, "encoder": "a", "head": "mlp", "freeze": True, "learning_rate": 0.5}
+    for recipe, schedule, smoothing in (("paper", "constant", 0.0), ("strong", "cosine", 0.1)):
+        settings = finetune_options(values, Tune(recipe=recipe))
+        assert (settings.schedule, settings.label_smoothing, settings.head) == (schedule, smoothing, "mlp")
+        assert (settings.learning_rate, settings.weight_decay) == (0.5, PAPER["weight_decay"])

@@ -302,12 +302,13 @@ class Reproduce:
     """honest: averaged weights of the last epoch, 10 % of train for validation, the full test set. paper: 100 test
     images a class, last step's weights, and the best epoch on test beside it, as "optimism"."""
     rows: Annotated[tuple[str, ...], arg(metavar="ROW...")] = ("table",)
-    """paper: its eleven rows. table: those and ours. all: all four fine-tunings of every encoder. Or single rows, as
-    query-frozen-linear or resnet18."""
+    """paper: its eleven rows. table: those and ours. all: all four fine-tunings of every encoder. strong: the strongest
+    training of each kind, and the paper's two best. Or single rows, as query-frozen-linear or resnet18."""
     folds: bool = False
     """Instead of seeds: STL-10's ten predefined folds of 1,000 training images."""
     epochs: int = 25
-    """Passes over the training images, in pre-training and in fine-tuning (the paper: 25)."""
+    """Passes over the training images, in pre-training and in fine-tuning (the paper: 25). Strong rows take their
+    recipe's, and its batches."""
     batch_size: int = 256
     """Images a step of pre-training; fine-tuning takes half of it (the paper: 256 and 128)."""
     samples_per_class: Count = None

@@ -25,6 +25,7 @@ from prl_keras.experiments.findings import findings, listed
 from prl_keras.experiments.labels import label_efficiency, nested_subset
 from prl_keras.experiments.table import ENCODERS, GROUPS, PAPER, ROWS, Cell, choose_rows, plan, replicates
 from prl_keras.files import write_json
+from prl_keras.recipes import RECIPES
 from prl_keras.runs import Run, create_run
 
 REQUEST = {
@@ -57,7 +58,7 @@ def test_the_table_has_the_papers_rows_and_ours() -> None:
     assert len(titles) == len(set(titles)) == 23
     for ours in ("PCA + logistic regression", "Supervised ResNet-18, light augmentation", "SupCon, frozen, linear"):
         assert ours in titles
-    assert len(GROUPS["all"]) == len(ROWS) == 4 + 8 * 4
+    assert len(GROUPS["all"]) == 4 + 8 * 4 == len(ROWS) - 1 - 4 * 4
 
 
 def test_each_encoder_is_trained_once_and_before_its_rows(tmp_path: Path) -> None:
@@ -685,6 +686,43 @@ def test_an_interrupted_table_is_continued_without_repeating_a_run(
             assert message in capsys.readouterr().err
     assert main(["runs", "--runs-dir", str(tmp_path)]) == 0
     assert "table-digits" in capsys.readouterr().out
+
+
+def test_strong_rows_train_by_their_own_recipe(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    options = Reproduce(seeds=1, rows=("strong",), epochs=3, batch_size=32)
+    cells = {cell.name: cell.options for cell in plan(options, REQUEST, tmp_path) if not cell.labels}
+    assert {name for name, o in cells.items() if o.recipe == "strong"} == {
+        "strong-resnet18-s0",
+        *(f"strong-{n}-s0" for n in ("prl", "loo", "supcon", "simclr")),
+        *(f"strong-{n}-frozen-linear-s0" for n in ("prl", "loo", "supcon", "simclr")),
+    }
+    for name, kind in (("strong-prl-s0", "prl"), ("strong-resnet18-s0", "resnet18"), ("strong-supcon-s0", "supcon")):
+        recipe = RECIPES["strong"][kind]
+        chosen = cells[name]
+        assert (chosen.epochs, chosen.batch_size, chosen.augment) == (recipe.epochs, recipe.batch_size, recipe.augment)
+    assert (cells["query-s0"].epochs, cells["query-s0"].batch_size) == (3, 32)
+    words = ["reproduce", "--dataset", "digits", "--rows", "strong-resnet18", "--runs-dir", str(tmp_path)]
+    assert main([*words, "--epochs", "3"]) == 2
+    assert "--epochs does nothing with --rows strong-resnet18" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("shallow")
+def test_a_table_of_strong_rows_is_compared_with_strong_cross_entropy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for kind in ("prl", "resnet18", "finetune"):
+        monkeypatch.setitem(RECIPES["strong"], kind, replace(RECIPES["strong"][kind], epochs=1, width=0.125))
+    words = ["reproduce", "--dataset", "digits", "--samples-per-class", "13", "--image-size", "12", "--seeds", "1"]
+    words += ["--rows", "strong-resnet18", "strong-prl-frozen-linear", "--runs-dir", str(tmp_path)]
+    assert main([*words, "--dry-run"]) == 0
+    assert main(words) == 0
+    report = (tmp_path / "table-digits" / "report.md").read_text(encoding="utf-8")
+    assert "against strong ResNet-18" in report
+    assert "Strong rows train by a recipe of their own" in report
+    assert "**Against the strong ResNet-18, tuned cross-entropy**" in report
+    rows = json.loads((tmp_path / "table-digits" / "result.json").read_text())["rows"]
+    assert [row["row"] for row in rows] == ["strong-resnet18", "strong-prl-frozen-linear"]
+    assert "strong-resnet18" in rows[1]["against"]
 
 
 @pytest.mark.parametrize("seed", [0, 1])

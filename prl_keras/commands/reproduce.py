@@ -39,8 +39,8 @@ def run(options: Reproduce) -> None:
     folder = options.runs_dir / (options.name or _default_name(options, dataset))
     cells = plan(options, request, folder)
     unused = _unused(options, cells)
-    training = replace(Pretrain(), epochs=options.epochs, batch_size=options.batch_size)
-    check_training(training, len(dataset.train), any(isinstance(cell.options, Pretrain) for cell in cells))
+    for cell in cells:
+        check_training(cell.options, len(dataset.train), isinstance(cell.options, Pretrain))
     config = run_config("reproduce", options, _MAY_DIFFER, request, dataset)
     table = Run(folder) if folder.exists() else None
     if table is not None:
@@ -74,12 +74,16 @@ def _unused(options: Reproduce, cells: list[Cell]) -> list[str]:
         InputError: one of them was given.
     """
     training = ("epochs", "batch_size")
-    unused = [name for name in training if all(name in unused_of(cell) for cell in cells)]
+    unused = [name for name in training if all(_is_unused(name, cell) for cell in cells)]
     for name in unused:
         if getattr(options, name) != getattr(Reproduce, name):
             flag, rows = name.replace("_", "-"), " ".join(options.rows)
             raise InputError(f"--{flag} does nothing with --rows {rows}: leave it out")
     return unused
+
+
+def _is_unused(name: str, cell: Cell) -> bool:
+    return cell.options.recipe == "strong" or name in unused_of(cell)
 
 
 def _open_data(request: dict[str, Any], options: Reproduce) -> Dataset:

@@ -12,6 +12,7 @@ from typing import Any
 from prl_keras.config import Baseline, Finetune, Pretrain
 from prl_keras.data import Dataset
 from prl_keras.experiments.table import Cell
+from prl_keras.recipes import VIEWS
 
 # Time of an image of each kind, relative to a prototypical training step: until something was measured.
 RELATIVE = {
@@ -21,6 +22,9 @@ RELATIVE = {
     "classifier": 1.0,
     "classifier, augmented": 1.1,
     "mlp": 0.25,
+    "prototypes, strong": 0.8,
+    "two views, strong": 1.2,
+    "classifier, strong": 0.55,
     "encode": 0.25,
     "regression": 0.5,
 }
@@ -44,6 +48,7 @@ def work(cell: Cell, dataset: Dataset) -> Counter[str]:
     if isinstance(options, Baseline) and options.model == "mlp":
         return Counter({"mlp": options.epochs * n + tests})
     kind = "classifier" if options.augment == "none" else "classifier, augmented"
+    kind = "classifier, strong" if options.recipe == "strong" else kind
     return Counter({kind: options.epochs * n, "encode": tests + options.epochs * len(dataset.validation)})
 
 
@@ -53,8 +58,11 @@ def relative(cell: Cell, dataset: Dataset) -> float:
 
 
 def _pretrain_kind(options: Pretrain) -> str:
-    if options.variant in ("simclr", "supcon"):
-        return "two views"
+    kind = "two views" if options.variant in VIEWS else "prototypes"
+    if options.recipe == "strong":
+        return f"{kind}, strong"
+    if kind == "two views":
+        return kind
     return "prototypes" if options.augment in (None, "none") else "prototypes, augmented"
 
 
@@ -77,22 +85,25 @@ def measure(cells: list[Cell], dataset: Dataset) -> dict[str, float]:
 
 def _seconds_an_image(options: Pretrain | Finetune | Baseline, dataset: Dataset) -> float:
     if isinstance(options, Pretrain):
-        from prl_keras.training.average import adam
-        from prl_keras.training.build import build_pretrainer
+        from prl_keras.training.average import adam_of
+        from prl_keras.training.pretraining import plan
 
-        model = build_pretrainer(options, dataset.image_shape, dataset.num_classes)
-        model.compile(adam(options.learning_rate, 100, options.average))
+        planned = plan(dataset, options)
+        model = planned.pretrainer
+        model.compile(adam_of(options, 100))
+        inputs, labels = planned.batches[0]
     else:
-        from prl_keras.models import build_classifier, mlp_encoder, resnet18
-        from prl_keras.models.layer_types import FAST
+        from prl_keras.models import build_classifier
+        from prl_keras.training.build import build_encoder
         from prl_keras.training.finetuning import augmented, compile_classifier
 
-        mlp = isinstance(options, Baseline) and options.model == "mlp"
-        encoder = mlp_encoder(dataset.image_shape) if mlp else resnet18(dataset.image_shape, layer_types=FAST)
+        encoder = build_encoder(
+            options if isinstance(options, Baseline) else Pretrain(recipe=options.recipe), dataset.image_shape
+        )
         model = augmented(build_classifier(encoder, dataset.num_classes), dataset.image_shape, options)
         compile_classifier(model, options, 100)
-    images, labels = (a[: options.batch_size] for a in (dataset.train.images, dataset.train.labels))
-    return _timed(lambda: model.train_on_batch(images, labels), len(labels))
+        inputs, labels = (a[: options.batch_size] for a in (dataset.train.images, dataset.train.labels))
+    return _timed(lambda: model.train_on_batch(inputs, labels), len(labels))
 
 
 def _encode_seconds(options: Pretrain | None, dataset: Dataset) -> float:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from prl_keras.experiments.analysis import Analysis, Comparison
-from prl_keras.experiments.table import PAPER, SELF_SUPERVISED, SUPERVISED
+from prl_keras.experiments.table import PAPER, SELF_SUPERVISED, STRONG_SUPERVISED, SUPERVISED
 
 _LONG = 6  # rows
 
@@ -13,6 +13,7 @@ def findings(analysis: Analysis) -> list[str]:
     paragraphs = [
         _against(analysis, SUPERVISED, "supervised ResNet-18"),
         _against(analysis, SELF_SUPERVISED, "SimCLR (unfrozen, linear)"),
+        _against(analysis, STRONG_SUPERVISED, "the strong ResNet-18, tuned cross-entropy"),
         _against(analysis, "pca", "PCA with logistic regression, the floor"),
         _family(analysis, "Query against standard", "fine-tuning"),
         _family(analysis, "Leave-one-out against query", "fine-tuning"),

@@ -12,7 +12,7 @@ from prl_keras.evaluation.statistics import OWN_SPREAD_FROM
 from prl_keras.experiments.analysis import Analysis, Comparison, RowFigures, encoder_runs
 from prl_keras.experiments.findings import findings
 from prl_keras.experiments.page import to_html
-from prl_keras.experiments.table import SELF_SUPERVISED, SUPERVISED
+from prl_keras.experiments.table import SELF_SUPERVISED, STRONG, STRONG_SUPERVISED, SUPERVISED
 from prl_keras.files import atomic_path
 from prl_keras.runs import Run
 
@@ -26,7 +26,11 @@ _CAPTIONS = {
     "tsne_train": "First seed; prototypes are stars. Distances between far groups mean little in t-SNE.",
     "tsne_test": "The same maps, their test images.",
 }
-_AGAINST = {SUPERVISED: "against ResNet-18", SELF_SUPERVISED: "against SimCLR"}
+_AGAINST = {
+    SUPERVISED: "against ResNet-18",
+    SELF_SUPERVISED: "against SimCLR",
+    STRONG_SUPERVISED: "against strong ResNet-18",
+}
 _HEADINGS = {
     "curves": "Learning curves",
     "classes": "Classes",
@@ -105,11 +109,17 @@ def _summary(table: Run, analysis: Analysis, dataset: Dataset) -> str:
         "epoch *on test*, which is not an estimate of accuracy (see Optimism). 0.2 % of each training class, at least "
         "one image, is kept for the learning curves and for what is chosen on validation."
     )
+    by_recipe = any(f.row.source in STRONG for f in analysis.rows)
+    strong = (
+        " Strong rows train by a recipe of their own (`python main.py recipes`), with its epochs, batches and network."
+        if by_recipe
+        else ""
+    )
     return (
         f"{len(analysis.rows)} rows, {repeated}, epochs: {options['epochs']}, pre-training with batches of "
         f"{options['batch_size']} and fine-tuning with {max(options['batch_size'] // 2, 2)}, Adam 0.001. "
         f"{len(dataset.train):,} training, {len(dataset.validation):,} validation and "
-        f"**{analysis.n:,} test images** of {dataset.num_classes} classes. {protocol}"
+        f"**{analysis.n:,} test images** of {dataset.num_classes} classes. {protocol}{strong}"
     )
 
 

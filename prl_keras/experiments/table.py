@@ -19,6 +19,10 @@ ENCODERS = {
     "standard-light": ("standard", "light"),
     "query-light": ("query", "light"),
     "loo-light": ("loo", "light"),
+    "strong-prl": ("prl", None),
+    "strong-loo": ("loo", None),
+    "strong-supcon": ("supcon", None),
+    "strong-simclr": ("simclr", None),
 }
 # baseline -> (model, augmentation)
 BASELINES = {
@@ -26,7 +30,9 @@ BASELINES = {
     "mlp": ("mlp", "none"),
     "resnet18": ("resnet18", "none"),
     "resnet18-light": ("resnet18", "light"),
+    "strong-resnet18": ("resnet18", None),
 }
+STRONG = ("strong-resnet18", "strong-prl", "strong-loo", "strong-supcon", "strong-simclr")  # by the strong recipe
 TITLES = {
     "pca": "PCA + logistic regression",
     "mlp": "Supervised MLP",
@@ -40,6 +46,11 @@ TITLES = {
     "standard-light": "PRL standard, light augmentation",
     "query-light": "PRL query, light augmentation",
     "loo-light": "PRL leave-one-out, light augmentation",
+    "strong-resnet18": "Strong ResNet-18",
+    "strong-prl": "Strong PRL-2",
+    "strong-loo": "Strong PRL leave-one-out",
+    "strong-supcon": "Strong SupCon",
+    "strong-simclr": "Strong SimCLR",
 }
 # row -> the paper's number, test % and train % (PAPER: maximum over epochs, 1,000 images, one seed)
 PAPER = {
@@ -69,7 +80,8 @@ OURS = (
     "query-light-frozen-linear",
     "loo-light-frozen-linear",
 )
-SUPERVISED, SELF_SUPERVISED = "resnet18", "simclr-unfrozen-linear"  # what every row is compared with
+# What every row is compared with.
+SUPERVISED, SELF_SUPERVISED, STRONG_SUPERVISED = "resnet18", "simclr-unfrozen-linear", "strong-resnet18"
 
 
 @dataclass(frozen=True)
@@ -114,7 +126,15 @@ def _all_rows() -> dict[str, Row]:
 
 
 ROWS = _all_rows()
-GROUPS = {"paper": tuple(PAPER), "table": (*PAPER, *OURS), "all": tuple(ROWS)}
+GROUPS = {
+    "paper": tuple(PAPER),
+    "table": (*PAPER, *OURS),
+    "all": tuple(key for key, row in ROWS.items() if row.source not in STRONG),
+    "strong": (  # and the paper's two best
+        *("strong-resnet18", *(f"{name}-frozen-linear" for name in STRONG[1:])),
+        *("simclr-unfrozen-linear", "query-frozen-linear"),
+    ),
+}
 
 
 def choose_rows(names: Iterable[str]) -> list[Row]:
@@ -211,25 +231,27 @@ def _cells_of_row(options: Reproduce, request: dict, folder: Path, row: Row, rep
     common = {
         "runs_dir": folder,
         "seed": replicate.seed,
-        "epochs": options.epochs,
         "average": not paper,
     }
+    strong = row.source in STRONG  # as long, and in batches as large, as its recipe says
+    common |= {"recipe": "strong"} if strong else {"epochs": options.epochs}
     request = request | {"seed": replicate.seed, "fold": replicate.fold}
     keys = ("validation_fraction", "samples_per_class", "test_per_class", "image_size")
     data = {key: request[key] for key in keys}
     data["data_dir"] = request["data_dir"] and Path(request["data_dir"])
     data |= {"dataset": request["name"], "fold": replicate.fold}
-    tuned = {"batch_size": max(options.batch_size // 2, 2), "test_each_epoch": paper}
+    tuned = {"test_each_epoch": paper} | ({} if strong else {"batch_size": max(options.batch_size // 2, 2)})
     name = row_run(folder, row, replicate).name
     if row.source in BASELINES:
         model, augment = BASELINES[row.source]
         baseline = Baseline(name=name, model=model, augment=augment, **data, **tuned, **common)
         cell = Cell(name, baseline, request=request)
-        curve = [] if row.source != SUPERVISED or paper else [replace(cell, labels=True)]
+        curve = [] if row.source not in (SUPERVISED, STRONG_SUPERVISED) or paper else [replace(cell, labels=True)]
         return [cell, *curve]
     variant, augment = ENCODERS[row.source]
     source = encoder_run(folder, row.source, replicate).name
-    pretrain = Pretrain(name=source, variant=variant, augment=augment, batch_size=options.batch_size, **data, **common)
+    size = {} if strong else {"batch_size": options.batch_size}
+    pretrain = Pretrain(name=source, variant=variant, augment=augment, **size, **data, **common)
     encoder = Cell(source, pretrain, request=request)
     finetune = Finetune(
         name=name,

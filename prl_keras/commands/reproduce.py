@@ -63,6 +63,8 @@ def _check(options: Reproduce) -> None:
         check_usable_name(options.name, new=False)
     if options.seeds is not None and options.seeds < 1:
         raise InputError(f"--seeds is {options.seeds}; expected at least 1")
+    if options.batch_size < 2:  # half of it is no more its own sign
+        raise InputError(f"--batch-size is {options.batch_size}; expected at least 2")
     if options.folds and options.seeds is not None:
         raise InputError("--folds repeats the table ten times, once a fold: leave out --seeds")
 

@@ -226,6 +226,7 @@ def test_latest_stays_the_encoder_that_it_was(tmp_path: Path, monkeypatch: pytes
     assert Run(tmp_path / "tuned").result["encoder_run"] == "encoder0"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("shallow")
 def test_another_encoder_under_the_same_name_is_noticed(
     tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch

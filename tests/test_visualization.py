@@ -267,6 +267,7 @@ def test_before_of_an_unfrozen_run_is_the_pre_trained_encoder(runs_dir: Path) ->
     assert before.read_bytes() == (runs_dir / "p" / "logs" / "projector" / "after-test" / "tensors.bytes").read_bytes()
 
 
+@pytest.mark.slow
 def test_the_encoder_of_a_run_in_another_folder_is_found_again(
     runs_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

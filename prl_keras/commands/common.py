@@ -58,7 +58,7 @@ def stronger(options: RecipeOptions, command: str) -> list[str]:
     """After a training by the paper's recipe: the command of the strong one, on the same data."""
     if options.recipe != "paper" or options.kind == "prl":
         return []
-    return [f"python main.py {command} --recipe strong{data_words(options)}   # the strongest training for few labels"]
+    return [f"python main.py {command} --recipe strong{data_words(options)}   # docs/method.md"]
 
 
 def run_argument(run: Run, runs_dir: Path) -> str:

@@ -236,6 +236,7 @@ def test_a_training_picture_that_fails_loses_no_figures(
     assert "correct / n" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_tables_pictures_come_after_its_figures(
     tmp_path: Path, two: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

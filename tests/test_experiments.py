@@ -706,6 +706,7 @@ def test_strong_rows_train_by_their_own_recipe(tmp_path: Path, capsys: pytest.Ca
     assert "--epochs does nothing with --rows strong-resnet18" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("shallow")
 def test_a_table_of_strong_rows_is_compared_with_strong_cross_entropy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

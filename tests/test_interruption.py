@@ -211,6 +211,7 @@ def stop_after_first_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(callbacks, "save_checkpoint", save_then_stop)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("shallow")
 def test_latest_stays_the_encoder_that_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another pre-training between the start and the end of a fine-tuning must not slip in."""

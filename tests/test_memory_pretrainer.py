@@ -92,7 +92,7 @@ def same(first: list[np.ndarray], second: list[np.ndarray]) -> None:
 # learning
 
 
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("name", ["full", pytest.param("plain", marks=pytest.mark.slow)])
 def test_it_learns_pictures_that_can_be_told_apart(name: str) -> None:
     images, labels = pictures(128)
     model = MAKERS[name](labels, total_steps=48)
@@ -328,7 +328,7 @@ def test_a_training_that_is_continued_has_the_bits_of_one_that_was_not_interrupt
     assert lines[0] == lines[1]
 
 
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("name", ["full", pytest.param("plain", marks=pytest.mark.slow)])
 def test_a_saved_pretrainer_goes_on_as_if_it_had_not_been_saved(name: str, tmp_path: Path) -> None:
     images, labels = pictures(64)
     model = MAKERS[name](labels[:, None])
@@ -348,7 +348,9 @@ def test_a_saved_pretrainer_goes_on_as_if_it_had_not_been_saved(name: str, tmp_p
     assert [type(getattr(loaded, part)) for part in _PARTS] == [type(getattr(model, part)) for part in _PARTS]
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize(
+    "policy", ["mixed_bfloat16", *(pytest.param(p, marks=pytest.mark.slow) for p in ("float32", "mixed_float16"))]
+)
 @pytest.mark.usefixtures("restored_dtype_policy")
 def test_it_stays_finite_in_every_precision(policy: str) -> None:
     keras.mixed_precision.set_global_policy(policy)

@@ -400,6 +400,7 @@ def test_the_hparams_tab_of_a_real_tensorboard_compares_the_trials(finished: tup
         assert ("validation", "epoch_accuracy") in tags
 
 
+@pytest.mark.slow
 def test_a_killed_search_loses_one_trial_and_a_killed_winner_is_finished(
     finished: tuple[Run, dict[str, int]],
     runs_dir: Path,

@@ -89,8 +89,8 @@ def measure(run: Run) -> dict[str, Any]:
         Features(f, s.labels) for f, s in zip(features[:2], (dataset.train, dataset.validation), strict=True)
     )
     dev = Features(features[2], labels)
-    sphere = [Features(unit(part.features - train.features.mean(axis=0)), part.labels) for part in (train, validation)]
-    sphere.append(Features(unit(dev.features - train.features.mean(axis=0)), labels))
+    centre = train.features.mean(axis=0)
+    sphere = [Features(unit(part.features - centre), part.labels) for part in (train, validation, dev)]
     found = {
         "linear": linear_probe(train, validation, dev),
         "knn": knn(train, validation, dev),

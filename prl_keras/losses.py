@@ -6,6 +6,7 @@ Every function computes in float32, or in float64 where its input is float64.
 
 import math
 import numbers
+from collections import Counter
 from typing import Literal, NamedTuple
 
 import keras
@@ -215,10 +216,9 @@ class PrototypicalLoss(EmbeddingLoss):
         counts = np.bincount(known[1], minlength=self.num_classes)
         classes = int(np.count_nonzero(counts))
         answered = known[0][(counts[known[0]] > (self.variant != "query")) & (classes > 1)]
-        of_class = dict(zip(*(part.tolist() for part in np.unique(answered, return_counts=True)), strict=True))
         least = self._least_loss(classes, dim) if classes else 0.0
         chance = (math.log(classes), 1 / classes) if classes and self.variant != "standard" else (None, None)
-        return Outlook(len(asked), len(answered), *chance, least, of_class)
+        return Outlook(len(asked), len(answered), *chance, least, dict(Counter(answered.tolist())))
 
     def _least_loss(self, classes: int, dim: int | None) -> float:
         """Of so many classes that have support. Distances have no limit: any target can be met."""

@@ -12,13 +12,14 @@ query is mixed with is always the row before it in the batch, and the last one f
 
 import math
 import numbers
+from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
 from keras import KerasTensor, ops
 
 from prl_keras.bounds import least_loss
-from prl_keras.embedding_loss import NEVER, Outlook, masked_mean
+from prl_keras.embedding_loss import NEVER, Outlook, check_smoothing, masked_mean
 from prl_keras.errors import InputError
 from prl_keras.labels import checked_labels
 from prl_keras.prototypes import (
@@ -142,7 +143,9 @@ def memory_episode(
 ) -> MemoryEpisode:
     """Classify queries by the prototypes of a memory that has a row of each of them, which is left out.
 
-    The memory and the soft targets are constants to the gradient, which reaches queries and temperature only.
+    The memory and the soft targets are constants to the gradient, which reaches queries and temperature only. With the
+    queries of a whole set, not mixed, and their normalised embeddings as memory, its `cross_entropy` is the "loo" loss
+    of `losses.prototypical_loss` with distance "cosine".
 
     Args:
         queries: (batch, dim), any float dtype.
@@ -176,39 +179,6 @@ def cross_entropy(episode: MemoryEpisode) -> KerasTensor:
     """Mean over the answerable queries; scalar, 0 with gradient 0 if there are none."""
     log_probability = ops.log_softmax(episode.logits, axis=-1)
     return masked_mean(-ops.sum(episode.targets * log_probability, axis=-1), episode.answerable)
-
-
-def memory_loss(
-    queries: KerasTensor,
-    rows: KerasTensor,
-    memory: KerasTensor,
-    memory_labels: KerasTensor,
-    num_classes: int,
-    temperature: float | KerasTensor,
-    label_smoothing: float = 0.0,
-    lam: KerasTensor | None = None,
-    soft_targets: KerasTensor | None = None,
-    soft_weight: float | KerasTensor = 0.0,
-) -> KerasTensor:
-    """Mean cross-entropy of the answerable queries. Scalar. Arguments: see `memory_episode`.
-
-    With the queries of a whole set, not mixed, and their normalised embeddings as memory, it is the "loo" loss of
-    `losses.prototypical_loss` with distance "cosine".
-    """
-    return cross_entropy(
-        memory_episode(
-            queries,
-            rows,
-            memory,
-            memory_labels,
-            num_classes,
-            temperature,
-            label_smoothing,
-            lam,
-            soft_targets,
-            soft_weight,
-        )
-    )
 
 
 def matched_temperature(num_classes: int, label_smoothing: float) -> float:
@@ -256,8 +226,7 @@ def _check_options(num_classes: int, temperature: float | KerasTensor, label_smo
         raise InputError(f"num_classes is {num_classes!r}; expected a whole number, at least 1")
     if not ops.is_tensor(temperature):
         check_distance("cosine", temperature)
-    if not isinstance(label_smoothing, numbers.Real) or not 0 <= label_smoothing < 1:
-        raise InputError(f"label_smoothing is {label_smoothing!r}; expected a number from 0, below 1")
+    check_smoothing(label_smoothing)
 
 
 class MemoryTask(NamedTuple):
@@ -275,6 +244,6 @@ class MemoryTask(NamedTuple):
         labels, counts = checked_labels(labels), np.array(self.counts)
         classes = int(np.count_nonzero(counts))
         answered = labels[(counts[labels] > 1) & (classes > 1)]
-        of_class = dict(zip(*(part.tolist() for part in np.unique(answered, return_counts=True)), strict=True))
+        of_class = dict(Counter(answered.tolist()))
         least = least_loss(1, classes - 1, classes, self.temperature, dim, self.label_smoothing)
         return Outlook(len(labels), len(answered), math.log(classes), 1 / classes, float(least), of_class)

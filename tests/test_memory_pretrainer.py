@@ -11,7 +11,7 @@ from test_training import CLASSES, Interrupt, pictures, small_encoder
 from prl_keras.data.augment import augmentation
 from prl_keras.data.batches import Batches
 from prl_keras.errors import InputError
-from prl_keras.memory import matched_temperature, memory_loss
+from prl_keras.memory import cross_entropy, matched_temperature, memory_episode
 from prl_keras.models import projection_head
 from prl_keras.models.layer_types import FAST
 from prl_keras.models.storage import copy_as, weights_sha256
@@ -125,7 +125,7 @@ def test_a_step_is_a_step_down_the_gradient_of_the_memory_loss() -> None:
     with tf.GradientTape() as tape:
         queries = by_hand.projection_head(by_hand.encoder(images[rows], training=True))
         options = {"soft_targets": soft.astype("float32"), "soft_weight": 0.4}
-        loss = memory_loss(queries, rows, memory, labels, CLASSES, 0.25, 0.1, **options)
+        loss = cross_entropy(memory_episode(queries, rows, memory, labels, CLASSES, 0.25, 0.1, **options))
     gradients = tape.gradient(loss, by_hand.trainable_variables)
     logs = model.train_on_batch((images[rows], rows), labels[rows], return_dict=True)
     assert logs["loss"] == pytest.approx(float(loss), rel=1e-5)

@@ -57,7 +57,7 @@ def _announce(plan: Any, options: Pretrain, run: Run) -> None:
     if plan.warning:
         console.print(plan.warning)
     console.print(
-        f"Pre-training {run.name}: {len(plan.batches)} steps of {options.batch_size} images an epoch; "
+        f"Pre-training {run.name}: {len(plan.batches)} steps of {plan.batches.batch_size} images an epoch; "
         f"{task(plan.ahead, options.variant)}"
     )
     watched = len(plan.validation.labels)

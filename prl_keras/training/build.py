@@ -26,7 +26,6 @@ class Parts:
     encoder: keras.Model
     projection_head: keras.Model
     augmentation: keras.layers.Layer
-    image_size: tuple[int, int]
     num_classes: int
     labels: np.ndarray
     steps: int
@@ -151,7 +150,6 @@ def build_pretrainer(
         encoder,
         projection_head(options.projection_dim, input_dim=encoder.output_shape[-1]),
         augmentation(augment, image_shape[:2], options.seed),
-        image_shape[:2],
         num_classes,
         np.zeros(1, int) if labels is None else labels,
         steps,

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 from keras import KerasTensor, ops
 
+from prl_keras.embedding_loss import check_smoothing
 from prl_keras.errors import InputError
 from prl_keras.labels import checked_labels
 from prl_keras.memory import (
@@ -295,8 +296,7 @@ def _check_options(options: dict) -> None:
     for key in _SHARES:
         if not isinstance(options[key], numbers.Real) or not 0 <= options[key] <= 1:
             raise InputError(f"{key} is {options[key]!r}; expected a number from 0 to 1")
-    smoothing, steps = options["label_smoothing"], options["total_steps"]
-    if not isinstance(smoothing, numbers.Real) or not 0 <= smoothing < 1:
-        raise InputError(f"label_smoothing is {smoothing!r}; expected a number from 0, below 1")
+    check_smoothing(options["label_smoothing"])
+    steps = options["total_steps"]
     if steps is not None and (not isinstance(steps, numbers.Integral) or steps < 1):
         raise InputError(f"total_steps is {steps!r}; expected a whole number, at least 1, or None")

@@ -1,13 +1,17 @@
 """Shared by all tests: a quiet TensorFlow, repeatable property tests, the dtype policy put back, a small network."""
 
 import os
+import sys
 
 # before anything imports TensorFlow; oneDNN as in prl_keras/startup.py
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+if "PYTEST_XDIST_WORKER" in os.environ:  # a process a core: more threads would only wait for each other
+    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -16,6 +20,16 @@ settings.register_profile(
     "repeatable", deadline=None, derandomize=True, max_examples=25, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("repeatable")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forgotten_models() -> Iterator[None]:
+    """A module's models are gone after it: TensorFlow keeps 160 MB of each, and 6 GB make everything slower."""
+    yield
+    if "keras" in sys.modules:
+        from prl_keras.startup import forget_models
+
+        forget_models()
 
 
 @pytest.fixture
@@ -28,21 +42,32 @@ def restored_dtype_policy() -> Iterator[None]:
     keras.config.set_dtype_policy(policy)
 
 
+_WHOLE = ((64, 1), (128, 2), (256, 2), (512, 2)), 64  # stages and filters of the stem, as in models/resnet.py
+_SMALL = ((64, 2),), 16
+FEATURES = 64  # of the small network
+
+
 @contextmanager
-def last_stage_only() -> Iterator[None]:
-    """ResNet-18 in a third of the seconds, for tests of what stands around the network."""
+def _network(stages: tuple[tuple[int, int], ...], stem_filters: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:  # its own: tests undo theirs
-        patch.setattr("prl_keras.models.resnet._STAGES", ((512, 2),))
+        patch.setattr("prl_keras.models.resnet._STAGES", stages)
+        patch.setattr("prl_keras.models.resnet._STEM_FILTERS", stem_filters)
+        yield
+
+
+def small_network() -> AbstractContextManager[None]:
+    """A ResNet of one narrow stage instead of four: for tests of what stands around the network, which are most."""
+    return _network(*_SMALL)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _small_network(request: pytest.FixtureRequest) -> Iterator[None]:
+    with nullcontext() if getattr(request.module, "WHOLE_NETWORK", False) else small_network():
         yield
 
 
 @pytest.fixture
-def shallow() -> Iterator[None]:
-    with last_stage_only():
-        yield
-
-
-@pytest.fixture(scope="module")
-def shallow_module() -> Iterator[None]:
-    with last_stage_only():
+def whole_network() -> Iterator[None]:
+    """For a test of a module with the small one."""
+    with _network(*_WHOLE):
         yield

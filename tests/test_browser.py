@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import FEATURES
 
 from prl_keras.cli import main
 
@@ -25,7 +26,7 @@ EMBEDDING = f"{RUN}/logs/projector/after-all"
 
 
 @pytest.fixture(scope="module")
-def runs_dir(shallow_module: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pre-trained and a fine-tuned run, both looked at, and one evaluated."""
     folder = tmp_path_factory.mktemp("runs")
     common = ["--runs-dir", str(folder)]
@@ -99,7 +100,7 @@ def test_the_projector_lists_each_embedding_of_each_run(tensorboard: str) -> Non
 def test_the_projector_serves_vectors_metadata_sprite_and_bookmark_that_fit(tensorboard: str, runs_dir: Path) -> None:
     (info,) = get(tensorboard, "projector/info", run=EMBEDDING)["embeddings"]
     points, dim = info["tensorShape"]
-    assert (points, dim) == (3 * 60 + 10, 512)
+    assert (points, dim) == (3 * 60 + 10, FEATURES)
     name = info["tensorName"]
     tensor = np.frombuffer(get(tensorboard, "projector/tensor", raw=True, run=EMBEDDING, name=name), "<f4")
     assert tensor.size == points * dim

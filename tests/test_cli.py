@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 from archives import fake_stl10, write_image_folder, write_stl10_archive
+from conftest import FEATURES
 from PIL import Image
 
 from prl_keras import load_dataset, load_encoder
@@ -77,7 +78,7 @@ def test_the_saved_encoder_takes_raw_images_in_plain_keras(runs_dir: Path) -> No
     encoder = keras.models.load_model(runs_dir / "pre" / "encoder.keras")
     images = load_dataset("digits", image_size=16).test.images[:5]
     assert images.dtype == np.uint8
-    assert encoder.predict(images, verbose=0).shape == (5, 512)
+    assert encoder.predict(images, verbose=0).shape == (5, FEATURES)
     assert load_encoder("pre", runs_dir).input_shape == (None, 16, 16, 3)
 
 
@@ -100,7 +101,6 @@ def test_the_recorded_test_accuracy_is_that_of_the_saved_classifier(runs_dir: Pa
         assert figures[name]["low"] <= figures[name]["value"] <= figures[name]["high"]
 
 
-@pytest.mark.usefixtures("shallow")
 def test_the_last_line_of_pretrain_is_the_command_that_comes_next(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -173,7 +173,6 @@ def test_finetuning_the_whole_encoder_changes_it(runs_dir: Path, tmp_path: Path)
     assert result["encoder_sha256_before"] != result["encoder_sha256_after"]
 
 
-@pytest.mark.usefixtures("shallow")
 def test_an_stl10_archive_runs_through_data_pretrain_and_finetune(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -655,7 +655,6 @@ def figures_of(folder: Path) -> dict:
     return content
 
 
-@pytest.mark.usefixtures("shallow")
 def test_an_interrupted_table_is_continued_without_repeating_a_run(
     tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -707,7 +706,6 @@ def test_strong_rows_train_by_their_own_recipe(tmp_path: Path, capsys: pytest.Ca
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("shallow")
 def test_a_table_of_strong_rows_is_compared_with_strong_cross_entropy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -756,7 +754,6 @@ def test_rows_without_a_pre_training_need_no_whole_batch_and_no_epochs(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("shallow")
 def test_a_table_is_continued_with_images_that_were_moved(
     tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -212,7 +212,6 @@ def stop_after_first_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("shallow")
 def test_latest_stays_the_encoder_that_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another pre-training between the start and the end of a fine-tuning must not slip in."""
     where = ["--runs-dir", str(tmp_path)]
@@ -228,7 +227,6 @@ def test_latest_stays_the_encoder_that_it_was(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("shallow")
 def test_another_encoder_under_the_same_name_is_noticed(
     tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,7 +243,6 @@ def test_another_encoder_under_the_same_name_is_noticed(
     assert "was started with encoder_sha256 = " in capsys.readouterr().err
 
 
-@pytest.mark.usefixtures("shallow")
 def test_a_fine_tuning_continues_however_its_encoder_is_spelled(
     tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -289,7 +286,6 @@ def test_a_lock_that_is_a_link_is_refused(tmp_path: Path) -> None:
     assert (tmp_path / "mine.txt").read_text(encoding="utf-8") == "mine"
 
 
-@pytest.mark.usefixtures("shallow")
 def test_a_search_has_one_process(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """The second leaves the first's folder alone, also when it is stopped."""
     where = ["--runs-dir", str(tmp_path)]

@@ -26,6 +26,8 @@ from prl_keras.models.layer_types import FAST
 from prl_keras.models.storage import copy_as, load_model, save_model, weights_sha256
 from prl_keras.training.average import adam
 
+WHOLE_NETWORK = True
+
 
 def trainable_count(model: keras.Model) -> int:
     return sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)

@@ -38,7 +38,7 @@ def planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restored_dtype_poli
 
 
 @pytest.fixture
-def encoder(tmp_path: Path, shallow: None) -> list[str]:
+def encoder(tmp_path: Path) -> list[str]:
     where = ["--runs-dir", str(tmp_path)]
     assert main(["pretrain", *TINY, "--epochs", "1", "--batch-size", "16", "--name", "enc", *where]) == 0
     return ["finetune", "--encoder", "enc"]
@@ -52,7 +52,6 @@ def first_kernel(encoder: keras.Model) -> tuple[int, ...]:
     return next(layer for layer in encoder.layers if isinstance(layer, keras.layers.Conv2D)).kernel_size
 
 
-@pytest.mark.usefixtures("shallow")
 def test_the_options_of_a_pretraining(planned) -> None:
     usual = planned("pretrain", *TINY, "--batch-size", "16")
     assert (first_kernel(usual.model.encoder), usual.model.projection_head.output_shape[-1]) == ((3, 3), 128)
@@ -104,7 +103,6 @@ def test_the_options_of_a_finetuning(planned, encoder: list[str]) -> None:
     assert not frozen.get_layer("encoder").trainable
 
 
-@pytest.mark.usefixtures("shallow")
 def test_the_options_of_a_baseline(planned) -> None:
     usual = planned("baseline", *TINY)
     assert first_kernel(usual.model.get_layer("encoder")) == (3, 3)

@@ -441,7 +441,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 sys.path.insert(0, sys.argv[1])
-from tests.conftest import last_stage_only
+from tests.conftest import small_network
 from prl_keras.cli import main
 
 folder = Path(sys.argv[2])
@@ -455,7 +455,7 @@ for k in range(1000):
             noise = rng.integers(-9, 10, (16, 16, 3))
             Image.fromarray(np.clip(colour + noise, 0, 255).astype("uint8")).save(target / f"{i}.png")
 runs = ["--runs-dir", str(folder / "runs")]
-with last_stage_only():
+with small_network():
     words = ["pretrain", "--dataset", str(folder / "data"), "--variant", "supcon", "--epochs", "1", "--name", "p"]
     codes = [main([*words, "--batch-size", "500", *runs])]
     codes += [main(["evaluate", "p", *runs]), main(["visualize", "p", *runs])]

@@ -6,6 +6,7 @@ from pathlib import Path
 from prl_keras.cli import COMMANDS, parse
 
 ROOT = Path(__file__).parents[1]
+WHOLE_NETWORK = True  # as a reader would have it
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 

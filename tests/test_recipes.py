@@ -61,7 +61,6 @@ RECIPES: list[tuple[dict[str, Any], str, Callable[..., float]]] = [
 ]
 
 
-@pytest.mark.usefixtures("shallow")
 @pytest.mark.parametrize(("given", "augment", "loss"), RECIPES, ids=[str(row[0]) for row in RECIPES])
 def test_the_first_loss_of_a_recipe_is_that_of_the_slow_loop(
     given: dict[str, Any], augment: str, loss: Callable[..., float]
@@ -77,7 +76,7 @@ def test_the_first_loss_of_a_recipe_is_that_of_the_slow_loop(
     keras.utils.set_random_seed(3)  # the same weights, without the recipe
     views = 2 if given["variant"] in ("simclr", "supcon") else 1
     encoder = resnet18((SIZE, SIZE, 3), None, "unit" if views == 1 else "centred", FAST)
-    head = projection_head(128)
+    head = projection_head(128, input_dim=encoder.output_shape[-1])
     seen = augmentation(augment, (SIZE, SIZE), 3)(np.concatenate([images] * views), training=True)
     assert found == pytest.approx(loss(labels, head(encoder(seen, training=True)).numpy()), rel=2e-4)
 
@@ -138,7 +137,7 @@ class Trainings:
 
 
 @pytest.fixture(scope="module")
-def trainings(tmp_path_factory: pytest.TempPathFactory, shallow_module: None) -> Trainings:
+def trainings(tmp_path_factory: pytest.TempPathFactory) -> Trainings:
     done = Trainings(tmp_path_factory.mktemp("runs"))
     how = ["--epochs", str(EPOCHS), "--batch-size", str(BATCH)]
     done.run("pretrain", "pretrain", "--variant", "loo", *DATA, *how)
@@ -210,7 +209,6 @@ def test_every_figure_of_an_epoch_is_of_train_or_validation(trainings: Trainings
 
 
 @pytest.mark.parametrize("precision", ["float32", pytest.param("mixed_bfloat16", marks=pytest.mark.slow)])
-@pytest.mark.usefixtures("shallow")
 def test_the_public_functions_give_the_weights_of_the_commands(tmp_path: Path, precision: str) -> None:
     how = ["--epochs", "2", "--batch-size", "30", "--seed", "3", "--precision", precision, "--runs-dir", str(tmp_path)]
     assert main(["pretrain", "--variant", "supcon", "--name", "encoder", *DATA, *how]) == 0
@@ -226,6 +224,7 @@ def test_the_public_functions_give_the_weights_of_the_commands(tmp_path: Path, p
             np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.usefixtures("whole_network")
 def test_the_projection_head_takes_what_the_encoder_gives() -> None:
     pretrainer = build_pretrainer(Pretrain(variant="simclr", width=0.125), (SIZE, SIZE, 3), 5)
     assert pretrainer.projection_head.input_shape == (None, 64)
@@ -249,7 +248,6 @@ def test_a_pretraining_without_queries_is_refused_before_it_begins(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.usefixtures("shallow")
 def test_a_pretraining_says_what_it_will_be_measured_by(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     words = ["--epochs", "1", "--batch-size", "16", "--runs-dir", str(tmp_path)]
     assert main(["pretrain", "--distance", "cosine", "--temperature", "1", *DATA, *words, "--name", "cosine"]) == 0

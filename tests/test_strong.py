@@ -104,6 +104,7 @@ def test_the_schedule_is_the_options(schedule: str, rates: tuple[float, ...]) ->
 
 
 @pytest.mark.parametrize("variant", ["query", "loo", "simclr", "supcon", "prl"])
+@pytest.mark.usefixtures("whole_network")
 def test_a_pretrainer_has_the_smoothing_and_the_width(variant: str) -> None:
     options = Pretrain(variant=variant, recipe="strong", label_smoothing=0.2, width=0.25)
     pretrainer = build_pretrainer(options, SHAPE, 3, np.arange(30) % 3)
@@ -192,7 +193,6 @@ def trained(tmp_path: Path) -> Callable[..., Run]:
     return train
 
 
-@pytest.mark.usefixtures("shallow")
 def test_strong_runs_are_whole_runs_and_keep_what_their_recipe_came_to(trained: Callable[..., Run]) -> None:
     run = trained("pretrain", "prl", "--variant", "prl", "--recipe", "strong", "--width", "0.125")
     options = run.part("options")

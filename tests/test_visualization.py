@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import FEATURES
 from PIL import Image
 
 from prl_keras import load_encoder
@@ -210,7 +211,7 @@ def test_every_class_has_a_colour_of_its_own(classes: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def runs_dir(shallow_module: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     small = ["--epochs", "1", "--samples-per-class", "12", "--image-size", "16", "--runs-dir", str(folder)]
     assert main(["pretrain", "--dataset", "digits", "--batch-size", "60", "--name", "p", *small]) == 0
@@ -247,7 +248,7 @@ def test_visualize_writes_embeddings_pictures_and_the_command(
     after, before = (
         np.fromfile(logs / "projector" / name / "tensors.bytes", "<f4") for name in ("after-all", "before-all")
     )
-    assert after.size == before.size == (150 + 10) * 512
+    assert after.size == before.size == (150 + 10) * FEATURES
     assert not np.allclose(after, before)
     assert main(["visualize", "--help"]) == 0
     described = " ".join(capsys.readouterr().out.replace("│", " ").split())
@@ -346,9 +347,7 @@ def test_a_folder_elsewhere_with_any_class_names_is_looked_at_and_nothing_of_it_
     assert pets.is_dir()
 
 
-def test_a_copy_of_the_runs_own_data_has_no_name_of_its_own(
-    shallow: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_copy_of_the_runs_own_data_has_no_name_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pets = folder_of_images(tmp_path / "pets", ("a", "b"), side=16)
     shutil.copytree(pets, tmp_path / "elsewhere" / "copy")
     monkeypatch.chdir(tmp_path)

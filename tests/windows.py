@@ -82,10 +82,10 @@ def become_windows() -> None:
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
     become_windows()
-    from conftest import last_stage_only
+    from conftest import small_network
 
     from prl_keras.cli import main
 
-    with last_stage_only():
+    with small_network():
         codes = [main(json.loads(line)) for line in sys.stdin.buffer.readlines()]
     print("CODES", *codes)

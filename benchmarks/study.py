@@ -1,8 +1,9 @@
 """Trials of training methods on fashion_500, measured on a development set that no table uses; test is never opened.
 
 Each line of the file of trials is one training: {"name": ..., "command": "pretrain" or "baseline", "options": {...},
-"seed": 0}; options as on the command line. The development set is 10,000 training images of Fashion-MNIST that
-fashion_500 does not have. What has a line among the results is not repeated; an interrupted training is continued.
+"seed": 0}; options as on the command line, and perhaps an "idea" of benchmarks/ideas.py. The development set is
+10,000 training images of Fashion-MNIST that fashion_500 does not have. What has a line among the results is not
+repeated; an interrupted training is continued.
 
     python benchmarks/study.py docs/results/method_trials_planned.jsonl
 """
@@ -17,6 +18,8 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
+
+from ideas import trained_with
 
 from prl_keras.cli import main as command_line
 from prl_keras.runs import Run
@@ -68,14 +71,14 @@ def train(trial: dict[str, Any], runs_dir: Path) -> Run | None:
     for name, value in trial["options"].items():
         words += [f"--{name}", str(value)]
     print(" ".join(words), flush=True)
-    return run if command_line(words) == 0 else None
+    with trained_with(trial.get("idea")):
+        return run if command_line(words) == 0 else None
 
 
 def measure(run: Run) -> dict[str, Any]:
     """Accuracy on the development set and on validation of every classifier; what they chose, on validation."""
     start_keras(0)
     from prl_keras import load_dataset, load_encoder
-    from prl_keras.evaluation.probes import Features, knn, linear_probe, nearest_prototype
     from prl_keras.models.encode import encode
     from prl_keras.models.storage import load_model
     from prl_keras.runs import has_classifier
@@ -83,29 +86,33 @@ def measure(run: Run) -> dict[str, Any]:
     started = time.monotonic()
     dataset = load_dataset(**run.part("data", "request"))
     images, labels = development()
+    sets = (dataset.train, dataset.validation)
+    pictures = [*(part.images for part in sets), images]
     encoder = load_encoder(run)
-    features = [encode(encoder, part) for part in (dataset.train.images, dataset.validation.images, images)]
-    train, validation = (
-        Features(f, s.labels) for f, s in zip(features[:2], (dataset.train, dataset.validation), strict=True)
-    )
-    dev = Features(features[2], labels)
-    centre = train.features.mean(axis=0)
-    sphere = [Features(unit(part.features - centre), part.labels) for part in (train, validation, dev)]
-    found = {
-        "linear": linear_probe(train, validation, dev),
-        "knn": knn(train, validation, dev),
-        "prototype": nearest_prototype(train, validation, dev, dataset.num_classes),
-        "centred prototype": nearest_prototype(*sphere, dataset.num_classes),
-    }
-    figures = {
-        name: {"development": mean(each.predicted == labels), "validation": round(each.validation_accuracy, 4)}
-        for name, each in found.items()
-    }
+    plain = [encode(encoder, part) for part in pictures]
+    mirrored = [(each + encode(encoder, part[:, :, ::-1])) / 2 for each, part in zip(plain, pictures, strict=True)]
+    figures = measured(plain, [part.labels for part in sets], labels, dataset.num_classes)
+    both = measured(mirrored, [part.labels for part in sets], labels, dataset.num_classes)
+    figures |= {f"{name}, mirrored too": value for name, value in both.items()}
     if has_classifier(run):
         classifier = load_model(run.classifier_file)
         pairs = {"development": (images, labels), "validation": (dataset.validation.images, dataset.validation.labels)}
-        figures["head"] = {k: mean(encode(classifier, x).argmax(axis=1) == y) for k, (x, y) in pairs.items()}
+        answers = {k: [softmax(encode(classifier, v)) for v in (x, x[:, :, ::-1])] for k, (x, _) in pairs.items()}
+        figures["head"] = {k: mean(a[0].argmax(axis=1) == pairs[k][1]) for k, a in answers.items()}
+        figures["head, mirrored too"] = {k: mean(sum(a).argmax(axis=1) == pairs[k][1]) for k, a in answers.items()}
     return figures | {"n": len(labels), "weights": encoder.count_params(), "measuring": time.monotonic() - started}
+
+
+def measured(features: list[Any], known: list[Any], labels: Any, num_classes: int) -> dict[str, dict[str, float]]:
+    """Accuracies of all classifiers: features and labels of train and validation; features, `labels` of development."""
+    from prl_keras.evaluation.closed_form import classifiers
+    from prl_keras.evaluation.probes import Features
+
+    train, validation = (Features(f, y) for f, y in zip(features[:2], known, strict=True))
+    return {
+        name: {"development": mean(each.predicted == labels), "validation": round(each.validation_accuracy, 4)}
+        for name, each in classifiers(train, validation, Features(features[2]), num_classes).items()
+    }
 
 
 def development() -> tuple[Any, Any]:
@@ -125,10 +132,10 @@ def development() -> tuple[Any, Any]:
     return images[rows], labels[rows]
 
 
-def unit(features: Any) -> Any:
-    import numpy as np
+def softmax(logits: Any) -> Any:
+    from scipy.special import softmax
 
-    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    return softmax(logits, axis=1)
 
 
 def mean(values: Any) -> float:

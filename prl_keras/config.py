@@ -327,9 +327,9 @@ class Reproduce:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate(RunDataOptions):
-    """Measure the representations of a run: linear probe, kNN, nearest prototype, confusion matrix.
+    """Measure the representations of a run: linear probe, kNN, prototypes, ridge, their average, confusion matrix.
 
-    Every choice (C of the probe, k of kNN) is made on validation.
+    Every choice (C of the probe, k of kNN, alpha of ridge) is made on validation.
 
     Example: python main.py evaluate latest
     """

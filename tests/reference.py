@@ -227,3 +227,6 @@ def memory_loss(
             loss += target * negative_log_probability(logits, k)
         losses.append(loss)
     return sum(losses) / len(losses) if losses else 0.0
+
+
+CLASSIFIERS = ("linear probe", "kNN", "nearest prototype", "centred prototype", "ridge", "average")

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from archives import write_fashion
 from PIL import Image
+from reference import CLASSIFIERS
 from test_evaluation import Secret
 
 from prl_keras import load_dataset
@@ -263,7 +264,7 @@ def test_what_is_chosen_is_chosen_without_the_labels_of_test(tmp_path: Path, two
     run = make_run(tmp_path, "run", two)
     dataset = load_dataset(str(two))
     predictions, results = evaluate._predictions(run, replace(dataset, test=Secret(dataset.test)), None)
-    assert set(predictions) == set(results) == {"linear probe", "kNN", "nearest prototype"}
+    assert set(predictions) == set(results) == set(CLASSIFIERS)
     for result in results.values():
         assert result.validation_images == len(dataset.validation)
 

@@ -1,4 +1,4 @@
-"""`python main.py evaluate`: linear probe, kNN, nearest prototype and confusion matrix of a run."""
+"""`python main.py evaluate`: classifiers on the features of a run, and the confusion matrix."""
 
 from contextlib import suppress
 from typing import Any
@@ -63,7 +63,8 @@ def _instead(run: Run, options: Evaluate) -> str:
 
 def _predictions(run: Run, dataset: Dataset, outputs: list[int] | None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Method -> predicted test labels; method -> `ProbeResult`. Never reads the labels of test."""
-    from prl_keras.evaluation import probes
+    from prl_keras.evaluation.closed_form import classifiers
+    from prl_keras.evaluation.probes import Features
     from prl_keras.models.encode import encode
     from prl_keras.models.storage import load_encoder, load_model
 
@@ -74,16 +75,11 @@ def _predictions(run: Run, dataset: Dataset, outputs: list[int] | None) -> tuple
     encoder = load_encoder(run)
     with console.status("Encoding the images"):
         train, validation = (
-            probes.Features(encode(encoder, split.images), split.labels)
-            for split in (dataset.train, dataset.validation)
+            Features(encode(encoder, split.images), split.labels) for split in (dataset.train, dataset.validation)
         )
-        test = probes.Features(encode(encoder, dataset.test.images))
+        test = Features(encode(encoder, dataset.test.images))
     with console.status("Fitting the probes"):
-        results = {
-            "linear probe": probes.linear_probe(train, validation, test),
-            "kNN": probes.knn(train, validation, test),
-            "nearest prototype": probes.nearest_prototype(train, validation, test, dataset.num_classes),
-        }
+        results = classifiers(train, validation, test, dataset.num_classes)
     return predictions | {name: result.predicted for name, result in results.items()}, results
 
 
@@ -107,7 +103,9 @@ def _report(
     matrix = confusion_matrix(predictions[method], labels, dataset.num_classes)
     chosen = {name: result.how for name, result in results.items()}
     content = {"dataset": dataset.name, "fingerprint": dataset.fingerprint, "split": "test", "accuracy": figures}
-    content |= {"seen_in_training": seen, "chosen_on_validation": chosen, "class_names": list(dataset.class_names)}
+    best = max(results, key=lambda name: results[name].validation_accuracy)
+    content |= {"seen_in_training": seen, "chosen_on_validation": chosen, "best_on_validation": best}
+    content |= {"class_names": list(dataset.class_names)}
     file = _write(run, suffix, content, method, matrix)
 
     title = f"{run.name} on {dataset.label}, test split"
@@ -117,6 +115,10 @@ def _report(
             console.print(f"{name}: {result.how}")
         if result.warning:
             console.print(f"warning: {name}: {result.warning}")
+    console.print(
+        f"best on validation: {best}, {100 * results[best].validation_accuracy:.1f} % "
+        f"of {results[best].validation_images:,} images"
+    )
     _print_confusions(matrix, dataset.class_names, method)
 
     picture = plot_confusion(

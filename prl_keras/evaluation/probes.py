@@ -96,18 +96,18 @@ def knn(train: Features, validation: Features, test: Features) -> ProbeResult:
     Likelihood: of the right class with one vote more for each (Laplace), else one neighbour would always be sure.
     """
     candidates = [k for k in KNN_K if k <= len(train.labels)]
-    neighbours = _neighbours(train, validation.features, candidates[-1])
+    neighbours = nearest_labels(train, validation.features, candidates[-1])
     classes = len(np.unique(train.labels))
     correct = [_vote(neighbours[:, :k]) == validation.labels for k in candidates]
     votes = [(neighbours[:, :k] == validation.labels[:, None]).sum(axis=1) for k in candidates]
     likelihood = [np.log((v + 1) / (k + classes)).mean() for k, v in zip(candidates, votes, strict=True)]
     choice = choose(correct, likelihood)
     k = candidates[choice.place]
-    predicted = _vote(_neighbours(train, test.features, k))
+    predicted = _vote(nearest_labels(train, test.features, k))
     return ProbeResult(predicted, choice.accuracy, {"k": k}, None, choice.n, choice)
 
 
-def _neighbours(train: Features, features: np.ndarray, k: int) -> np.ndarray:
+def nearest_labels(train: Features, features: np.ndarray, k: int) -> np.ndarray:
     """(n, k) labels of the k nearest, the nearest first."""
     import sklearn
     from sklearn.neighbors import NearestNeighbors

@@ -157,8 +157,7 @@ class MemoryPretrainer(_Pretrainer):
         hard, lam = self.mixing(self.augmentation(images, training=True), training=True)
         with tf.GradientTape() as tape:
             queries = self(hard, training=True)
-            episode = self._episode(queries, rows, lam, mix(soft_targets, lam), self._soft_weight())
-            loss = cross_entropy(episode)
+            episode, loss = self._asked(queries, rows, lam, mix(soft_targets, lam))
             scaled_loss = self.optimizer.scale_loss(loss)
         self._descend(tape, scaled_loss)
         self._follow()
@@ -199,6 +198,13 @@ class MemoryPretrainer(_Pretrainer):
         self.memory.value.scatter_update(tf.IndexedSlices(new, rows))
         temperature = self.options["soft_temperature"] or 2.0 * self.temperature
         return ops.softmax(self._episode(taught, rows, temperature=temperature).logits, axis=-1)
+
+    def _asked(
+        self, queries: KerasTensor, rows: KerasTensor, lam: KerasTensor, soft_targets: KerasTensor
+    ) -> tuple[MemoryEpisode, KerasTensor]:
+        """What the student is asked, and its loss."""
+        episode = self._episode(queries, rows, lam, soft_targets, self._soft_weight())
+        return episode, cross_entropy(episode)
 
     def _episode(
         self,

@@ -1,0 +1,113 @@
+"""Classifiers in closed form, for features whose classes are round clusters; and all classifiers on fixed features."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from prl_keras.evaluation.choice import choose
+from prl_keras.evaluation.probes import Features, ProbeResult, knn, linear_probe, nearest_labels, nearest_prototype
+from prl_keras.prototypes import class_prototypes
+
+ALPHAS = (1.0, 10.0, 100.0, 1_000.0, 10_000.0)
+TEMPERATURES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+
+Scores = Callable[[np.ndarray], np.ndarray]  # (n, dim) features -> (n, classes)
+
+
+def classifiers(train: Features, validation: Features, test: Features, num_classes: int) -> dict[str, ProbeResult]:
+    """Every classifier that is fitted on fixed features, by name; `test` needs no labels."""
+    splits = (train, validation, test)
+    neighbours, linear = knn(*splits), ridge(*splits, num_classes)
+    return {
+        "linear probe": linear_probe(*splits),
+        "kNN": neighbours,
+        "nearest prototype": nearest_prototype(*splits, num_classes),
+        "centred prototype": centred_prototype(*splits, num_classes),
+        "ridge": linear,
+        "average": averaged(*splits, num_classes, neighbours.chosen["k"], linear.chosen["alpha"]),
+    }
+
+
+def centred_prototype(train: Features, validation: Features, test: Features, num_classes: int) -> ProbeResult:
+    """Nearest class mean on the sphere around the mean of all training features: nothing to choose.
+
+    Wang et al. 2019 (SimpleShot, "CL2N").
+    """
+    scores = prototype_scores(train, num_classes)
+    correct = scores(validation.features).argmax(axis=1) == validation.labels
+    return ProbeResult(scores(test.features).argmax(axis=1), float(np.mean(correct)), {}, None, len(correct))
+
+
+def ridge(train: Features, validation: Features, test: Features, num_classes: int) -> ProbeResult:
+    """Least squares from standardised features to one-hot labels, with a penalty alpha that validation chooses.
+
+    Of equally accurate ones the least squared error.
+    """
+    candidates = [ridge_scores(train, num_classes, alpha) for alpha in ALPHAS]
+    answers, truth = [scores(validation.features) for scores in candidates], np.eye(num_classes)[validation.labels]
+    correct = [answer.argmax(axis=1) == validation.labels for answer in answers]
+    choice = choose(correct, [-np.square(answer - truth).mean() for answer in answers])
+    predicted = candidates[choice.place](test.features).argmax(axis=1)
+    return ProbeResult(predicted, choice.accuracy, {"alpha": ALPHAS[choice.place]}, None, choice.n, choice)
+
+
+def averaged(
+    train: Features, validation: Features, test: Features, num_classes: int, k: int, alpha: float
+) -> ProbeResult:
+    """Mean of three posteriors: centred prototypes, `k` nearest neighbours and ridge with `alpha`.
+
+    Each is brought to the temperature at which validation is most likely.
+    """
+    members = (
+        prototype_scores(train, num_classes),
+        ridge_scores(train, num_classes, alpha),
+        _neighbour_scores(train, num_classes, k),
+    )
+    asked = (validation.features, test.features)
+    answers = [_posteriors(scores(asked[0]), scores(asked[1]), validation.labels) for scores in members]
+    known, wanted = (np.mean(parts, axis=0) for parts in zip(*answers, strict=True))
+    correct = known.argmax(axis=1) == validation.labels
+    return ProbeResult(wanted.argmax(axis=1), float(correct.mean()), {}, None, len(correct))
+
+
+def prototype_scores(train: Features, num_classes: int) -> Scores:
+    """Cosine similarity to class means, all seen from the mean of all training features."""
+    centre = train.features.mean(axis=0)
+    vectors = unit(train.features - centre)
+    means, counts = (np.asarray(part) for part in class_prototypes(train.labels, vectors, num_classes))
+    return lambda features: np.where(counts > 0, unit(features - centre) @ unit(means).T, -np.inf)
+
+
+def ridge_scores(train: Features, num_classes: int, alpha: float) -> Scores:
+    """Shares of the classes, as a penalised linear function of the features gives them."""
+    from sklearn.linear_model import Ridge
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    model = make_pipeline(StandardScaler(), Ridge(alpha)).fit(train.features, np.eye(num_classes)[train.labels])
+    return model.predict
+
+
+def _neighbour_scores(train: Features, num_classes: int, k: int) -> Scores:
+    """Log of the share of votes, with one more for each class (Laplace)."""
+
+    def scores(features: np.ndarray) -> np.ndarray:
+        votes = np.zeros((len(features), num_classes))
+        np.add.at(votes, (np.arange(len(features))[:, None], nearest_labels(train, features, k)), 1)
+        return np.log((votes + 1) / (k + num_classes))
+
+    return scores
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """(n, dim) -> rows of length 1; a zero stays one."""
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
+def _posteriors(known: np.ndarray, wanted: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of both, at the temperature that makes the labels of the known ones most likely."""
+    from scipy.special import log_softmax, softmax
+
+    rows = np.arange(len(labels))
+    temperature = max(TEMPERATURES, key=lambda t: log_softmax(known / t, axis=1)[rows, labels].mean())
+    return softmax(known / temperature, axis=1), softmax(wanted / temperature, axis=1)

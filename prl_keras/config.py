@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from prl_keras.errors import InputError
-from prl_keras.recipes import PROTOTYPES, RECIPES, VIEWS
+from prl_keras.recipes import CONTRASTIVE, PROTOTYPES, RECIPES
 
 Count = Annotated[int | None, arg(metavar="N")]
 Number = Annotated[float | None, arg(metavar="FLOAT")]
@@ -19,7 +19,7 @@ Text = Annotated[str | None, arg(metavar="NAME")]
 Folder = Annotated[Path | None, arg(metavar="PATH")]
 RunReference = Annotated[str, arg(metavar="RUN")]
 
-Variant = Literal["query", "standard", "loo", "prl", "simclr", "supcon"]
+Variant = Literal["query", "standard", "loo", "views", "prl", "simclr", "supcon"]
 Distance = Literal["euclidean", "squared", "cosine"]
 RecipeName = Literal["paper", "strong"]
 Stem = Literal["imagenet", "small", "stride2", "stride1", "fine"]
@@ -134,8 +134,9 @@ class Pretrain(DataOptions, RecipeOptions, RunOptions):
 
     variant: Variant = "query"
     """query: 3/4 of a batch makes the prototypes, 1/4 is classified. standard: the whole batch is both.
-    loo: each sample is left out of its own prototype. prl: PRL-2, hard views are classified by clean prototypes of all
-    images; it brings a recipe of its own. simclr: NT-Xent, no labels. supcon: supervised contrastive."""
+    loo: each sample is left out of its own prototype. views: the prototypes of one augmented view classify the other.
+    prl: PRL-2, hard views are classified by clean prototypes of all images; it brings a recipe of its own.
+    simclr: NT-Xent, no labels. supcon: supervised contrastive."""
     epochs: Count = None
     """Passes over the training images (the paper: 25)."""
     batch_size: Count = None
@@ -159,6 +160,8 @@ class Pretrain(DataOptions, RecipeOptions, RunOptions):
     """prl: share of the old embedding when an image of the memory is visited again (0.5)."""
     teacher_momentum: Number = None
     """prl: of the averaged encoder that fills the memory (0.99)."""
+    learn_temperature: bool = False
+    """prl: train the temperature too, from its value on, down to 0.01."""
     soft_weight: Number = None
     """prl: share of the target that is that encoder's own answer (0)."""
     projection_dim: Count = None
@@ -397,7 +400,7 @@ class Recipes:
     """Show what --recipe paper and --recipe strong decide, side by side."""
 
     kind: Positional[
-        Literal["query", "standard", "loo", "prl", "simclr", "supcon", "resnet18", "mlp", "finetune"] | None
+        Literal["query", "standard", "loo", "views", "prl", "simclr", "supcon", "resnet18", "mlp", "finetune"] | None
     ] = None
     """Of one kind of training only. None: of query, prl and resnet18."""
 
@@ -415,14 +418,22 @@ class Data(DataOptions):
     """Seed of the validation split."""
 
 
-_OF_PRL = ("memory_momentum", "teacher_momentum", "soft_weight", "mix", "mix_alpha", "mix_probability")
+_OF_PRL = (
+    "learn_temperature",
+    "memory_momentum",
+    "teacher_momentum",
+    "soft_weight",
+    "mix",
+    "mix_alpha",
+    "mix_probability",
+)
 _UNMIXED = {"mix": {"none": ("mix_alpha", "mix_probability")}, "schedule": {"constant": ("warmup",)}}
 # What a choice leaves unused: command -> option -> its value -> options that then do nothing.
 _UNUSED: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
     "pretrain": {
         "variant": {
-            **dict.fromkeys(PROTOTYPES, _OF_PRL),
-            **dict.fromkeys(VIEWS, ("distance", *_OF_PRL)),
+            **dict.fromkeys((*PROTOTYPES, "views"), _OF_PRL),
+            **dict.fromkeys(CONTRASTIVE, ("distance", *_OF_PRL)),
             "prl": ("distance",),
         },
         **_UNMIXED,

@@ -5,9 +5,7 @@ Every function computes in float32, or in float64 where its input is float64.
 """
 
 import math
-import numbers
 from collections import Counter
-from typing import Literal, NamedTuple
 
 import keras
 import numpy as np
@@ -16,107 +14,33 @@ from keras import KerasTensor, ops
 from prl_keras.bounds import least_loss, target_entropy
 from prl_keras.contrastive import NTXentLoss, SupervisedContrastiveLoss, nt_xent_loss, supervised_contrastive_loss
 from prl_keras.embedding_loss import NEVER, EmbeddingLoss, Outlook, check_smoothing, masked_mean
-from prl_keras.errors import InputError
-from prl_keras.labels import checked_labels
-from prl_keras.prototypes import (
-    Distance,
-    as_float,
-    check_distance,
-    class_prototypes,
-    l2_normalise,
-    one_hot_labels,
-    paired_numbers,
-    prototype_logits,
-    safe_sqrt,
+from prl_keras.episodes import (
+    VARIANTS,
+    Episode,
+    Variant,
+    check_episode,
+    cross_view_episode,
+    prototypical_episode,
+    queries_of,
 )
+from prl_keras.labels import checked_labels
+from prl_keras.prototypes import Distance, one_hot_labels
 
 __all__ = [
     "VARIANTS",
+    "CrossViewLoss",
     "Episode",
     "NTXentLoss",
     "Outlook",
     "PrototypicalLoss",
     "SupervisedContrastiveLoss",
     "Variant",
+    "cross_view_loss",
     "nt_xent_loss",
     "prototypical_episode",
     "prototypical_loss",
     "supervised_contrastive_loss",
 ]
-
-Variant = Literal["standard", "query", "loo"]
-VARIANTS = ("standard", "query", "loo")
-
-_ROUNDING = 1e-6  # keeps a fraction such as 0.29 of 100 rows from losing one row
-
-
-class Episode(NamedTuple):
-    """A batch seen as queries that are classified by the prototypes of its support.
-
-    logits: (batch, num_classes); is_query: (batch,) bool, the rows that should receive the loss;
-    answerable: (batch,) bool, the queries whose class has support, and another class too, so that there is a question;
-    only these do receive it;
-    telling: (batch,) bool, those of them that do not make up their class's support all alone (standard only).
-    """
-
-    logits: KerasTensor
-    is_query: KerasTensor
-    answerable: KerasTensor
-    telling: KerasTensor
-
-
-def prototypical_episode(
-    labels: KerasTensor,
-    embeddings: KerasTensor,
-    num_classes: int,
-    variant: Variant = "query",
-    distance: Distance = "euclidean",
-    temperature: float = 1.0,
-    query_fraction: float = 0.25,
-) -> Episode:
-    """Classify the queries of a batch by their distance to the prototypes of its support.
-
-    standard: every sample is support and query. query: the last `query_fraction` of the rows are the
-    queries, the rest is the support. loo: every sample is a query and is left out of its own class's
-    prototype, (S_k - z_i) / (n_k - 1).
-
-    Args:
-        labels: (batch,) or (batch, 1) integers; a label outside 0..num_classes-1 is neither support nor answerable.
-        embeddings: (batch, dim), any float dtype.
-
-    Raises:
-        InputError: an argument out of its range, or labels of another shape.
-    """
-    _check_options(num_classes, variant, distance, temperature, query_fraction)
-    embeddings = as_float(embeddings)
-    labels = paired_numbers(labels, embeddings)
-    if distance == "cosine":
-        embeddings = l2_normalise(embeddings)
-    batch = ops.shape(embeddings)[0]
-    is_query = ops.ones_like(labels, dtype="bool")
-    support_labels = labels
-    if variant == "query":
-        queries = ops.cast(ops.floor(ops.cast(batch, "float64") * query_fraction + _ROUNDING), "int32")
-        is_query = ops.arange(batch, dtype="int32") >= batch - queries
-        support_labels = ops.where(is_query, -1, labels)
-
-    prototypes, counts = class_prototypes(support_labels, embeddings, num_classes)
-    logits = prototype_logits(embeddings, prototypes, distance, temperature)
-    own_class = one_hot_labels(labels, num_classes, embeddings.dtype)
-    own_count = ops.matmul(own_class, counts[:, None])[:, 0]
-    own_prototype = ops.matmul(own_class, prototypes)
-    if variant == "loo":
-        others_sum = own_prototype * own_count[:, None] - embeddings
-        own_count = own_count - 1.0
-        own_prototype = others_sum / ops.maximum(own_count, 1.0)[:, None]
-    # the distance that matters most, from differences: it is small, where the matmul of all pairs cancels
-    own_logit = _paired_logits(embeddings, own_prototype, distance, temperature)
-    logits = ops.where(own_class > 0, own_logit[:, None], logits)
-    logits = ops.where(counts > 0, logits, NEVER)
-    is_choice = ops.sum(ops.cast(counts > 0, "int32")) > 1
-    answerable = ops.logical_and(ops.logical_and(is_query, own_count > 0), is_choice)
-    telling = ops.logical_and(answerable, own_count > 1) if variant == "standard" else answerable
-    return Episode(logits, is_query, answerable, telling)
 
 
 def prototypical_loss(
@@ -142,7 +66,41 @@ def prototypical_loss(
     """
     check_smoothing(label_smoothing)
     episode = prototypical_episode(labels, embeddings, num_classes, variant, distance, temperature, query_fraction)
-    own_class = one_hot_labels(labels, num_classes, episode.logits.dtype)
+    return _cross_entropy(episode, labels, label_smoothing)
+
+
+def cross_view_loss(
+    labels: KerasTensor,
+    first_view: KerasTensor,
+    second_view: KerasTensor,
+    num_classes: int,
+    distance: Distance = "cosine",
+    temperature: float = 0.1,
+    label_smoothing: float = 0.0,
+) -> KerasTensor:
+    """Each view's prototypes classify the other view, without the image itself: mean of both directions, scalar.
+
+    As in SwAV (Caron et al. 2020) and PAWS (Assran et al. 2021) views are swapped; the prototypes are class means.
+
+    Args:
+        labels: (n,) or (n, 1) integers, of the images.
+        first_view, second_view: (n, dim) embeddings.
+        label_smoothing: see `prototypical_loss`.
+
+    Raises:
+        InputError: an argument out of its range, or labels of another shape.
+    """
+    check_smoothing(label_smoothing)
+    there, back = (
+        cross_view_episode(labels, support, queries, num_classes, distance, temperature)
+        for support, queries in ((first_view, second_view), (second_view, first_view))
+    )
+    return (_cross_entropy(there, labels, label_smoothing) + _cross_entropy(back, labels, label_smoothing)) / 2
+
+
+def _cross_entropy(episode: Episode, labels: KerasTensor, label_smoothing: float) -> KerasTensor:
+    """Mean over the answerable queries."""
+    own_class = one_hot_labels(labels, episode.logits.shape[-1], episode.logits.dtype)
     log_probability = ops.log_softmax(episode.logits, axis=-1)
     cross_entropy = -ops.sum(own_class * log_probability, axis=-1)
     if label_smoothing:
@@ -181,7 +139,7 @@ class PrototypicalLoss(EmbeddingLoss):
         label_smoothing: float = 0.0,
     ):
         super().__init__(name=name, reduction=None)
-        _check_options(num_classes, variant, distance, temperature, query_fraction)
+        check_episode(num_classes, variant, distance, temperature, query_fraction)
         check_smoothing(label_smoothing)
         self.num_classes = num_classes
         self.variant = variant
@@ -228,7 +186,7 @@ class PrototypicalLoss(EmbeddingLoss):
 
     def _queries(self, batch_size: int) -> int:
         """How many rows are queries and not support."""
-        return math.floor(batch_size * self.query_fraction + _ROUNDING) if self.variant == "query" else 0
+        return queries_of(batch_size, self.query_fraction) if self.variant == "query" else 0
 
     def _options(self) -> dict:
         return {
@@ -243,21 +201,55 @@ class PrototypicalLoss(EmbeddingLoss):
         return {"name": self.name, **self._options(), "label_smoothing": self.label_smoothing}
 
 
-def _check_options(num_classes: int, variant: str, distance: str, temperature: float, query_fraction: float) -> None:
-    if not isinstance(num_classes, numbers.Integral) or num_classes < 1:
-        raise InputError(f"num_classes is {num_classes!r}; expected a whole number, at least 1")
-    if variant not in VARIANTS:
-        raise InputError(f"variant is {variant!r}; expected one of {', '.join(VARIANTS)}")
-    if not isinstance(query_fraction, numbers.Real) or not 0 < query_fraction < 1:
-        raise InputError(f"query_fraction is {query_fraction!r}; expected a number between 0 and 1")
-    check_distance(distance, temperature)
+@keras.saving.register_keras_serializable("prl_keras")
+class CrossViewLoss(EmbeddingLoss):
+    """`loss(labels, views)`: `cross_view_loss` of the two halves of `views` (2n, dim); labels (2n,), the same twice.
 
+    Args:
+        num_classes: number of classes of the data set; a batch need not contain all.
+        distance, temperature: as in `PrototypicalLoss`.
+        label_smoothing: at least 0 and below 1.
 
-def _paired_logits(
-    features: KerasTensor, prototypes: KerasTensor, distance: Distance, temperature: float
-) -> KerasTensor:
-    """Logit of row i of `features` for row i of `prototypes`: (n, dim), (n, dim) -> (n,)."""
-    if distance == "cosine":
-        return ops.sum(l2_normalise(features) * l2_normalise(prototypes), axis=-1) / temperature
-    squares = ops.sum(ops.square(features - prototypes), axis=-1)
-    return -(squares if distance == "squared" else safe_sqrt(squares)) / temperature
+    Raises:
+        InputError: an argument out of its range; labels that are not class numbers; sample weights.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        distance: Distance = "cosine",
+        temperature: float = 0.1,
+        label_smoothing: float = 0.0,
+        name: str = "cross_view_loss",
+    ):
+        super().__init__(name=name, reduction=None)
+        check_episode(num_classes, "loo", distance, temperature)
+        check_smoothing(label_smoothing)
+        self.num_classes = num_classes
+        self.distance = distance
+        self.temperature = temperature
+        self.label_smoothing = label_smoothing
+
+    def call(self, y_true: KerasTensor, y_pred: KerasTensor) -> KerasTensor:
+        first_view, second_view = ops.split(y_pred, 2, axis=0)
+        return cross_view_loss(ops.split(y_true, 2, axis=0)[0], first_view, second_view, **self._options())
+
+    def outlook(self, labels: np.ndarray, dim: int | None = None) -> Outlook:
+        """Of a batch of two views of images with these labels, (batch,) or (batch, 1), and embeddings (2 batch, dim);
+        accuracy: that the other view is nearest."""
+        loo = PrototypicalLoss(
+            self.num_classes, "loo", self.distance, self.temperature, label_smoothing=self.label_smoothing
+        )
+        others = 2 * len(labels) - 1
+        return loo.outlook(labels, dim)._replace(accuracy=1 / others if others > 1 else None, of_class={})
+
+    def _options(self) -> dict:
+        return {
+            "num_classes": self.num_classes,
+            "distance": self.distance,
+            "temperature": self.temperature,
+            "label_smoothing": self.label_smoothing,
+        }
+
+    def get_config(self) -> dict:
+        return {"name": self.name, **self._options()}

@@ -147,12 +147,18 @@ _STRONG_HEAD = replace(
     decay="kernels",
 )
 
+_CROSS = "prototypes of one view classify the other view"
+_CROSS_WHY = "every image is support and query under different noise: the rival of SupCon's two views"
+_CROSS_SOURCE = "our own; swapped views: Caron et al. 2020 (SwAV), Assran et al. 2021 (PAWS)"
+
 PROTOTYPES = ("query", "standard", "loo")
-VIEWS = ("simclr", "supcon")
+CONTRASTIVE = ("simclr", "supcon")
+VIEWS = (*CONTRASTIVE, "views")
 RECIPES: dict[str, dict[str, Recipe]] = {
     "paper": {
         **dict.fromkeys(PROTOTYPES, _PAPER),
-        **dict.fromkeys(VIEWS, _PAPER_VIEWS),
+        **dict.fromkeys(CONTRASTIVE, _PAPER_VIEWS),
+        "views": replace(_PAPER, what=_CROSS, why=_CROSS_WHY, source=_CROSS_SOURCE, augment="light", distance="cosine"),
         "prl": _STRONG_PRL,  # younger than the paper
         **dict.fromkeys(("mlp", "resnet18", "pca", "finetune"), _PAPER_CLASSIFIER),
     },
@@ -160,6 +166,7 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         **dict.fromkeys(PROTOTYPES, _STRONG_BATCH),
         "simclr": replace(_STRONG_VIEWS, augment="simclr"),
         "supcon": _STRONG_VIEWS,
+        "views": replace(_STRONG_BATCH, what=_CROSS, why=_CROSS_WHY, source=_CROSS_SOURCE, epochs=_STRONG_VIEWS.epochs),
         "prl": _STRONG_PRL,
         **dict.fromkeys(("mlp", "resnet18", "pca"), _STRONG),
         "finetune": _STRONG_HEAD,

@@ -135,6 +135,33 @@ def prototypical_loss(
     return sum(losses) / len(losses) if losses else 0.0
 
 
+def cross_view_loss(
+    labels: Sequence[int],
+    first_view: Sequence | np.ndarray,
+    second_view: Sequence | np.ndarray,
+    num_classes: int,
+    distance: str = "cosine",
+    temperature: float = 0.1,
+    label_smoothing: float = 0.0,
+) -> float:
+    """Row i of one view is asked for its class among the class means of the other view's rows j != i; both ways."""
+    total = 0.0
+    for support, queries in ((first_view, second_view), (second_view, first_view)):
+        vectors, asked = rows(support), rows(queries)
+        if distance == "cosine":
+            vectors, asked = [unit(v) for v in vectors], [unit(v) for v in asked]
+        losses = []
+        for i, query in enumerate(asked):
+            voters = [j for j in range(len(vectors)) if j != i]
+            prototypes, _ = class_prototypes([labels[j] for j in voters], [vectors[j] for j in voters], num_classes)
+            if int(labels[i]) not in prototypes:
+                continue
+            logits = {k: logit(query, prototype, distance) / temperature for k, prototype in prototypes.items()}
+            losses.append(smoothed_cross_entropy(logits, [int(labels[i])], label_smoothing))
+        total += sum(losses) / len(losses) if losses else 0.0
+    return total / 2
+
+
 def nt_xent_loss(
     first_view: Sequence | np.ndarray,
     second_view: Sequence | np.ndarray,

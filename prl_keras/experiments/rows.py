@@ -11,6 +11,7 @@ from prl_keras.evaluation import statistics
 from prl_keras.evaluation.choice import LEVEL
 from prl_keras.experiments.checks import read_predictions
 from prl_keras.experiments.table import ENCODERS, Replicate, Row, encoder_run, row_run
+from prl_keras.recipes import VIEWS
 from prl_keras.runs import Run
 
 
@@ -117,7 +118,7 @@ def _cost(row: Row, run: Run, folder: Path, replicate: Replicate) -> dict[str, f
         source = encoder_run(folder, row.source, replicate)
         options, result = source.part("options"), source.result
         drawn = result["epochs"] * (n // options["batch_size"]) * options["batch_size"]
-        views = 2 if options["variant"] in ("simclr", "supcon") else 1
+        views = 2 if options["variant"] in VIEWS else 1
         cost["images"] += drawn
         cost["passes"] += views * drawn
         cost["seconds"] += result["seconds"]

@@ -1,7 +1,7 @@
 """From options to a pre-trainer: which loss, on how many views, with which augmentation."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import keras
 import numpy as np
@@ -10,10 +10,11 @@ from prl_keras.config import Baseline, Pretrain
 from prl_keras.data.augment import augmentation
 from prl_keras.data.mixing import Mixing
 from prl_keras.errors import InputError
-from prl_keras.losses import NTXentLoss, PrototypicalLoss, SupervisedContrastiveLoss
+from prl_keras.losses import CrossViewLoss, NTXentLoss, PrototypicalLoss, SupervisedContrastiveLoss
 from prl_keras.memory import matched_temperature
 from prl_keras.models import mlp_encoder, projection_head, resnet18
 from prl_keras.models.layer_types import FAST, LayerTypes
+from prl_keras.recipes import VIEWS
 from prl_keras.training.memory import MemoryPretrainer
 from prl_keras.training.pretrain import PrototypicalPretrainer, SimCLRPretrainer
 
@@ -68,6 +69,12 @@ def _two_views(loss: type[keras.losses.Loss]) -> Callable[[Parts], keras.Model]:
     return assemble
 
 
+def _prototypes_of_the_other_view(parts: Parts) -> keras.Model:
+    options = parts.options
+    loss = CrossViewLoss(parts.num_classes, options.distance, temperature(options), options.label_smoothing)
+    return SimCLRPretrainer(parts.encoder, parts.projection_head, loss, parts.augmentation, name=_name(options))
+
+
 def _prototypes_of_a_memory(parts: Parts) -> keras.Model:
     options = parts.options
     mixing = Mixing(options.mix, options.mix_alpha, options.mix_probability, options.seed, name="mixing")
@@ -83,6 +90,7 @@ def _prototypes_of_a_memory(parts: Parts) -> keras.Model:
         memory_momentum=options.memory_momentum,
         teacher_momentum=options.teacher_momentum,
         soft_weight=options.soft_weight,
+        learn_temperature=options.learn_temperature,
         total_steps=parts.steps,
         name=_name(options),
     )
@@ -94,6 +102,7 @@ KINDS = {
     "standard": _PRL,
     "query": _PRL,
     "loo": _PRL,
+    "views": replace(_PRL, assemble=_prototypes_of_the_other_view, augment="light"),
     "prl": Kind(_prototypes_of_a_memory, {}, "none", "unit"),
     "simclr": Kind(_two_views(NTXentLoss), {"cosine": 0.07}, "simclr", "centred"),
     "supcon": Kind(_two_views(SupervisedContrastiveLoss), {"cosine": 0.1}, "simclr", "centred"),
@@ -142,8 +151,10 @@ def build_pretrainer(
     """
     kind = KINDS[options.variant]
     augment = options.augment or kind.augment
-    if kind.preprocessing == "centred" and augment == "none":
-        raise InputError(f"--variant {options.variant} compares two augmented views: use --augment light or simclr")
+    if options.variant in VIEWS and augment == "none":
+        raise InputError(
+            f"--variant {options.variant} compares two augmented views: use --augment light, strong or simclr"
+        )
     encoder = build_encoder(options, image_shape)
     parts = Parts(
         options,

@@ -22,6 +22,7 @@ from prl_keras.data.batches import Batches
 from prl_keras.models import projection_head, resnet18
 from prl_keras.models.layer_types import FAST
 from prl_keras.models.storage import load_model
+from prl_keras.recipes import CONTRASTIVE, VIEWS
 from prl_keras.runs import Run
 from prl_keras.training import callbacks, finetuning, pretraining
 from prl_keras.training.build import build_pretrainer
@@ -36,6 +37,10 @@ EPOCHS, BATCH = 4, 30  # of 100 images: three whole batches, and 10 more
 
 def prototypical(variant: str, distance: str, temperature: float) -> Callable[..., float]:
     return lambda labels, z: reference.prototypical_loss(labels, z, 5, variant, distance, temperature)
+
+
+def cross_view(distance: str, temperature: float) -> Callable[..., float]:
+    return lambda labels, z: reference.cross_view_loss(labels, *np.split(z, 2), 5, distance, temperature)
 
 
 def nt_xent(temperature: float) -> Callable[..., float]:
@@ -54,6 +59,8 @@ RECIPES: list[tuple[dict[str, Any], str, Callable[..., float]]] = [
     ({"variant": "query", "distance": "squared"}, "none", prototypical("query", "squared", 1.0)),
     ({"variant": "query", "distance": "cosine"}, "none", prototypical("query", "cosine", 0.1)),
     ({"variant": "standard", "distance": "cosine", "temperature": 1.0}, "none", prototypical("standard", "cosine", 1)),
+    ({"variant": "views"}, "light", cross_view("cosine", 0.1)),
+    ({"variant": "views", "distance": "euclidean", "augment": "strong"}, "strong", cross_view("euclidean", 1.0)),
     ({"variant": "simclr"}, "simclr", nt_xent(0.07)),
     ({"variant": "simclr", "temperature": 0.5, "augment": "light"}, "light", nt_xent(0.5)),
     ({"variant": "supcon"}, "simclr", supcon(0.1)),
@@ -74,8 +81,9 @@ def test_the_first_loss_of_a_recipe_is_that_of_the_slow_loop(
     found = model.train_on_batch(images, labels, return_dict=True)["loss"]
 
     keras.utils.set_random_seed(3)  # the same weights, without the recipe
-    views = 2 if given["variant"] in ("simclr", "supcon") else 1
-    encoder = resnet18((SIZE, SIZE, 3), None, "unit" if views == 1 else "centred", FAST)
+    views = 2 if given["variant"] in VIEWS else 1
+    preprocessing = "centred" if given["variant"] in CONTRASTIVE else "unit"
+    encoder = resnet18((SIZE, SIZE, 3), None, preprocessing, FAST)
     head = projection_head(128, input_dim=encoder.output_shape[-1])
     seen = augmentation(augment, (SIZE, SIZE), 3)(np.concatenate([images] * views), training=True)
     assert found == pytest.approx(loss(labels, head(encoder(seen, training=True)).numpy()), rel=2e-4)

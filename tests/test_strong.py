@@ -13,7 +13,7 @@ import pytest
 
 from prl_keras import load_dataset
 from prl_keras.cli import main
-from prl_keras.config import Baseline, DataOptions, Finetune, Pretrain
+from prl_keras.config import Baseline, DataOptions, Finetune, Pretrain, unused_but_given
 from prl_keras.data.batches import Batches
 from prl_keras.errors import InputError
 from prl_keras.models import build_classifier
@@ -29,7 +29,7 @@ from prl_keras.training.mixed import MixedClassifier
 SHAPE = (12, 12, 3)
 DATA = ["--dataset", "digits", "--samples-per-class", "13", "--test-per-class", "5", "--image-size", "12"]
 OPTIONS = {
-    **dict.fromkeys(("query", "standard", "loo", "prl", "simclr", "supcon"), Pretrain),
+    **dict.fromkeys(("query", "standard", "loo", "views", "prl", "simclr", "supcon"), Pretrain),
     **dict.fromkeys(("mlp", "resnet18"), Baseline),
     "finetune": Finetune,
 }
@@ -103,7 +103,17 @@ def test_the_schedule_is_the_options(schedule: str, rates: tuple[float, ...]) ->
     assert all(everything._use_weight_decay(variable) for variable in model.trainable_variables)
 
 
-@pytest.mark.parametrize("variant", ["query", "loo", "simclr", "supcon", "prl"])
+def test_the_temperature_is_learned_if_it_is_asked_for() -> None:
+    learned, fixed = (
+        build_pretrainer(Pretrain(variant="prl", learn_temperature=yes), SHAPE, 4, np.arange(8) % 4)
+        for yes in (True, False)
+    )
+    assert learned.log_scale.trainable
+    assert not fixed.log_scale.trainable
+    assert unused_but_given(Pretrain(variant="loo", learn_temperature=True)) == ("--learn-temperature", "--variant loo")
+
+
+@pytest.mark.parametrize("variant", ["query", "loo", "views", "simclr", "supcon", "prl"])
 @pytest.mark.usefixtures("whole_network")
 def test_a_pretrainer_has_the_smoothing_and_the_width(variant: str) -> None:
     options = Pretrain(variant=variant, recipe="strong", label_smoothing=0.2, width=0.25)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
+from tyro.constructors import PrimitiveConstructorSpec
 
 from prl_keras.errors import InputError
 from prl_keras.recipes import CONTRASTIVE, PROTOTYPES, RECIPES
@@ -18,6 +19,33 @@ Number = Annotated[float | None, arg(metavar="FLOAT")]
 Text = Annotated[str | None, arg(metavar="NAME")]
 Folder = Annotated[Path | None, arg(metavar="PATH")]
 RunReference = Annotated[str, arg(metavar="RUN")]
+File = Annotated[Path | None, arg(metavar="FILE")]
+
+
+def typed(value: Any) -> str:
+    """An option's value as it is typed."""
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _size(words: list[str]) -> int | tuple[int, int] | None:
+    if words == ["None"]:
+        return None
+    height, *width = (int(side) for side in words[0].lower().split("x"))
+    if len(width) > 1:
+        raise ValueError("write one side, N, or height and width, HxW")
+    return (height, *width) if width and width != [height] else height
+
+
+_SIZE = PrimitiveConstructorSpec(
+    nargs=1,
+    metavar="N|HxW",
+    instance_from_str=_size,
+    is_instance=lambda value: value is None or isinstance(value, int | tuple),
+    str_from_instance=lambda value: [typed(value)],
+)
+Size = Annotated[int | tuple[int, int] | None, _SIZE]
+Resize = Literal["crop", "pad", "stretch"]
+Damaged = Literal["refuse", "skip"]
 
 Variant = Literal["query", "standard", "loo", "views", "prl", "simclr", "supcon"]
 Distance = Literal["euclidean", "squared", "cosine"]
@@ -30,21 +58,48 @@ Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataOptions:
+class PictureOptions:
+    labels: File = None
+    """Of a folder: a CSV or TSV with the columns path and label, and if wanted split and group (docs/data.md)."""
+    resize: Resize = "crop"
+    """To a size of another shape. crop: around the centre. pad: the whole image, with grey bars. stretch."""
+    damaged: Damaged = "refuse"
+    """Pictures of a folder that cannot be read: refuse (and name them), or skip and record them."""
+    max_megapixels: Count = None
+    """Pictures of a folder that are larger count as damaged. None: 89."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPictureOptions:
+    """None: as the run."""
+
+    labels: File = None
+    """Of a folder: a CSV or TSV with the pictures' classes (see `pretrain --help`). None: as the run."""
+    resize: Annotated[Resize | None, arg(metavar="{crop,pad,stretch}")] = None
+    """To a size of another shape. None: as the run."""
+    damaged: Annotated[Damaged | None, arg(metavar="{refuse,skip}")] = None
+    """Pictures of a folder that cannot be read. None: as the run."""
+    max_megapixels: Count = None
+    """Pictures of a folder that are larger count as damaged. None: as the run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(PictureOptions):
     dataset: Text = None
-    """stl10, fashion_mnist, fashion_500, digits, tfds:NAME, or a folder PATH with train/<class>/* and
-    test/<class>/*. None: STL-10 if it is prepared on this machine, else digits."""
+    """stl10, fashion_mnist, fashion_500, digits, tfds:NAME, or a folder of pictures: PATH/<class>/*, or
+    PATH/train/<class>/* and PATH/test/<class>/* (docs/data.md). None: the folder of --labels; else STL-10 if it is
+    prepared on this machine, else digits."""
     data_dir: Folder = None
     """Where the data set's files are (for stl10: a folder with stl10_binary/ or stl10_binary.tar.gz).
     None: the library's own folder."""
     validation_fraction: float = 0.1
-    """Share of each class of train that is set aside for validation."""
+    """Share of each class of train that is set aside for validation, unless the data set has validation images."""
     samples_per_class: Count = None
     """Train on this many images a class. None: all."""
     test_per_class: Count = None
     """Test on this many images a class (the paper: 100), the same ones for every seed. None: all."""
-    image_size: Count = None
-    """Resize images to this many pixels a side. None: as they are."""
+    image_size: Size = None
+    """Resize images to this many pixels a side, or to height x width. None: as they are."""
     fold: Annotated[int | None, arg(metavar="0..9")] = None
     """Train on one of STL-10's ten predefined folds. None: all of train."""
     split_seed: Count = None
@@ -52,7 +107,7 @@ class DataOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunDataOptions:
+class RunDataOptions(RunPictureOptions):
     """Data options of a command that starts from a run: None keeps what the run was trained on."""
 
     dataset: Text = None
@@ -63,8 +118,8 @@ class RunDataOptions:
     """Train on this many images a class. None: as the run."""
     test_per_class: Count = None
     """Test on this many images a class. None: as the run."""
-    image_size: Count = None
-    """Resize images to this many pixels a side. None: as the run."""
+    image_size: Size = None
+    """Resize images to this many pixels a side, or to height x width. None: as the run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -287,7 +342,7 @@ class Tune(RunDataOptions, RunOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reproduce:
+class Reproduce(PictureOptions):
     """Make the paper's table, with more seeds, intervals and tests: every row, a report with pictures.
 
     Repeating the command continues where it stopped; with more --seeds or --rows it adds to the table.
@@ -318,8 +373,8 @@ class Reproduce:
     """Train on this many images a class. None: all."""
     test_per_class: Count = None
     """Test on this many images a class. None: all (paper: 100)."""
-    image_size: Count = None
-    """Resize images to this many pixels a side. None: as they are."""
+    image_size: Size = None
+    """Resize images to this many pixels a side, or to height x width. None: as they are."""
     dry_run: bool = False
     """Print the plan and how long it will take, from a few measured steps; train nothing."""
     name: Text = None
@@ -344,7 +399,7 @@ class Evaluate(RunDataOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Visualize:
+class Visualize(RunPictureOptions):
     """Look at the representations of a run: TensorBoard's projector, and t-SNE pictures.
 
     Encodes some images of each class, writes them into the run's logs/projector/, draws plots/tsne-SPLIT.png,
@@ -380,7 +435,7 @@ class Predict:
     run: Positional[RunReference]
     """A fine-tuned or baseline run: its name, its folder, or latest."""
     images: Annotated[Positional[tuple[Path, ...]], arg(metavar="IMAGE...")]
-    """Image files; each is cropped around its centre to the shape of the run's images, and resized."""
+    """Image files; each is read and resized as the run's images were."""
     top: int = 3
     """Show this many classes an image."""
     runs_dir: Annotated[Path, arg(metavar="PATH")] = Path("saved_models")

@@ -5,6 +5,7 @@ import os
 import shutil
 import struct
 import unicodedata
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from prl_keras.commands.data import run
 from prl_keras.config import Data
 from prl_keras.data import load_dataset, load_image
 from prl_keras.data.folder import read_folder
-from prl_keras.data.images import image_shape
+from prl_keras.data.images import look, pillow_ready
 from prl_keras.errors import InputError
 
 
@@ -28,6 +29,11 @@ def fails(call, *parts: str) -> None:
     assert "\n" not in message
     for part in parts:
         assert part in message, message
+
+
+def image_shape(path: Path) -> tuple[int, int]:
+    with pillow_ready():
+        return look(path)[0]
 
 
 def png(path, pixels, **options):
@@ -420,12 +426,21 @@ def test_random_bytes_behind_a_valid_header_never_escape_as_another_error(tmp_pa
                 assert str(path) in str(error)  # noqa: PT017
 
 
-def test_decompression_bombs_and_huge_images_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    path = png(tmp_path / "bomb.png", np.zeros((40, 40), np.uint8))  # Pillow only warns up to twice the limit
-    fails(lambda: load_image(path), str(path), "over 1,000 pixels")
-    png(path, np.zeros((100, 100), np.uint8))
-    fails(lambda: load_image(path), str(path), "over 1,000 pixels")
+def test_decompression_bombs_and_huge_images_are_refused_until_the_limit_is_raised(tmp_path):
+    black = zlib.compress(bytes(12_500 * (1 + 1250)), 9)  # 12,500 rows of 10,000 black points: 125 megapixels
+    header = struct.pack(">IIBBBBB", 10_000, 12_500, 1, 0, 0, 0, 0)
+    chunks = [png_chunk(b"IHDR", header), png_chunk(b"IDAT", black), png_chunk(b"IEND", b"")]
+    path = tmp_path / "bomb.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    assert peak_bytes(lambda: fails(lambda: load_image(path), str(path), "125.0 megapixels", "limit of 89.48")) < 10**6
+    fails(lambda: load_image(path, max_megapixels=124), "limit of 124", "raise the limit with --max-megapixels 126")
+    limit = Image.MAX_IMAGE_PIXELS
+    with pillow_ready():
+        assert look(path, max_megapixels=126)[0] == (12_500, 10_000)
+    assert limit == Image.MAX_IMAGE_PIXELS
+    small = png(tmp_path / "small.png", np.zeros((40, 40), np.uint8))
+    fails(lambda: load_image(small, max_megapixels=0.001), "0.0 megapixels")
+    assert load_image(small, 8, max_megapixels=0.002).shape == (8, 8, 3)
 
 
 # --- folders --------------------------------------------------------------------------------------------
@@ -569,7 +584,7 @@ def test_a_class_may_be_named_cvs_and_a_folder_that_is_not_read_like_a_file(tmp_
     shutil.copytree(root / "train" / "dog", root / "old" / "labels.txt")
     dataset = load_dataset(str(root))
     assert dataset.class_names == ("CVS", "cat", "dog")
-    assert "in folders beside train and test (old/labels.txt/0.png)" in dataset.notes[0]
+    assert "in folders beside train, test (old/labels.txt/0.png, " in dataset.notes[0]
 
 
 def test_what_is_litter_as_a_file_or_with_the_systems_own_files_may_be_a_class_or_a_picture(tmp_path):
@@ -583,23 +598,25 @@ def test_what_is_litter_as_a_file_or_with_the_systems_own_files_may_be_a_class_o
     assert len(dataset.train) + len(dataset.validation) == images
 
 
-def test_one_line_says_which_pictures_were_not_read(tmp_path, capsys):
+def test_one_line_says_what_was_not_read(tmp_path, capsys):
     root = write_image_folder(tmp_path / "pets")
     before = load_dataset(str(root)).fingerprint
-    for name in ("train/cat/b/1.png", "train/cat/b/deep/2.PNG", "test/dog/c/3.jpg", "train/loose.png", "val/cat/0.png"):
+    for name in ("train/loose.png", "old/cat/0.png"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(root / "train" / "dog" / "0.png", root / name)
-    (root / "val" / "cat" / "@eaDir").mkdir()
-    (root / "val" / "cat" / "@eaDir" / "0.png").write_bytes(b"thumbnail")
-    (root / "val" / "cat" / "IMG_1.HEIC").write_bytes(b"x")
+    (root / "old" / "cat" / "@eaDir").mkdir()
+    (root / "old" / "cat" / "@eaDir" / "0.png").write_bytes(b"thumbnail")
+    (root / "old" / "cat" / "IMG_1.HEIC").write_bytes(b"x")
     (root / "docs").mkdir()
     (root / "docs" / "paper.pdf").write_bytes(b"x")
+    for name in ("train/cat/photo.psd", "train/cat/2.mov", "test/dog/3.cr2", "test/dog/no_ending"):
+        (root / name).write_bytes(b"x")
     dataset = load_dataset(str(root))
     assert dataset.fingerprint == before
     assert dataset.notes == (
-        "Not read: 3 images in folders below a class (train/cat/b/1.png), "
+        "Not read: 4 files of no known picture type (train/cat/2.mov, train/cat/photo.psd, test/dog/3.cr2, ...), "
         "1 image outside of class folders (train/loose.png), "
-        "2 images in folders beside train and test (val/cat/0.png)",
+        "2 images in folders beside train, test (old/cat/0.png, old/cat/IMG_1.HEIC)",
     )
     run(Data(action="verify", dataset=str(root)))
     assert capsys.readouterr().out.count(dataset.notes[0]) == 1
@@ -624,12 +641,6 @@ def test_a_telephones_picture_is_to_be_converted_never_deleted(tmp_path, name):
 def test_no_message_advises_to_delete_a_file_of_the_user():
     for module in (Path(__file__).parents[1] / "prl_keras" / "data").glob("*.py"):
         assert "delete" not in module.read_text(encoding="utf-8"), module
-
-
-def test_a_file_of_an_unknown_type_is_named(tmp_path):
-    root = write_image_folder(tmp_path / "pets")
-    (root / "train" / "cat" / "photo.psd").write_bytes(b"x")
-    fails(lambda: load_dataset(str(root)), f"{root}/train/cat/photo.psd: not a known image type", ".png")
 
 
 def test_a_damaged_image_in_a_folder_is_named(tmp_path):
@@ -659,7 +670,7 @@ def test_a_class_with_one_training_image_is_named(tmp_path):
 
 def test_wrong_layouts_are_one_line(tmp_path):
     fails(lambda: load_dataset(str(tmp_path / "none")), f"{tmp_path}/none: no such folder", "train/<class>/*")
-    fails(lambda: load_dataset(str(tmp_path)), f"{tmp_path}/train: no such folder")
+    fails(lambda: load_dataset(str(tmp_path)), f"{tmp_path}: no pictures", "<class>/*")
     (tmp_path / "train").mkdir()
     fails(lambda: load_dataset(str(tmp_path)), f"{tmp_path}/train: no class folders")
     root = write_image_folder(tmp_path / "one", ("only",))

@@ -1,9 +1,10 @@
 """What is searched: the hyperparameters, the paper's fixed configurations, and both as `Finetune` options."""
 
+from dataclasses import fields
 from itertools import product
 from typing import Any
 
-from prl_keras.config import Finetune, Tune
+from prl_keras.config import Finetune, RunDataOptions, Tune
 
 HEADS = ("linear", "mlp")
 NAMES = ("encoder", "head", "freeze", "learning_rate", "weight_decay", "dropout", "augment")
@@ -59,7 +60,7 @@ def finetune_options(values: dict[str, Any], options: Tune, **changes: Any) -> F
 
     Without averaging of weights: when a trial will stop is not known beforehand.
     """
-    data = ("dataset", "data_dir", "samples_per_class", "test_per_class", "image_size")
+    data = (field.name for field in fields(RunDataOptions))
     same = (*data, "recipe", "batch_size", "precision", "seed", "epochs", "runs_dir")
     common = {name: getattr(options, name) for name in same}
     return Finetune(**common | {"average": False} | values | changes)

@@ -10,9 +10,12 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
+from prl_keras.config import typed
 from prl_keras.data import Dataset, load_dataset
 from prl_keras.data.catalog import CATALOG, TFDS_PREFIX, is_ready
 from prl_keras.data.duplicates import duplicates
+from prl_keras.data.folder import UnreadableError
+from prl_keras.data.litter import shown
 from prl_keras.data.request import data_request
 from prl_keras.data.stl10 import fold_indices, is_present, load_unlabelled
 from prl_keras.errors import InputError
@@ -46,7 +49,7 @@ def _list(data_dir: Path | None) -> None:
         ready = "yes" if entry.is_ready(data_dir) else "no"
         table.add_row(name, entry.summary, ready, entry.how_to_get)
     table.add_row("tfds:NAME", "any image classification set of tensorflow-datasets", "-", "downloaded when used")
-    table.add_row("PATH", "a folder with train/<class>/* and test/<class>/* images", "-", "your own")
+    table.add_row("PATH", "a folder of pictures: <class>/*, or train/<class>/* and test/<class>/*", "-", "your own")
     Terminal().print(table)
 
 
@@ -56,7 +59,13 @@ def _verify(request: dict[str, Any]) -> None:
         from prl_keras.startup import start_keras
 
         start_keras()  # tensorflow-datasets would import TensorFlow with all its noise
-    _report(load_dataset(**request))
+    try:
+        dataset = load_dataset(**request)
+    except UnreadableError as error:
+        for path, reason in error.files:
+            print(f"{shown(str(path))}: {reason}")
+        raise
+    _report(dataset)
     if name == "stl10" and data_dir and is_present(Path(data_dir)):
         _report_extras(Path(data_dir))
 
@@ -75,6 +84,8 @@ def _report(dataset: Dataset) -> None:
         Terminal().print(table)
     else:
         print(f"  classes: {', '.join(dataset.class_names[:_MOST_CLASSES_SHOWN])}, ...")
+    for name in dataset.skipped:
+        print(f"left out: {name}")
     for line in (*dataset.notes, *(f"duplicates: {found}" for found in duplicates(dataset))):
         print(line)
     print(f"fingerprint {dataset.fingerprint}")
@@ -95,5 +106,5 @@ def _command(command: str, name: str, options: Data) -> str:
     for field in fields(options):
         value = getattr(options, field.name)
         if field.name not in ("action", "dataset") and value != field.default:
-            words += [f"--{field.name.replace('_', '-')}", str(value)]
+            words += [f"--{field.name.replace('_', '-')}", typed(value)]
     return quoted(words)

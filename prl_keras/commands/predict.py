@@ -5,11 +5,10 @@ from rich.table import Table
 
 from prl_keras.config import Predict
 from prl_keras.data import load_image
-from prl_keras.data.images import BITS
+from prl_keras.data.request import reading_of
 from prl_keras.data.seen import seen_by, short_digests
 from prl_keras.errors import InputError
-from prl_keras.runs import Run, find_run, has_classifier, has_encoder, list_runs
-from prl_keras.runs.records import damaged
+from prl_keras.runs import find_run, has_classifier, has_encoder, list_runs
 from prl_keras.screen.console import console
 from prl_keras.startup import start_keras
 
@@ -22,9 +21,8 @@ def run(options: Predict) -> None:
     tunable = any(map(has_encoder, list_runs(options.runs_dir, skip_damaged=True)))
     make = "finetune" if tunable else "baseline"
     run = find_run(options.run, options.runs_dir, has_classifier, "fine-tuned or baseline run", make)
-    height, width, _ = run.part("data")["image_shape"]
-    class_names = run.part("data")["class_names"]
-    images = np.stack([load_image(path, (height, width), _bits(run)) for path in options.images])
+    reading, class_names = reading_of(run), run.part("data")["class_names"]
+    images = np.stack([load_image(path, **reading) for path in options.images])
 
     start_keras()
     from scipy.special import softmax
@@ -33,7 +31,7 @@ def run(options: Predict) -> None:
     from prl_keras.models.storage import load_model
 
     classifier = load_model(run.classifier_file)
-    if classifier.input_shape[1:3] != (height, width) or classifier.output_shape[-1] != len(class_names):
+    if classifier.input_shape[1:3] != reading["size"] or classifier.output_shape[-1] != len(class_names):
         raise InputError(f"{run.path / 'config.json'} and {run.classifier_file.name} do not fit; restore one of them")
     probabilities = softmax(encode(classifier, images), axis=-1)
     table = Table("image", *(f"{rank}." for rank in range(1, min(options.top, len(class_names)) + 1)))
@@ -48,11 +46,3 @@ def run(options: Predict) -> None:
             f"{known} of {len(images)} images are among those that {run.name} was trained on: "
             "its answers to these say nothing about new images"
         )
-
-
-def _bits(run: Run) -> int | None:
-    """As the training images were read; before it was recorded, 16-bit values were always read as 16 bits."""
-    bits = run.part("data").get("bits", BITS[-1])
-    if bits is not None and bits not in BITS:
-        raise damaged(run.path / "config.json", f"data.bits is {bits!a:.40}")
-    return bits

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from prl_keras.commands.common import check_training
 from prl_keras.commands.progress import Progress, duration
-from prl_keras.config import Baseline, DataOptions, Finetune, Pretrain, Reproduce
+from prl_keras.config import Baseline, DataOptions, Finetune, PictureOptions, Pretrain, Reproduce
 from prl_keras.data import Dataset
 from prl_keras.data.request import WHERE, data_request, open_data
 from prl_keras.errors import InputError
@@ -29,7 +29,7 @@ from prl_keras.terminal import quoted
 _PAPER_TEST = 100  # images a class
 _PAPER_VALIDATION = 0.002  # one image a class: the report trains on all, we keep one to have a curve
 # When the command is repeated: what changes which runs there are, not what a run is. Data are known by their images.
-_MAY_DIFFER = ("seeds", "rows", "dry_run", "name", "runs_dir", "dataset", "data_dir")
+_MAY_DIFFER = ("seeds", "rows", "dry_run", "name", "runs_dir", "dataset", "data_dir", "labels")
 
 
 def run(options: Reproduce) -> None:
@@ -100,6 +100,7 @@ def _open_data(request: dict[str, Any], options: Reproduce) -> Dataset:
 def _data_options(options: Reproduce) -> DataOptions:
     paper = options.protocol == "paper"
     return DataOptions(
+        **{field.name: getattr(options, field.name) for field in fields(PictureOptions)},
         dataset=options.dataset,
         data_dir=options.data_dir,
         samples_per_class=options.samples_per_class,
@@ -175,7 +176,7 @@ def _label_efficiency(cell: Cell) -> None:
     from prl_keras.models.storage import load_encoder
 
     start_keras(cell.options.seed)
-    where = {key: cell.request[key] for key in WHERE}
+    where = {key: cell.request[key] for key in (*WHERE, "labels") if key in cell.request}
     dataset = open_data(cell.run.part("data")["request"] | where, cell.run)
     label_efficiency(load_encoder(cell.run), dataset, cell.options.seed, cell.labels_file)
 

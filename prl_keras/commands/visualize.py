@@ -1,6 +1,6 @@
 """`python main.py visualize`: a run's representations in TensorBoard's projector and as t-SNE pictures."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from prl_keras.commands.common import run_argument, source_run
 from prl_keras.commands.finetune import check_encoder
-from prl_keras.config import RunDataOptions, Visualize
+from prl_keras.config import RunDataOptions, RunPictureOptions, Visualize
 from prl_keras.data import Dataset, resolved
 from prl_keras.data.request import data_request_of_run, data_words, file_suffix, open_data, warn_of_seen
 from prl_keras.errors import InputError
@@ -67,7 +67,8 @@ def run(options: Visualize) -> None:
 
 
 def _data_options(options: Visualize) -> RunDataOptions:
-    return RunDataOptions(dataset=options.dataset, data_dir=options.data_dir)
+    same = ("dataset", "data_dir", *(field.name for field in fields(RunPictureOptions)))
+    return RunDataOptions(**{name: getattr(options, name) for name in same})
 
 
 def _request(run: Run, options: Visualize) -> dict[str, Any]:
@@ -75,8 +76,8 @@ def _request(run: Run, options: Visualize) -> dict[str, Any]:
     request = data_request_of_run(run, _data_options(options))
     height, width, _ = run.part("data")["image_shape"]
     other = request["name"] != resolved(run.part("data")["request"]["name"])
-    if other and request["image_size"] is None and height == width:
-        request["image_size"] = height
+    if other and request["image_size"] is None:
+        request["image_size"] = height if height == width else [height, width]
     return request
 
 

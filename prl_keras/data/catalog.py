@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from prl_keras.data import archive, digits, fashion, folder, stl10, tfds_source
-from prl_keras.data.images import check_size, grey_to_rgb, resize_images
+from prl_keras.data.images import Resize, check_size, grey_to_rgb, resize_images
+from prl_keras.data.layout import LAYOUTS
+from prl_keras.data.reading import Damaged, Reading
 from prl_keras.data.splits import (
     Dataset,
     RawData,
@@ -25,6 +27,7 @@ from prl_keras.data.splits import (
 from prl_keras.errors import InputError
 
 TFDS_PREFIX = "tfds:"
+VALIDATION_FRACTION = 0.1
 _MOST_NAMED = 3
 _TEST_SEED = 0  # whatever the run's seed: runs are compared on the same test images
 _STL10_MANUAL = f"fetch it by hand and pass --data-dir PATH of the folder that holds {archive.FOLDER}.tar.gz"
@@ -46,30 +49,43 @@ def load_dataset(
     data_dir: str | Path | None = None,
     seed: int = 0,
     *,
-    validation_fraction: float = 0.1,
+    validation_fraction: float = VALIDATION_FRACTION,
     samples_per_class: int | None = None,
     test_per_class: int | None = None,
-    image_size: int | None = None,
+    image_size: int | Sequence[int] | None = None,
     fold: int | None = None,
+    resize: Resize = "crop",
+    labels: str | Path | None = None,
+    damaged: Damaged = "refuse",
+    max_megapixels: float | None = None,
 ) -> Dataset:
-    """Load a data set: a catalog name, `tfds:NAME`, or a folder with train/<class>/* and test/<class>/*.
+    """Load a data set: a catalog name, `tfds:NAME`, or a folder of pictures (docs/data.md).
 
     `seed` decides which training images become validation images and which ones a subset keeps.
     `samples_per_class` shrinks train only (validation stays), `test_per_class` shrinks test (to the same images for
     every seed); `fold` (0..9) takes one of STL-10's predefined parts of train.
+
+    `image_size` is a side or (height, width), to which images are cropped around their centre, padded with grey bars or
+    stretched, as `resize` says. Of folders only: `labels`, a table of the pictures' classes; whether `damaged` files
+    end it or are skipped; `max_megapixels` of a picture, 89 if None.
     """
     if image_size is not None:
         check_size(image_size)
     name = resolved(name)
-    raw = _read(name, _checked_dir(data_dir), image_size, fold)
-    names, order, notes, bits = raw.class_names, raw.order, raw.notes, raw.bits
+    files = {"labels": labels and Path(labels).expanduser(), "damaged": damaged, "max_megapixels": max_megapixels}
+    reading = Reading(image_size=image_size, resize=resize, **files)
+    _check_reading(name, reading)
+    raw = _read(name, _checked_dir(data_dir), reading, fold)
+    names, order, notes, facts = raw.class_names, raw.order, raw.notes, {"bits": raw.bits, "skipped": raw.skipped}
+    if raw.validation is not None:
+        notes += _lacking("validation", raw.validation, names)
     splits = _drawn(raw, name, seed, validation_fraction, samples_per_class, test_per_class)
     del raw  # or all images would be in memory twice while they are converted
     for part in splits:  # after the draws, so that only the images that are kept are converted
-        splits[part] = _finish(splits[part], image_size, order)
-    notes += _untested(splits["test"], names)
-    digest = fingerprint(names, splits)
-    return Dataset(name, **splits, class_names=names, fingerprint=digest, order=order, notes=notes, bits=bits)
+        splits[part] = _finish(splits[part], reading, order)
+    notes += _lacking("test", splits["test"], names)
+    digest = fingerprint(names, splits, facts["skipped"])
+    return Dataset(name, **splits, class_names=names, fingerprint=digest, order=order, notes=notes, **facts)
 
 
 def _drawn(
@@ -81,30 +97,49 @@ def _drawn(
     test_per_class: int | None,
 ) -> dict[str, Split]:
     names = raw.class_names
-    for split, where in ((raw.train, f"{name}, train"), (raw.test, f"{name}, test")):
-        check_split(split, names, where)
-    train, validation = split_validation(raw.train, validation_fraction, seed, names)
+    for where, split in (("train", raw.train), ("validation", raw.validation), ("test", raw.test)):
+        if split is not None:
+            check_split(split, names, f"{name}, {where}")
+    train, validation = raw.train, raw.validation
+    if validation is None:
+        train, validation = split_validation(train, validation_fraction, seed, names)
+    elif validation_fraction != VALIDATION_FRACTION:
+        raise InputError(
+            f"validation_fraction is {validation_fraction}, but {name} has validation images of its own; leave it out"
+        )
     if samples_per_class is not None:
         train = balanced_train(train, samples_per_class, seed, names)
     test = raw.test if test_per_class is None else balanced_test(raw.test, test_per_class, _TEST_SEED, names)
     return {"train": train, "validation": validation, "test": test}
 
 
-def _finish(split: Split, image_size: int | None, order: str) -> Split:
+def _finish(split: Split, reading: Reading, order: str) -> Split:
     images = grey_to_rgb(split.images)
-    if image_size is not None:
-        images = resize_images(images, image_size)
+    if reading.image_size is not None:
+        images = resize_images(images, reading.image_size, reading.resize)
     split = replace(split, images=images)
     return by_content(split) if order == "content" else split
 
 
-def _untested(test: Split, names: tuple[str, ...]) -> tuple[str, ...]:
-    counts = np.bincount(test.labels, minlength=len(names))
+def _check_reading(name: str, reading: Reading) -> None:
+    """Raise InputError for what does nothing with this data set."""
+    idle = {} if is_folder(name) else {"labels": None, "damaged": "refuse", "max_megapixels": None}
+    idle |= {} if is_folder(name) or reading.image_size is not None else {"resize": "crop"}
+    for option, default in idle.items():
+        if getattr(reading, option) != default:
+            needs = "without an image size" if option == "resize" else "which has no picture files of yours"
+            raise InputError(f"{option} {getattr(reading, option)} does nothing with {name}, {needs}; leave it out")
+
+
+def _lacking(part: str, split: Split, names: tuple[str, ...]) -> tuple[str, ...]:
+    counts = np.bincount(split.labels, minlength=len(names))
     missing = [name for name, count in zip(names, counts, strict=True) if not count]
     if not missing:
         return ()
     some = ", ".join(map(repr, missing[:_MOST_NAMED])) + ", ..." * (len(missing) > _MOST_NAMED)
-    return (f"No test images of {len(missing):,} of {len(names):,} classes: {some}; test figures do not speak of them",)
+    return (
+        f"No {part} images of {len(missing):,} of {len(names):,} classes: {some}; {part} figures do not speak of them",
+    )
 
 
 def resolved(name: str) -> str:
@@ -152,20 +187,20 @@ def takes_data_dir(name: str) -> bool:
     return CATALOG[name].takes_data_dir if name in CATALOG else name.startswith(TFDS_PREFIX)
 
 
-def _read(name: str, data_dir: Path | None, image_size: int | None, fold: int | None) -> RawData:
+def _read(name: str, data_dir: Path | None, reading: Reading, fold: int | None) -> RawData:
     if fold is not None and not (name == "stl10" and data_dir and stl10.is_present(data_dir)):
         raise InputError(f"fold is {fold}, only stl10 from binary files has folds; use --dataset stl10 --data-dir PATH")
     if name in CATALOG:
         return CATALOG[name].read(data_dir, fold)
     if name.startswith(TFDS_PREFIX):
         instead = "connect to a network, or pass --data-dir PATH of a tensorflow-datasets folder that holds it"
-        return tfds_source.read_tfds(name.removeprefix(TFDS_PREFIX), data_dir, image_size, name, instead)
+        return tfds_source.read_tfds(name.removeprefix(TFDS_PREFIX), data_dir, reading, name, instead)
     root = Path(name)
     if not root.is_absolute():
         raise InputError(_unknown(name))
     if not root.is_dir():
-        raise InputError(f"{root}: no such folder; a data set folder holds train/<class>/* and test/<class>/*")
-    return folder.read_folder(root, image_size)
+        raise InputError(f"{root}: no such folder; a data set folder holds {LAYOUTS}")
+    return folder.read_folder(root, reading)
 
 
 def _unknown(name: str) -> str:
@@ -174,13 +209,13 @@ def _unknown(name: str) -> str:
     close = get_close_matches(name.lower(), CATALOG, n=1)
     hint = f" did you mean {close[0]!r}?" if close else ""
     known = ", ".join(CATALOG)
-    return f"unknown data set {name!r};{hint} known: {known}, tfds:NAME, or a folder with train/ and test/"
+    return f"unknown data set {name!r};{hint} known: {known}, tfds:NAME, or a folder of pictures"
 
 
 def _read_stl10(data_dir: Path | None, fold: int | None) -> RawData:
     if data_dir and (stl10.is_present(data_dir) or not tfds_source.is_prepared("stl10", data_dir)):
         return stl10.read_binary(data_dir, fold)
-    return tfds_source.read_tfds("stl10", data_dir, None, "STL-10 (2.6 GB)", _STL10_MANUAL)
+    return tfds_source.read_tfds("stl10", data_dir, Reading(), "STL-10 (2.6 GB)", _STL10_MANUAL)
 
 
 def _stl10_ready(data_dir: Path | None) -> bool:

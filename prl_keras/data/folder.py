@@ -1,102 +1,201 @@
-"""Image folders: PATH/train/<class>/* and PATH/test/<class>/*."""
+"""Folders of pictures: the files of a layout, decoded on all cores."""
 
 from __future__ import annotations
 
+import hashlib
 import math
-import unicodedata
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from prl_keras.data.deep import BITS, bits_for
+from prl_keras.data.groups import by_digests, whole_groups
 from prl_keras.data.images import (
-    BITS,
-    HEIF_CURE,
-    HEIF_EXTENSIONS,
-    IMAGE_EXTENSIONS,
     SMALLEST_SIDE,
-    bits_for,
+    as_shape,
     check_size,
-    image_shape,
-    is_deep,
+    decode,
     largest_value,
-    load_image,
+    look,
+    pillow_ready,
 )
-from prl_keras.data.litter import is_litter, shown, unread
+from prl_keras.data.layout import Layout, Picture, folder_layout
+from prl_keras.data.litter import shown
+from prl_keras.data.reading import Reading
 from prl_keras.data.splits import RawData, Split
+from prl_keras.data.table import table_layout
 from prl_keras.errors import InputError
-from prl_keras.runs.records import is_text
+from prl_keras.screen.progress import with_progress
+from prl_keras.terminal import quoted
 
 DEFAULT_SIZE = 96
+TEST_FRACTION = 0.2
 _MEMORY_LIMIT = 8 * 2**30
+_MOST_NAMED, _FEW_NAMED = 10, 3
+_AT_ONCE = 10_000  # files that wait for a thread
 
 
-def read_folder(root: Path, image_size: int | None = None) -> RawData:
-    """All images, in sorted order. Without `image_size`: in their common size, or 96 if they differ."""
-    if image_size is not None:
-        check_size(image_size)
-    train, test = _class_folders(root / "train"), _class_folders(root / "test")
-    for name, folder in test.items():
-        if name not in train:
-            raise InputError(f"{folder}: class {name!r} is in test but not in train; add it there or move it away")
-    if len(train) < 2:
-        raise InputError(f"{root / 'train'}: only the class {next(iter(train))!r}, at least 2 class folders are needed")
-    labels = {name: label for label, name in enumerate(train)}
-    splits = [
-        [(path, labels[name]) for name, folder in folders.items() for path in _image_files(folder)]
-        for folders in (train, test)
-    ]
-    files = [path for split in splits for path, _ in split]
-    shape = (image_size, image_size) if image_size else _common_shape(files)
-    _check_memory(root, len(files), shape)
-    deep = [path for path in files if is_deep(path)]
-    bits = bits_for(max(map(largest_value, deep))) if deep else None
-    notes = unread(root, [*train.values(), *test.values()]) + _note_of_bits(len(deep), len(files), bits)
-    parts = (_read(split, root, shape, bits) for split in splits)
-    return RawData(*parts, tuple(train), order="content", notes=notes, bits=bits)
+class UnreadableError(InputError):
+    """files: (path, what is wrong with it) of each."""
+
+    def __init__(self, message: str, files: Sequence[tuple[Path, str]]):
+        super().__init__(message)
+        self.files = files
 
 
-def _class_folders(split: Path) -> dict[str, Path]:
-    if not split.is_dir():
-        raise InputError(f"{split}: no such folder; put images into train/<class>/ and test/<class>/ of {split.parent}")
-    # One system stores an accent as its own character, another does not: compare, and sort, the composed form.
-    folders: dict[str, Path] = {}
-    for path in split.iterdir():
-        if is_litter(path) or not path.is_dir():
-            continue
-        name = unicodedata.normalize("NFC", path.name)
-        if not is_text(name):
-            raise InputError(f"{split}: the folder name {path.name!a} is not UTF-8; rename it")
-        if name in folders:
-            raise InputError(f"{split}: two folders have the name {name!r}, written differently; merge them")
-        folders[name] = path
-    if not folders:
-        raise InputError(f"{split}: no class folders; put every image into {split}/<class>/")
-    return dict(sorted(folders.items()))
+def read_folder(root: Path, reading: Reading = Reading()) -> RawData:  # noqa: B008 - it is frozen
+    """All images, by class. Without an image size: in their common size, or 96 if they differ.
+
+    Raises:
+        UnreadableError: files are damaged, and `reading` does not skip them.
+        InputError: the folder's layout is none; the images would not fit into memory.
+    """
+    if reading.image_size is not None:
+        check_size(reading.image_size)
+    layout = folder_layout(root) if reading.labels is None else table_layout(reading.labels, root)
+    with pillow_ready():
+        return _read(layout, reading)
 
 
-def _image_files(folder: Path) -> list[Path]:
-    found = []
-    for path in sorted(folder.iterdir()):
-        if is_litter(path) or path.is_dir():
-            continue
-        kind = path.suffix.lower()
-        if kind in HEIF_EXTENSIONS:
-            raise InputError(f"{folder / shown(path.name)}: {kind} pictures are not read; {HEIF_CURE}")
-        if kind not in IMAGE_EXTENSIONS:
-            raise InputError(
-                f"{folder / shown(path.name)}: not a known image type ({', '.join(IMAGE_EXTENSIONS)}); "
-                "convert it or move it away"
-            )
-        found.append(path)
-    if not found:
-        raise InputError(f"{folder}: the class folder holds no images (subfolders are not read); add some or move it")
-    return found
+def _read(layout: Layout, reading: Reading) -> RawData:
+    parts = {"train": layout.train, "validation": layout.validation, "test": layout.test}
+    pictures = [picture for part in parts.values() for picture in part or ()]
+    splits = [split for split, part in parts.items() for _ in part or ()]
+    work = _Work([picture.path for picture in pictures])
+    images, rows, notes, bits = _decoded(work, layout.root, reading)
+    if work.wrong and (reading.damaged == "refuse" or not rows):
+        raise _unreadable(work, layout.root, reading.labels)
+    skipped = tuple(shown(_name(work.paths[row], layout.root)) for row in sorted(work.wrong))
+    if skipped:
+        some = ", ".join(skipped[:_FEW_NAMED]) + ", ..." * (len(skipped) > _FEW_NAMED)
+        notes += (f"Left out: {len(skipped):,} of {len(pictures):,} pictures, which cannot be read: {some}",)
+    whole = _split(images, [pictures[row] for row in rows], layout.root)
+    of = np.array([splits[row] for row in rows])
+    data = {split: whole.take(_range(of == split)) for split, part in parts.items() if part is not None}
+    if layout.test is None:
+        train = data["train"]
+        digests = work.each(_file_digest, rows[: len(train)], "Drawing test pictures")
+        test = _test_rows(train, list(digests.values()), layout)
+        data |= {"train": train.take(np.setdiff1d(np.arange(len(train)), test)), "test": train.take(test)}
+        notes += (
+            f"Test: {len(test):,} of {len(train):,} images, {TEST_FRACTION:.0%} of each class, drawn by what is in the "
+            "files and not by --seed: always the same ones",
+        )
+    more = {"notes": layout.notes + notes, "bits": bits, "skipped": skipped}
+    return RawData(**data, class_names=layout.class_names, order="content", **more)
 
 
-def _common_shape(files: Iterable[Path]) -> tuple[int, int]:
-    shapes = {image_shape(path) for path in files}
-    return shapes.pop() if len(shapes) == 1 else (DEFAULT_SIZE, DEFAULT_SIZE)
+class _Work:
+    """Calls for the files of `paths` on all cores; what is wrong with one is kept in `wrong`, by its row."""
+
+    def __init__(self, paths: Sequence[Path]):
+        self.paths, self.wrong = paths, dict[int, str]()
+
+    def each(self, call: Callable[[Path], Any], rows: Sequence[int], what: str) -> dict[int, Any]:
+        """{row: what the call returns for its path}, in the order of the rows, without those where it fails."""
+        found = {}
+        for row, result in zip(rows, with_progress(self._results(call, rows), len(rows), what), strict=True):
+            if isinstance(result, InputError):
+                self.wrong[row] = str(result).removeprefix(f"{self.paths[row]}: ")
+            else:
+                found[row] = result
+        return found
+
+    def _results(self, call: Callable[[Path], Any], rows: Sequence[int]) -> Iterator[Any]:
+        def result(row: int) -> Any:
+            try:
+                return call(self.paths[row])
+            except InputError as error:
+                return error
+
+        pool = ThreadPoolExecutor(os.cpu_count())  # Pillow lets go of Python's lock while it decodes
+        try:
+            for start in range(0, len(rows), _AT_ONCE):
+                yield from pool.map(result, rows[start : start + _AT_ONCE])
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _decoded(work: _Work, root: Path, reading: Reading) -> tuple[np.ndarray, list[int], tuple[str, ...], int | None]:
+    """(images, their rows in `work.paths`, notes, bits): see `RawData`."""
+    limit = reading.max_megapixels
+    heads = work.each(partial(look, max_megapixels=limit), range(len(work.paths)), "Looking at pictures")
+    deep = [row for row, (_, is_deep) in heads.items() if is_deep]
+    largest = work.each(partial(largest_value, max_megapixels=limit), deep, "Looking at 16-bit pictures")
+    bits = bits_for(max(largest.values())) if largest else None
+    rows = [row for row in heads if row not in work.wrong]
+    size = reading.image_size
+    shape = _common_shape(heads[row][0] for row in rows) if size is None else as_shape(size)
+    _check_memory(root, len(rows), shape)
+
+    images = np.empty((len(rows), *shape, 3), dtype=np.uint8)
+    places = {work.paths[row]: place for place, row in enumerate(rows)}
+
+    def read(path: Path) -> None:
+        images[places[path]] = decode(path, shape, bits, reading.resize, limit)
+
+    good = list(work.each(read, rows, "Reading pictures"))
+    if len(good) < len(rows):
+        images = images[np.isin(rows, good)]
+    return images, good, _note_of_bits(len(largest), len(rows), bits), bits
+
+
+def _range(chosen: np.ndarray) -> slice:
+    """Of (n,) flags that are set one after the other: a view needs no copy of the images."""
+    rows = np.flatnonzero(chosen)
+    return slice(rows[0], rows[-1] + 1) if len(rows) else slice(0)
+
+
+def _test_rows(train: Split, digests: Sequence[bytes], layout: Layout) -> np.ndarray:
+    """Of the pictures, by their files' digests; files that are there twice stay together."""
+    groups = [digest.hex() for digest in digests] if train.groups is None else train.groups
+    fewest = 2 if layout.validation is None else 1  # one of them is for validation
+    return whole_groups(train.labels, by_digests(groups, digests), TEST_FRACTION, layout.class_names, fewest)
+
+
+def _split(images: np.ndarray, pictures: Sequence[Picture], root: Path) -> Split:
+    names = np.array([_name(picture.path, root) for picture in pictures], dtype=object)
+    groups = None
+    if any(picture.group is not None for picture in pictures):
+        alone = (f"\0{row}" for row in range(len(pictures)))  # no table can hold such a name
+        groups = np.array([p.group or name for p, name in zip(pictures, alone, strict=True)], dtype=object)
+    return Split(images, np.array([picture.label for picture in pictures], dtype=np.int64), names, groups)
+
+
+def _name(path: Path, root: Path) -> str:
+    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+
+
+def _file_digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def _unreadable(work: _Work, root: Path, labels: Path | None) -> UnreadableError:
+    files = [(work.paths[row], work.wrong[row]) for row in sorted(work.wrong)]
+    path, reason = files[0]
+    if len(files) == 1:
+        return UnreadableError(f"{path}: {reason} (--damaged skip goes on without it)", files)
+    names = ", ".join(shown(_name(path, root)) for path, _ in files[:_MOST_NAMED]) + ", ..." * (
+        len(files) > _MOST_NAMED
+    )
+    table = [] if labels is None else ["--labels", str(labels)]
+    verify = quoted(["python", "main.py", "data", "verify", "--dataset", str(root), *table])
+    line = (
+        f"{root}: {len(files):,} of {len(work.paths):,} pictures cannot be read: {names}; the first: {reason}; "
+        f"--damaged skip goes on without them, and all are named by: {verify}"
+    )
+    return UnreadableError(line, files)
+
+
+def _common_shape(shapes: Iterable[tuple[int, int]]) -> tuple[int, int]:
+    found = set(shapes)
+    return found.pop() if len(found) == 1 else (DEFAULT_SIZE, DEFAULT_SIZE)
 
 
 def _check_memory(root: Path, count: int, shape: tuple[int, int]) -> None:
@@ -114,11 +213,3 @@ def _note_of_bits(deep: int, count: int, bits: int | None) -> tuple[str, ...]:
         return ()
     how = "all bits are used" if bits == BITS[-1] else f"no value needs more than {bits} bits"
     return (f"{deep:,} of {count:,} images have 16 bits or more a value; {how}: {2**bits - 1:,} is read as white",)
-
-
-def _read(files: list[tuple[Path, int]], root: Path, shape: tuple[int, int], bits: int | None) -> Split:
-    images = np.empty((len(files), *shape, 3), dtype=np.uint8)
-    for i, (path, _) in enumerate(files):
-        images[i] = load_image(path, shape, bits)
-    names = np.array([path.relative_to(root).as_posix() for path, _ in files], dtype=object)
-    return Split(images, np.array([label for _, label in files], dtype=np.int64), names)

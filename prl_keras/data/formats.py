@@ -7,7 +7,7 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 
-_ALWAYS = ("PNG", "JPEG", "MPO", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # no EPS: it would run Ghostscript
+_ALWAYS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # MPO is read by JPEG; EPS would run Ghostscript
 # Format -> how its files' names end, and what reads it where Pillow alone does not.
 _SOMETIMES = {
     "AVIF": ((".avif",), "Pillow 11.3 or newer (pip install -U pillow)"),

@@ -1,93 +1,124 @@
-"""Image files and arrays -> RGB uint8.
-
-Files with more than 8 bits a value (16-bit PNG, TIFF) are scaled by their data set's number of bits: the least of
-`BITS` that holds the largest value in it. No single file can tell it, as a dark image of 16 bits looks like a bright
-one of 12. A PGM or PPM tells it: its header says which value is white, and Pillow has scaled that to 65,535.
-"""
+"""Image files and arrays -> RGB uint8. Files with more than 8 bits a value: see `deep`."""
 
 from __future__ import annotations
 
+import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 import numpy as np
 
+from prl_keras.data.deep import BITS, check_tiff, is_deep, largest, to_8_bits
+from prl_keras.data.formats import readable, reader_of
 from prl_keras.errors import InputError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
-HEIF_EXTENSIONS = (".heic", ".heif", ".hif", ".avif")
-HEIF_CURE = "convert it to JPEG or PNG, for example with ImageMagick or Python's pillow-heif"
+Resize = Literal["crop", "pad", "stretch"]
 SMALLEST_SIDE, LARGEST_SIDE = 8, 1024
-BITS = (8, 10, 12, 14, 16)
+PADDING = (128, 128, 128)  # the middle of the range: about 0 for an encoder that centres its images
+MEGAPIXELS = 1024**3 / 12 / 1e6  # 89: of RGB a quarter of a gigabyte; Pillow's own limit
 
-_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")  # whatever the name says; EPS would run Ghostscript
-_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"avif", b"avis")
 _EXIF_ORIENTATION, _EXIF_SIDEWAYS = 0x0112, (5, 6, 7, 8)
-_TIFF_BITS_PER_SAMPLE, _TIFF_PHOTOMETRIC, _TIFF_COLOURS, _TIFF_SAMPLE_FORMAT = 258, 262, 320, 339
-_WHITE_IS_ZERO, _SIGNED = 0, 2
-_REPLACE, _CONVERT = "replace it or leave it out", "convert it to 8 bits (0..255)"
+_MAY_TURN = (b"XML:com.adobe.xmp", b"Raw profile type")
+_REPLACE = "replace it or leave it out"
 
 
-def image_shape(path: Path) -> tuple[int, int]:
-    """(height, width) as it will be shown, from the file's header where that tells it."""
-    with _opened(path) as image:
-        width, height = image.size
-        if width == height or image.getexif().get(_EXIF_ORIENTATION) not in _EXIF_SIDEWAYS:
-            return height, width
-        if image.format != "TIFF":
-            return width, height
-        image.load()  # which turns a TIFF; what the header says of it depends on Pillow's version
-        return image.size[::-1]
-
-
-def is_deep(path: Path) -> bool:
-    """Whether the file has more than 8 bits a value and does not say which is white, from its header."""
-    with _opened(path) as image:
-        return image.format != "PPM" and _is_deep(image)
-
-
-def load_image(path: str | Path, size: int | tuple[int, ...] | None = None, bits: int | None = None) -> np.ndarray:
+def load_image(
+    path: str | Path,
+    size: int | Sequence[int] | None = None,
+    bits: int | None = None,
+    resize: Resize = "crop",
+    max_megapixels: float | None = None,
+) -> np.ndarray:
     """The image as uint8 (height, width, 3).
 
     Args:
-        size: a side in pixels, or (height, width[, 3]); the image is cropped around its centre and resized.
+        size: a side in pixels, or (height, width[, 3]).
         bits: of the values of a file that has more than 8, the same for a whole data set: 2**bits - 1 becomes 255.
             None: 16, if the image has values that need them. PGM and PPM say it themselves.
+        resize: to a size of another shape. crop: around the centre; pad: with grey bars; stretch.
+        max_megapixels: larger images are refused before they are decoded. None: `MEGAPIXELS`.
 
     Raises:
         InputError: the file cannot be read, or its values do not fit `bits`; the line names it.
     """
-    with _opened(Path(path)) as image:
+    with pillow_ready():
+        return decode(Path(path), size, bits, resize, max_megapixels)
+
+
+@contextmanager
+def pillow_ready() -> Iterator[None]:
+    """Around everything else here that reads files: settings of the whole process, so once around all its threads."""
+    from PIL import Image
+
+    limit = Image.MAX_IMAGE_PIXELS
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # damaged EXIF and the like
+            Image.MAX_IMAGE_PIXELS = None  # `_opened` has its own
+            yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+def decode(
+    path: Path,
+    size: int | Sequence[int] | None = None,
+    bits: int | None = None,
+    resize: Resize = "crop",
+    max_megapixels: float | None = None,
+) -> np.ndarray:
+    """`load_image` within `pillow_ready`, from any thread."""
+    with _opened(path, max_megapixels) as image:
+        if size is not None:
+            _draft(image, as_shape(size))
         rgb = _to_rgb(image, bits)
-        return np.array(_fit(rgb, size) if size is not None else rgb, dtype=np.uint8)
+        return np.array(rgb if size is None else _fit(rgb, as_shape(size), resize), dtype=np.uint8)
 
 
-def largest_value(path: Path) -> int:
-    """Of a file with more than 8 bits a value; of colours the upper 8 bits are known, and the lower ones taken as 1."""
-    with _opened(path) as image:
-        return _largest(image)
+def look(path: Path, max_megapixels: float | None = None) -> tuple[tuple[int, int], bool]:
+    """((height, width) as it will be shown, whether it has more than 8 bits a value and does not say which is white).
+
+    From the file's header where that tells it; within `pillow_ready`.
+    """
+    with _opened(path, max_megapixels) as image:
+        deep = image.format != "PPM" and is_deep(image)
+        width, height = image.size
+        if width == height or (image.format == "PNG" and not _may_turn(image.fp)):
+            return (height, width), deep
+        if image.getexif().get(_EXIF_ORIENTATION) not in _EXIF_SIDEWAYS:
+            return (height, width), deep
+        if image.format != "TIFF":
+            return (width, height), deep
+        image.load()  # which turns a TIFF; what the header says of it depends on Pillow's version
+        return image.size[::-1], deep
 
 
-def bits_for(largest: int) -> int:
-    return next(bits for bits in BITS if largest < 2**bits)
+def largest_value(path: Path, max_megapixels: float | None = None) -> int:
+    """Of a file with more than 8 bits a value; of colours the upper 8 bits are known, and the lower ones taken as 1.
+
+    Within `pillow_ready`.
+    """
+    with _opened(path, max_megapixels) as image:
+        return largest(image)
 
 
-def resize_images(images: np.ndarray, size: int) -> np.ndarray:
-    """RGB images (n, h, w, 3), cropped around their centre and resized with antialiasing to size x size."""
+def resize_images(images: np.ndarray, size: int | Sequence[int], resize: Resize = "crop") -> np.ndarray:
+    """RGB images (n, h, w, 3) in another size (side, or (height, width)), with antialiasing; see `load_image`."""
     from PIL import Image
 
     check_size(size)
-    if images.shape[1:3] == (size, size):
+    shape = as_shape(size)
+    if images.shape[1:3] == shape:
         return images
-    resized = np.empty((len(images), size, size, 3), dtype=np.uint8)
+    resized = np.empty((len(images), *shape, 3), dtype=np.uint8)
     for i, image in enumerate(images):
-        resized[i] = _fit(Image.fromarray(image), size)
+        resized[i] = _fit(Image.fromarray(image), shape, resize)
     return resized
 
 
@@ -102,13 +133,19 @@ def grey_to_rgb(images: np.ndarray) -> np.ndarray:
     return np.repeat(images, 3, axis=-1)
 
 
-def check_size(size: int) -> None:
-    if not SMALLEST_SIDE <= size <= LARGEST_SIDE:
-        raise InputError(f"image_size is {size}: choose {SMALLEST_SIDE} to {LARGEST_SIDE} pixels")
+def as_shape(size: int | Sequence[int]) -> tuple[int, int]:
+    """(height, width) of a side, or of (height, width[, 3])."""
+    return (size, size) if isinstance(size, int | np.integer) else tuple(size[:2])
+
+
+def check_size(size: int | Sequence[int]) -> None:
+    for side in as_shape(size):
+        if not SMALLEST_SIDE <= side <= LARGEST_SIDE:
+            raise InputError(f"image_size is {side}: choose {SMALLEST_SIDE} to {LARGEST_SIDE} pixels")
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image]:
+def _opened(path: Path, max_megapixels: float | None) -> Iterator[Image]:
     """The open image; every way in which a file can be bad becomes one line with its path."""
     from PIL import Image, UnidentifiedImageError
 
@@ -117,78 +154,66 @@ def _opened(path: Path) -> Iterator[Image]:
     if path.stat().st_size == 0:
         raise InputError(f"{path}: the file is empty (0 bytes); {_REPLACE}")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # damaged EXIF and the like
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            # Of a path Pillow would map the file into memory, and mix up the rows of a grey TIFF that lies sideways.
-            with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
-                _check_tiff(image)
-                yield image
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: over {Image.MAX_IMAGE_PIXELS:,} pixels; make it smaller") from error
+        # Of a path Pillow would map the file into memory, and mix up the rows of a grey TIFF that lies sideways.
+        with path.open("rb") as file, Image.open(file, formats=readable()) as image:
+            _check_pixels(image, max_megapixels or MEGAPIXELS)
+            check_tiff(image)
+            yield image
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
     # Pillow raises many types on damaged bytes: OSError, SyntaxError, ValueError, struct.error, ...
     except Exception as error:
-        if _is_heif(path):  # telephones write it, also under the name of a JPEG
-            raise InputError(f"{path}: a HEIC or AVIF picture, which is not read; {HEIF_CURE}") from error
+        if reader := reader_of(path):
+            raise InputError(f"{path}: only {reader} reads such a picture; or convert it to JPEG or PNG") from error
         reason = "of no known format" if isinstance(error, UnidentifiedImageError) else _first_line(error)
         raise InputError(f"{path}: not a readable image ({reason}); {_REPLACE}") from error
 
 
-def _is_heif(path: Path) -> bool:
-    with path.open("rb") as file:
-        head = file.read(12)
-    return head[4:8] == b"ftyp" and head[8:] in _HEIF_BRANDS
+def _check_pixels(image: Image, megapixels: float) -> None:
+    found = image.width * image.height / 1e6
+    if found > megapixels:
+        raise InputError(
+            f"{found:,.1f} megapixels, over the limit of {megapixels:,.4g}: make it smaller, "
+            f"or raise the limit with --max-megapixels {int(found) + 1}"
+        )
 
 
-def _check_tiff(image: Image) -> None:
-    """Raise InputError for values that Pillow would give as others, without a word."""
-    if image.format != "TIFF":
-        return
-    tag = image.tag_v2.get
-    bits = _tiff_bits(image)
-    if bits <= 8 and _SIGNED in tag(_TIFF_SAMPLE_FORMAT, ()):
-        raise InputError(f"8-bit values with a sign are not read: {_CONVERT}")
-    if bits > 8 and tag(_TIFF_PHOTOMETRIC, _WHITE_IS_ZERO) == _WHITE_IS_ZERO:
-        raise InputError(f"more than 8 bits where 0 is white (WhiteIsZero) are not read: {_CONVERT}")
-    if image.mode[0] == "P" and 0 < max(tag(_TIFF_COLOURS, (0,))) < 256:
-        raise InputError("its palette has 8 bits a colour, where a TIFF's has 16: convert it to RGB")
+def _may_turn(file: BinaryIO) -> bool:
+    """Whether a PNG has a chunk, maybe behind its pixels, that may say how it lies; Pillow would decode it to see."""
+    place = file.tell()
+    try:
+        file.seek(8)
+        while len(head := file.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            after = file.tell() + length + 4
+            if kind == b"eXIf" or (kind in (b"iTXt", b"tEXt", b"zTXt") and file.read(20).startswith(_MAY_TURN)):
+                return True
+            file.seek(after)
+        return False
+    finally:
+        file.seek(place)
 
 
-def _tiff_bits(image: Image) -> int:
-    return max(image.tag_v2.get(_TIFF_BITS_PER_SAMPLE, (1,)))
+def _draft(image: Image, shape: tuple[int, int]) -> None:
+    """Let a JPEG be decoded in a half, a quarter or an eighth of its size, if at least twice `shape` is left.
 
-
-def _is_deep(image: Image) -> bool:
-    """Before it is decoded. Pillow gives all bits of grey values, and the upper 8 of colours."""
-    if image.mode[0] in "IF":
-        return True
-    if image.format == "TIFF":
-        return _tiff_bits(image) > 8
-    return image.format == "PNG" and any("16" in str(tile.args) for tile in image.tile)
-
-
-def _largest(image: Image) -> int:
-    if image.mode == "F":
-        raise InputError(f"floating-point numbers have no fixed range: {_CONVERT}")
-    if image.mode[0] != "I":
-        return 256 * int(np.asarray(image.convert("RGB")).max()) + 255
-    values = np.asarray(image)
-    if values.min() < 0 or values.max() >= 2 ** BITS[-1]:
-        raise InputError(f"image values {values.min()}..{values.max()} do not fit 16 bits: {_CONVERT}")
-    return int(values.max())
+    Photographs are read five times as fast; their pixels differ by about one step of 255.
+    """
+    if image.format in ("JPEG", "MPO"):
+        sideways = image.getexif().get(_EXIF_ORIENTATION) in _EXIF_SIDEWAYS
+        height, width = reversed(shape) if sideways else shape
+        image.draft(None, (2 * width, 2 * height))
 
 
 def _to_rgb(image: Image, bits: int | None) -> Image:
     """First frame, upright, 8-bit RGB; transparency is laid over white."""
     from PIL import Image, ImageOps
 
-    deep = _is_deep(image)
+    deep = is_deep(image)
     bits = BITS[-1] if image.format == "PPM" else bits
     image = ImageOps.exif_transpose(image)
     if deep:
-        image = _to_8_bits(image, bits)
+        image = to_8_bits(image, bits)
     if image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
@@ -196,33 +221,22 @@ def _to_rgb(image: Image, bits: int | None) -> Image:
     return image.convert("RGB")
 
 
-def _to_8_bits(image: Image, bits: int | None) -> Image:
-    from PIL import Image
-
-    largest = _largest(image)
-    if bits is None and (bits := bits_for(largest)) < BITS[-1]:
-        raise InputError(f"values up to {largest:,} in 16 bits: one image cannot tell which value is white; {_CONVERT}")
-    white = 2**bits - 1
-    if image.mode[0] != "I":
-        if bits < BITS[-1]:
-            raise InputError(f"colours of 16 bits in a data set that uses {bits} bits are not read: {_CONVERT}")
-        return image
-    if largest > white:
-        raise InputError(f"values up to {largest:,}, but {white:,} is white in this data set: {_CONVERT}")
-    values = np.asarray(image)
-    grey = np.rint(values / (white / 255)).astype(np.uint8)
-    grey[values == image.info.get("transparency", -1)] = 255
-    return Image.fromarray(grey)
-
-
-def _fit(image: Image, size: int | tuple[int, ...]) -> Image:
+def _fit(image: Image, shape: tuple[int, int], resize: Resize) -> Image:
     from PIL import Image, ImageOps
 
-    height, width = (size, size) if isinstance(size, int | np.integer) else size[:2]
+    height, width = shape
     if image.size == (width, height):
         return image
     # Pillow widens its bicubic filter when it shrinks: no aliasing.
-    return ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
+    if resize == "crop":
+        return ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC)
+    if resize == "stretch":
+        return image.resize((width, height), Image.Resampling.BICUBIC)
+    scale = min(width / image.width, height / image.height)
+    inner = [max(1, round(side * scale)) for side in image.size]
+    padded = Image.new("RGB", (width, height), PADDING)
+    padded.paste(image.resize(inner, Image.Resampling.BICUBIC), ((width - inner[0]) // 2, (height - inner[1]) // 2))
+    return padded
 
 
 def _first_line(error: Exception) -> str:

@@ -4,16 +4,122 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from prl_keras.data.formats import is_picture
-from prl_keras.data.litter import is_litter
+from prl_keras.data.litter import is_litter, shown
+from prl_keras.errors import InputError
+from prl_keras.runs.records import is_text
 
+SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "validation": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing", "eval"),
+}
+SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in names}
+LAYOUTS = "<class>/*, or train/<class>/* and test/<class>/*, or any pictures and a table of their classes (--labels)"
+_MOST = 100_000  # entries that are looked at to count pictures that are not read: nobody waits for more
+_MOST_NAMED = 3
 _DIGITS = re.compile("([0-9]+)")
 
 
+@dataclass(frozen=True)
+class Picture:
+    """group: pictures of one group are never in two splits of a draw; None: it is alone."""
+
+    path: Path
+    label: int
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Files, not yet read.
+
+    root: the names of files are told as seen from it.
+    validation, test: None: to be drawn from train.
+    notes: lines for the user, such as what is not read.
+    """
+
+    root: Path
+    class_names: tuple[str, ...]
+    train: tuple[Picture, ...]
+    validation: tuple[Picture, ...] | None = None
+    test: tuple[Picture, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+
+Files = Sequence[tuple[Path, str | None]]  # each with its group
+Classes = dict[str, Files]
+
+
+def folder_layout(root: Path) -> Layout:
+    """Of a folder of class folders, or of train/, val/ and test/ with class folders in them.
+
+    Raises:
+        InputError: it is neither, or a split has a class that train lacks; one line that says what to do.
+    """
+    splits = _split_folders(root)
+    if splits:
+        found = {split: _named(folder) for split, folder in splits.items()}
+        for split, folders in found.items():
+            if not folders:
+                raise InputError(f"{splits[split]}: no class folders; put every image into {splits[split]}/<class>/")
+            _check_known(folders, found["train"], split, splits[split])
+        beside = [path for path in _folders(root) if path not in splits.values()]
+        names = f"in folders beside {', '.join(path.name for path in splits.values())}"
+    else:
+        found, beside, names = {"train": _named(root)}, [], ""
+    read = {split: {name: _files(path) for name, path in folders.items()} for split, folders in found.items()}
+    others = [path for classes in read.values() for _, left in classes.values() for path in left]
+    empty = [found[split][name] for split, classes in read.items() for name, (files, _) in classes.items() if not files]
+    if splits and empty:
+        raise InputError(f"{empty[0]}: the class folder holds no images; add some or move it")
+    if len(empty) == len(found["train"]):
+        raise InputError(_no_classes(root))
+    loose = [path for folder in dict.fromkeys((root, *splits.values())) for path in _loose(folder)]
+    notes = _not_read(
+        root,
+        {
+            ("file", "of no known picture type"): others,
+            ("folder", "without pictures"): empty,
+            ("image", "outside of class folders"): loose,
+            ("image", names): (path for folder in beside for path in picture_files(folder)),
+        },
+    )
+    classes = {
+        split: {name: [(path, None) for path in files] for name, (files, _) in folders.items() if files}
+        for split, folders in read.items()
+    }
+    return arranged(root, classes, notes, splits.get("train", root))
+
+
+def arranged(root: Path, splits: dict[str, Classes], notes: tuple[str, ...], source: Path) -> Layout:
+    """The layout of {split: {class name: files}}, as `source` tells it; classes are numbered in natural order.
+
+    Raises:
+        InputError: fewer than two classes, or a split has a class that train lacks.
+    """
+    names = sorted(splits["train"], key=natural)
+    for split, classes in splits.items():
+        _check_known(classes, names, split, source)
+    if len(names) < 2:
+        raise InputError(f"{source}: only the class {names[0]!r}, at least 2 are needed; a data set holds {LAYOUTS}")
+    pictures = {
+        split: tuple(
+            Picture(path, label, group) for label, name in enumerate(names) for path, group in classes.get(name, ())
+        )
+        for split, classes in splits.items()
+    }
+    return Layout(root, tuple(names), **pictures, notes=notes)
+
+
 def picture_files(root: Path) -> list[Path]:
-    """All pictures below `root`, however deep, in natural order; litter is passed over. Links to folders are not."""
+    """All pictures below `root`, however deep, in natural order; litter is passed over, links to folders too."""
     return _files(root)[0]
 
 
@@ -22,6 +128,65 @@ def natural(name: str) -> tuple:
     parts: list = _DIGITS.split(name)
     parts[1::2] = [(len(digits := part.lstrip("0")), digits) for part in parts[1::2]]
     return parts, name
+
+
+def _split_folders(root: Path) -> dict[str, Path]:
+    """Split -> its folder; none if the folders of `root` are classes, of which one may be called `train` too."""
+    folders = _folders(root)
+    found: dict[str, list[Path]] = {}
+    for path in folders:
+        if split := SPLIT_OF.get(path.name.lower()):
+            found.setdefault(split, []).append(path)
+    paths = [path for each in found.values() for path in each]
+    if not found or (len(paths) < len(folders) and not any(_folders(path) for path in paths)):
+        return {}
+    for split, each in found.items():
+        if len(each) > 1:
+            raise InputError(f"{root}: {each[0].name}/ and {each[1].name}/ are both for {split}; merge or move one")
+    if "train" not in found:
+        raise InputError(
+            f"{root}: {paths[0].name}/ is there, train/ is not; put images to train on into {root / 'train'}/<class>/"
+        )
+    return {split: found[split][0] for split in SPLIT_NAMES if split in found}
+
+
+def _no_classes(root: Path) -> str:
+    """What is wrong with a folder that has no folder with pictures."""
+    if loose := _loose(root):
+        return (
+            f"{root}: {len(loose):,} pictures and no class folders: without labels they are for `pretrain --variant "
+            "simclr`, `embed` and `predict` only; move them into <class>/ folders, or name their classes with --labels"
+        )
+    return f"{root}: no pictures; a data set holds {LAYOUTS}"
+
+
+def _named(split: Path) -> dict[str, Path]:
+    """Class name -> its folder."""
+    # One system stores an accent as its own character, another does not: compare, and sort, the composed form.
+    folders: dict[str, Path] = {}
+    for path in _folders(split):
+        name = unicodedata.normalize("NFC", path.name)
+        if not is_text(name):
+            raise InputError(f"{split}: the folder name {path.name!a} is not UTF-8; rename it")
+        if name in folders:
+            raise InputError(f"{split}: two folders have the name {name!r}, written differently; merge them")
+        folders[name] = path
+    return folders
+
+
+def _check_known(names: Iterable[str], train: Iterable[str], split: str, where: Path) -> None:
+    for name in names:
+        if name not in train:
+            raise InputError(f"{where}: class {name!r} is in {split} but not in train; add it there or move it away")
+
+
+def _folders(folder: Path) -> list[Path]:
+    found = (path for path in folder.iterdir() if not is_litter(path) and path.is_dir())
+    return sorted(found, key=lambda path: natural(path.name))
+
+
+def _loose(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if is_picture(path) and not is_litter(path) and path.is_file())
 
 
 def _files(root: Path) -> tuple[list[Path], list[Path]]:
@@ -33,3 +198,15 @@ def _files(root: Path) -> tuple[list[Path], list[Path]]:
             if not is_litter(path := Path(folder, name)):
                 found[not is_picture(path)].append(path)
     return found
+
+
+def _not_read(root: Path, groups: dict[tuple[str, str], Iterable[Path]]) -> tuple[str, ...]:
+    """One line with the number of files that are not read, and the first of each kind; nothing if there are none."""
+    words = []
+    for (what, where), group in groups.items():
+        paths = list(islice(group, _MOST))
+        if paths:
+            some = ", ".join(shown(path.relative_to(root).as_posix()) for path in paths[:_MOST_NAMED])
+            least, more = "at least " * (len(paths) == _MOST), ", ..." * (len(paths) > _MOST_NAMED)
+            words.append(f"{least}{len(paths):,} {what}{'s' * (len(paths) != 1)} {where} ({some}{more})")
+    return (f"Not read: {', '.join(words)}",) if words else ()

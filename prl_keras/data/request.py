@@ -6,19 +6,22 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from prl_keras.config import DataOptions, RunDataOptions
+from prl_keras.config import DataOptions, PictureOptions, RunDataOptions, typed
 from prl_keras.data import Dataset, default_dataset, load_dataset, resolved
 from prl_keras.data.catalog import is_folder, takes_data_dir
+from prl_keras.data.deep import BITS
 from prl_keras.data.seen import count_seen
 from prl_keras.data.splits import dataset_label
 from prl_keras.errors import InputError
 from prl_keras.runs import Run
 from prl_keras.runs.names import usable
+from prl_keras.runs.records import damaged
 from prl_keras.screen.console import console
 from prl_keras.startup import start_keras
 from prl_keras.terminal import quoted
 
 WHERE = ("name", "data_dir")  # of a request: where the images are, not which
+_PICTURES = {field.name: field.default for field in fields(PictureOptions)}  # in a request only if it is another
 
 
 def data_request(options: DataOptions, seed: int) -> dict[str, Any]:
@@ -28,22 +31,26 @@ def data_request(options: DataOptions, seed: int) -> dict[str, Any]:
         InputError: `--data-dir` for a data set that has its files elsewhere.
     """
     name, data_dir = options.dataset, _absolute(options.data_dir)
+    if name is None and options.labels is not None:
+        name = os.path.dirname(_absolute(options.labels))
     if name is None:
         name, why = default_dataset(options.data_dir)
         console.print(why)
         data_dir = data_dir if takes_data_dir(name) else None
     name = resolved(name)
     _check_data_dir(name, data_dir)
-    return {
+    request = {
         "name": name,
         "data_dir": data_dir,
         "seed": seed if options.split_seed is None else options.split_seed,
         "validation_fraction": options.validation_fraction,
         "samples_per_class": options.samples_per_class,
         "test_per_class": options.test_per_class,
-        "image_size": options.image_size,
+        "image_size": _as_json(options.image_size),
         "fold": options.fold,
     }
+    chosen = {key: getattr(options, key) for key, default in _PICTURES.items() if getattr(options, key) != default}
+    return request | {key: _as_json(value) for key, value in chosen.items()}
 
 
 def data_request_of_run(run: Run, options: RunDataOptions) -> dict[str, Any]:
@@ -54,23 +61,51 @@ def data_request_of_run(run: Run, options: RunDataOptions) -> dict[str, Any]:
     request = dict(run.part("data")["request"])
     request["name"] = resolved(request["name"])
     if options.dataset is not None and resolved(options.dataset) != request["name"]:
-        request |= {"name": resolved(options.dataset), "data_dir": None}
-        whole = dict.fromkeys(("fold", "samples_per_class", "test_per_class", "image_size"))
-        if whole.items() - request.items() and not _is_copy(request, run):
-            request |= whole
-    for key in ("samples_per_class", "test_per_class", "image_size"):
+        request = _of_another(request, resolved(options.dataset), options, run)
+    for key in ("samples_per_class", "test_per_class", "image_size", *_PICTURES):
         if getattr(options, key) is not None:
-            request[key] = getattr(options, key)
+            request[key] = _as_json(getattr(options, key))
+    request = {key: value for key, value in request.items() if key not in _PICTURES or value != _PICTURES[key]}
     if options.data_dir is not None:
         request["data_dir"] = _absolute(options.data_dir)
         _check_data_dir(request["name"], request["data_dir"])
     return request
 
 
+def _of_another(own: dict[str, Any], name: str, options: RunDataOptions, run: Run) -> dict[str, Any]:
+    """The request for the data set `name`: the run's own one that was moved, or another."""
+    request = own | {"name": name, "data_dir": None}
+    if "labels" in own and Path(own["labels"]).is_relative_to(own["name"]):
+        request["labels"] = str(name / Path(own["labels"]).relative_to(own["name"]))
+    if options.labels is not None:
+        request["labels"] = _as_json(options.labels)
+    whole = dict.fromkeys(("fold", "samples_per_class", "test_per_class", "image_size"))
+    whole |= {key: _PICTURES[key] for key in ("labels", "damaged")}
+    whole |= {} if is_folder(name) else _PICTURES
+    if any(request.get(key, value) != value for key, value in whole.items()) and not _is_copy(request, run):
+        request |= whole
+    return request
+
+
+def reading_of(run: Run) -> dict[str, Any]:
+    """The arguments with which `load_image` reads a picture as the run's training images were read.
+
+    Raises:
+        InputError: the run's record is damaged.
+    """
+    data = run.part("data")
+    bits = data.get("bits", BITS[-1])  # before it was recorded, 16-bit values were always read as 16 bits
+    if bits is not None and bits not in BITS:
+        raise damaged(run.path / "config.json", f"data.bits is {bits!a:.40}")
+    size = {"size": tuple(data["image_shape"][:2]), "bits": bits}
+    return size | {key: data["request"].get(key, _PICTURES[key]) for key in ("resize", "max_megapixels")}
+
+
 def data_words(options: Any) -> str:
     """The data options that were given, for the next command: no run names these data, or another data set."""
     given = {field.name: getattr(options, field.name) for field in fields(RunDataOptions)}
-    words = [(f"--{name.replace('_', '-')}", str(value)) for name, value in given.items() if value is not None]
+    given = {name: value for name, value in given.items() if value not in (None, _PICTURES.get(name))}
+    words = [(f"--{name.replace('_', '-')}", typed(value)) for name, value in given.items()]
     return "".join(f" {quoted(pair)}" for pair in words)
 
 
@@ -79,6 +114,11 @@ def _is_copy(request: dict[str, Any], run: Run) -> bool:
     with suppress(InputError):
         return load_dataset(**request).fingerprint == run.part("data")["fingerprint"]
     return False
+
+
+def _as_json(value: Any) -> Any:
+    """Files by their absolute path, height and width as a list: what a run's record holds and gives back."""
+    return _absolute(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
 
 
 def _absolute(path: Path | None) -> str | None:
@@ -133,7 +173,7 @@ def _check_unchanged(request: dict[str, Any], run: Run, dataset: Dataset) -> Non
         )
     own, recorded = run.part("data")["request"], run.part("data")["fingerprint"]
     asked_for_own = resolved(own["name"]) == request["name"] and all(
-        own.get(key) == value for key, value in request.items() if key not in WHERE
+        own.get(key) == request.get(key) for key in {**own, **request} if key not in WHERE
     )
     if asked_for_own and recorded != dataset.fingerprint:
         moved = "add --dataset NEWPATH if they were moved, " if is_folder(request["name"]) else ""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from prl_keras.data.groups import by_digests, whole_groups
 from prl_keras.errors import InputError
 from prl_keras.labels import checked_labels
 
@@ -23,7 +24,8 @@ _VALIDATION, _SUBSET, _TEST, _HOLD_OUT = range(4)
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Images uint8 (n, height, width, 3), labels int64 (n,), and the names (n,) of their files if they have some.
+    """Images uint8 (n, height, width, 3), labels int64 (n,), and if they have some, the names (n,) of their files, and
+    the groups (n,), as text, that no draw may part.
 
     Labels may come in as (n, 1) and of any number type, see `checked_labels`.
     """
@@ -31,6 +33,7 @@ class Split:
     images: np.ndarray
     labels: np.ndarray
     files: np.ndarray | None = None
+    groups: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", checked_labels(self.labels))
@@ -38,8 +41,9 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, rows: np.ndarray) -> Split:
-        return Split(self.images[rows], self.labels[rows], None if self.files is None else self.files[rows])
+    def take(self, rows: np.ndarray | slice) -> Split:
+        more = (None if each is None else each[rows] for each in (self.files, self.groups))
+        return Split(self.images[rows], self.labels[rows], *more)
 
     @cached_property
     def digests(self) -> list[bytes]:
@@ -57,7 +61,8 @@ class Split:
 class RawData:
     """What a source yields before it is split: images may still be grey, (n, height, width[, 1]).
 
-    `order`, `notes`, `bits`: see `Dataset`.
+    validation: of a source that has its own; None: it is drawn from train.
+    `order`, `notes`, `bits`, `skipped`: see `Dataset`.
     """
 
     train: Split
@@ -66,6 +71,8 @@ class RawData:
     order: str = "file"
     notes: tuple[str, ...] = ()
     bits: int | None = None
+    validation: Split | None = None
+    skipped: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +84,7 @@ class Dataset:
         (file names, shards), so that equal images make equal batches.
     notes: lines for the user: what was not read, what was read in a way that is to be known.
     bits: of the values in files with more than 8 (see `load_image`); None: there are none.
+    skipped: names of the files that could not be read and were left out; a part of the fingerprint.
     """
 
     name: str
@@ -88,6 +96,7 @@ class Dataset:
     order: str = "file"
     notes: tuple[str, ...] = ()
     bits: int | None = None
+    skipped: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:
@@ -156,14 +165,19 @@ def balanced_test(split: Split, per_class: int, seed: int, class_names: Sequence
     return _balanced(split, per_class, seed, _TEST, class_names, "test_per_class")
 
 
-def fingerprint(class_names: Sequence[str], splits: dict[str, Split]) -> str:
-    """SHA-256 over class names and each split's name, shape, dtypes, images and labels, in any order."""
+def fingerprint(class_names: Sequence[str], splits: dict[str, Split], skipped: Sequence[str] = ()) -> str:
+    """SHA-256 over class names and each split's name, shape, dtypes, images and labels, in any order.
+
+    Files that were skipped count by their names, so that it is noticed when one of them is repaired.
+    """
     total = hashlib.sha256(repr(tuple(class_names)).encode())
     for name, split in splits.items():
         total.update(repr((name, split.images.shape, split.images.dtype.str, split.labels.dtype.str)).encode())
         rows = zip(split.digests, split.labels, strict=True)
         for digest, label in sorted((digest, int(label)) for digest, label in rows):
             total.update(digest + label.to_bytes(8, "little"))
+    if skipped:
+        total.update(repr(sorted(skipped)).encode())
     return total.hexdigest()
 
 
@@ -177,8 +191,14 @@ def _part(split: Split, fraction: float, seed: int, purpose: int, class_names: S
     if counts.min() < 2:
         name, count = class_names[int(counts.argmin())], counts.min()
         raise InputError(f"class {name!r} has {count} training images, at least 2 are needed (1 to validate); add some")
-    second = np.clip(np.rint(fraction * counts).astype(int), 1, counts - 1)
-    chosen = _draw(split, second, seed, purpose)
+    if split.groups is None:
+        second = np.clip(np.rint(fraction * counts).astype(int), 1, counts - 1)
+        chosen = _draw(split, second, seed, purpose)
+    else:
+        groups = by_digests(split.groups, split.digests)
+        _check_seed(seed)
+        order = np.random.RandomState([seed, purpose]).permutation(len(groups))
+        chosen = whole_groups(split.labels, [groups[i] for i in order], fraction, class_names)
     rest = np.setdiff1d(np.arange(len(split)), chosen)
     return split.take(rest), split.take(chosen)
 
@@ -204,8 +224,7 @@ def _balanced(
 
 def _draw(split: Split, counts: np.ndarray, seed: int, purpose: int) -> np.ndarray:
     """Ascending rows: `counts[k]` random images of every class k."""
-    if not 0 <= seed < 2**32:
-        raise InputError(f"seed is {seed}: choose a whole number from 0 to {2**32 - 1}")
+    _check_seed(seed)
     chosen = []
     for label, count in enumerate(counts):
         rows = sorted(np.flatnonzero(split.labels == label), key=split.digests.__getitem__)
@@ -213,3 +232,8 @@ def _draw(split: Split, counts: np.ndarray, seed: int, purpose: int) -> np.ndarr
         order = np.random.RandomState([seed, purpose, label]).permutation(len(rows))
         chosen.extend(rows[i] for i in order[:count])
     return np.sort(np.array(chosen, dtype=np.int64))
+
+
+def _check_seed(seed: int) -> None:
+    if not 0 <= seed < 2**32:
+        raise InputError(f"seed is {seed}: choose a whole number from 0 to {2**32 - 1}")

@@ -6,12 +6,13 @@ Format: `*_X.bin` is uint8 (n, 3, 96, 96), column by column; `*_y.bin` a uint8 l
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from prl_keras.data import archive
-from prl_keras.data.images import check_size, resize_images
+from prl_keras.data.images import Resize, as_shape, check_size, resize_images
 from prl_keras.data.splits import RawData, Split
 from prl_keras.errors import InputError
 
@@ -54,26 +55,28 @@ def read_binary(data_dir: Path, fold: int | None = None) -> RawData:
     return RawData(train, test, _class_names(folder), order="content")
 
 
-def load_unlabelled(data_dir: Path, image_size: int | None = None) -> np.ndarray | Resized:
-    """The unlabelled images, uint8 (n, side, side, 3): a read-only view of the file, read as it is indexed."""
+def load_unlabelled(
+    data_dir: Path, image_size: int | Sequence[int] | None = None, resize: Resize = "crop"
+) -> np.ndarray | Resized:
+    """The unlabelled images, uint8 (n, height, width, 3): a read-only view of the file, read as it is indexed."""
     images = _images(find_binary(Path(data_dir)) / "unlabeled_X.bin")
-    return images if image_size in (None, SIDE) else Resized(images, image_size)
+    return images if image_size in (None, SIDE) else Resized(images, image_size, resize)
 
 
 class Resized:
-    """Images (n, side, side, 3) that are resized as they are indexed: 0.2 ms each, where all would take gigabytes."""
+    """Images (n, height, width, 3) that are resized as they are indexed: 0.2 ms each; all would take gigabytes."""
 
-    def __init__(self, images: np.ndarray, image_size: int):
+    def __init__(self, images: np.ndarray, image_size: int | Sequence[int], resize: Resize = "crop"):
         check_size(image_size)
-        self._images = images
-        self.shape, self.dtype = (len(images), image_size, image_size, 3), images.dtype
+        self._images, self._resize = images, resize
+        self.shape, self.dtype = (len(images), *as_shape(image_size), 3), images.dtype
 
     def __len__(self) -> int:
         return len(self._images)
 
     def __getitem__(self, rows: int | slice | np.ndarray) -> np.ndarray:
         chosen = self._images[rows]
-        resized = resize_images(chosen.reshape(-1, *self._images.shape[1:]), self.shape[1])
+        resized = resize_images(chosen.reshape(-1, *self._images.shape[1:]), self.shape[1:3], self._resize)
         return resized.reshape(*chosen.shape[:-3], *self.shape[1:])
 
 

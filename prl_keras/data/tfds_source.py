@@ -15,6 +15,7 @@ import numpy as np
 
 from prl_keras.data.images import grey_to_rgb, resize_images
 from prl_keras.data.network import require_reachable
+from prl_keras.data.reading import Reading
 from prl_keras.data.splits import RawData, Split
 from prl_keras.errors import InputError
 
@@ -37,7 +38,7 @@ def is_prepared(name: str, data_dir: Path | None = None) -> bool:
     return any(any(folder.glob(f"{below}/dataset_info.json")) for below in ("*", "*/*"))
 
 
-def read_tfds(name: str, data_dir: Path | None, image_size: int | None, download: str, instead: str) -> RawData:
+def read_tfds(name: str, data_dir: Path | None, reading: Reading, download: str, instead: str) -> RawData:
     """Train and test of `name`; `download` says what is fetched, `instead` what to do without a network."""
     with _quiet():
         builder = _builder(name, tfds_dir(data_dir))
@@ -49,8 +50,8 @@ def read_tfds(name: str, data_dir: Path | None, image_size: int | None, download
                 known = ", ".join(builder.info.splits)
                 raise InputError(f"tfds:{name} has no {split} split (it has: {known}); choose one with train and test")
         if None not in builder.info.features[image_key].shape:
-            image_size = None  # equal sizes: the catalog resizes after the splits are drawn
-        parts = [_read_split(builder, split, name, (image_key, label_key), image_size) for split in ("train", "test")]
+            reading = Reading()  # equal sizes: the catalog resizes after the splits are drawn
+        parts = [_read_split(builder, split, name, (image_key, label_key), reading) for split in ("train", "test")]
         names = tuple(builder.info.features[label_key].names)
         return RawData(*parts, names, order="content", notes=_unread(builder))
 
@@ -123,7 +124,7 @@ def _folders(folder: Path, name: str) -> list[Path]:
 
 
 def _read_split(
-    builder: tfds.core.DatasetBuilder, split: str, name: str, keys: tuple[str, str], image_size: int | None
+    builder: tfds.core.DatasetBuilder, split: str, name: str, keys: tuple[str, str], reading: Reading
 ) -> Split:
     import tensorflow_datasets as tfds
 
@@ -136,8 +137,8 @@ def _read_split(
         image = example[image_key]
         if image.dtype != np.uint8:
             raise InputError(f"tfds:{name} has {image.dtype} images, expected uint8; choose another")
-        if image_size is not None:
-            image = resize_images(grey_to_rgb(image[None]), image_size)[0]
+        if reading.image_size is not None:
+            image = resize_images(grey_to_rgb(image[None]), reading.image_size, reading.resize)[0]
         if not labels:
             images = np.empty((count, *image.shape), dtype=np.uint8)
         if image.shape != images.shape[1:]:

@@ -1,11 +1,11 @@
 """The rows of the table, and the runs that they are made of."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from prl_keras.config import Baseline, Finetune, Pretrain, Reproduce
+from prl_keras.config import Baseline, Finetune, PictureOptions, Pretrain, Reproduce
 from prl_keras.errors import InputError
 from prl_keras.runs import Run
 
@@ -240,6 +240,7 @@ def _cells_of_row(options: Reproduce, request: dict, folder: Path, row: Row, rep
     data = {key: request[key] for key in keys}
     data["data_dir"] = request["data_dir"] and Path(request["data_dir"])
     data |= {"dataset": request["name"], "fold": replicate.fold}
+    data |= {each.name: request[each.name] for each in fields(PictureOptions) if each.name in request}
     tuned = {"test_each_epoch": paper} | ({} if strong else {"batch_size": max(options.batch_size // 2, 2)})
     name = row_run(folder, row, replicate).name
     if row.source in BASELINES:

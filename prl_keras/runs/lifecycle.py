@@ -32,6 +32,7 @@ def run_config(
             "image_shape": list(dataset.image_shape),
             "order": dataset.order,
             "bits": dataset.bits,
+            **({"skipped": list(dataset.skipped)} if dataset.skipped else {}),
         },
         "versions": package_versions(),
     }

@@ -46,13 +46,26 @@ class Only(dict):
     """Checks of all the keys that there may be."""
 
 
+def is_size(value: Any) -> bool:
+    """A side, or [height, width]."""
+    return is_whole(value) or is_list(is_whole, 2)(value)
+
+
+def one_of(*values: str) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, str) and value in values
+
+
 REQUEST: Check = Only(
     {
         "name": is_text,
         "data_dir?": or_none(is_text),
         "seed?": is_seed,
         "validation_fraction?": is_number,
-        **dict.fromkeys(("samples_per_class?", "test_per_class?", "image_size?", "fold?"), or_none(is_whole)),
+        **dict.fromkeys(("samples_per_class?", "test_per_class?", "fold?", "max_megapixels?"), or_none(is_whole)),
+        "image_size?": or_none(is_size),
+        "labels?": is_text,
+        "resize?": one_of("crop", "pad", "stretch"),
+        "damaged?": one_of("refuse", "skip"),
     }
 )
 CONFIG: Check = {
@@ -66,6 +79,7 @@ CONFIG: Check = {
         "image_shape": is_list(is_whole, 3),
         "order?": is_text,
         "bits?": or_none(is_whole),
+        "skipped?": is_list(is_text),
     },
     "versions?": {},
 }

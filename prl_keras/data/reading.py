@@ -1,0 +1,29 @@
+"""How picture files are read: what `load_dataset` passes on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from prl_keras.data.images import Resize
+from prl_keras.errors import InputError
+
+Damaged = Literal["refuse", "skip"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """See `load_dataset`, which takes these as arguments."""
+
+    image_size: int | Sequence[int] | None = None
+    resize: Resize = "crop"
+    labels: Path | None = None
+    damaged: Damaged = "refuse"
+    max_megapixels: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, choices in (("resize", get_args(Resize)), ("damaged", get_args(Damaged))):
+            if getattr(self, name) not in choices:
+                raise InputError(f"{name} is {getattr(self, name)!r}: choose {' or '.join(choices)}")
+        if self.max_megapixels is not None and not self.max_megapixels > 0:
+            raise InputError(f"max_megapixels is {self.max_megapixels}: choose a number above 0")

@@ -1,0 +1,105 @@
+"""A table of pictures, CSV or TSV: columns path and label, and if one wants split and group."""
+
+from __future__ import annotations
+
+import csv
+import unicodedata
+from collections import defaultdict
+from pathlib import Path
+from typing import NamedTuple
+
+from prl_keras.data.layout import SPLIT_NAMES, SPLIT_OF, Layout, arranged
+from prl_keras.errors import InputError
+
+_NEEDED, _OPTIONAL = ("path", "label"), ("split", "group")
+_DELIMITERS = ",;\t"  # spreadsheets of many countries write semicolons
+
+
+class _Row(NamedTuple):
+    line: int
+    path: Path
+    label: str
+    split: str
+    group: str | None
+
+
+def table_layout(file: Path, root: Path) -> Layout:
+    """Of the files that a table names, as seen from `root` or from the table's own folder.
+
+    Without a column split, or without test rows, test is left to be drawn from train; without validation rows,
+    validation is. An empty cell of group: the picture is alone. Files that are not there are found when they are read.
+
+    Raises:
+        InputError: the table cannot be read, a row lacks a cell or names a picture that another one names; one line
+            with the row's number.
+    """
+    rows = _rows(file, root)
+    seen: dict[Path, int] = {}
+    for row in rows:
+        if (first := seen.setdefault(row.path, row.line)) != row.line:
+            raise InputError(f"{file}: lines {first} and {row.line} name the same picture, {row.path}; keep one")
+    splits: dict[str, dict[str, list]] = {split: defaultdict(list) for split in SPLIT_NAMES}
+    for row in rows:
+        splits[row.split][row.label].append((row.path, row.group))
+    if not splits["train"]:
+        raise InputError(f"{file}: no row of the split train; at least 2 classes of it are needed")
+    return arranged(root, {split: classes for split, classes in splits.items() if classes}, _parted(rows), file)
+
+
+def _rows(file: Path, root: Path) -> list[_Row]:
+    if not file.is_file():
+        raise InputError(f"{file}: no such file; --labels names a CSV or TSV with the columns path and label")
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            header = stream.readline()
+            stream.seek(0)
+            table = csv.DictReader(stream, delimiter=max(_DELIMITERS, key=header.count), strict=True)
+            columns = {(name or "").strip().lower(): name for name in table.fieldnames or ()}
+            for name in _NEEDED:
+                if name not in columns:
+                    found = ", ".join(map(repr, filter(None, columns))) or "none"
+                    raise InputError(
+                        f"{file}: no column {name!r} in its first line; its columns are {found}, "
+                        "needed are path and label, possible split and group"
+                    )
+            names = {name: columns[name] for name in (*_NEEDED, *_OPTIONAL) if name in columns}
+            lines = ((table.line_num, {name: cells[own] for name, own in names.items()}) for cells in table)
+            return [_row(file, root, number, cells) for number, cells in lines]
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: not UTF-8 (byte {error.start}); save it as CSV in UTF-8") from error
+    except csv.Error as error:
+        raise InputError(f"{file}: line {table.line_num}: {error}; repair it") from error
+
+
+def _row(file: Path, root: Path, line: int, cells: dict[str, str | None]) -> _Row:
+    path = (cells["path"] or "").strip()
+    cells = {name: unicodedata.normalize("NFC", (cell or "").strip()) for name, cell in cells.items()}
+    for name in ("path", "label", *(["split"] if "split" in cells else [])):
+        if not cells[name]:
+            raise InputError(f"{file}: line {line} has no {name}; fill it in or leave the row out")
+    if not cells["label"].isprintable():
+        raise InputError(f"{file}: line {line}: the label {cells['label']!a:.40} cannot be printed; write another")
+    split = SPLIT_OF.get(cells.get("split", "train").lower())
+    if split is None:
+        raise InputError(f"{file}: line {line}: unknown split {cells['split']!a:.40}; write train, val or test")
+    return _Row(line, _found(path, (root, file.parent)), cells["label"], split, cells.get("group") or None)
+
+
+def _found(name: str, folders: tuple[Path, ...]) -> Path:
+    """The file; of several or no candidates the first."""
+    accents = (unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
+    spellings = dict.fromkeys((name, *accents, name.replace("\\", "/")))
+    candidates = [folder / spelling for spelling in spellings for folder in dict.fromkeys(folders)]
+    return next((path for path in candidates if path.is_file()), candidates[0])
+
+
+def _parted(rows: list[_Row]) -> tuple[str, ...]:
+    """A line if the table itself parts groups."""
+    splits: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        if row.group is not None:
+            splits[row.group].add(row.split)
+    parted = [group for group, each in splits.items() if len(each) > 1]
+    if not parted:
+        return ()
+    return (f"warning: the table puts pictures of {len(parted):,} groups into two splits, as of {parted[0]!r}",)

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prl_keras.data.layout import natural, picture_files
+from prl_keras.data.layout import Layout, folder_layout, natural, picture_files
+from prl_keras.errors import InputError
 
 
 def touched(root: Path, *names: str) -> Path:
@@ -63,3 +64,126 @@ def test_all_pictures_below_a_folder_are_found_in_natural_order(tmp_path):
 @pytest.mark.parametrize("names", [(), ("notes.txt", "a/b/.hidden.png")])
 def test_a_folder_without_pictures_has_none(tmp_path, names):
     assert picture_files(touched(tmp_path, *names)) == []
+
+
+# --- layouts --------------------------------------------------------------------------------------------
+
+
+def told(layout: Layout) -> dict[str, list[str]]:
+    """Split -> its files with their classes."""
+    parts = {"train": layout.train, "validation": layout.validation, "test": layout.test}
+    return {
+        split: [f"{layout.class_names[p.label]}: {p.path.relative_to(layout.root).as_posix()}" for p in part]
+        for split, part in parts.items()
+        if part is not None
+    }
+
+
+def refuses(root: Path, *parts: str) -> None:
+    with pytest.raises(InputError) as caught:
+        folder_layout(root)
+    for part in parts:
+        assert part in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_folders_of_classes_alone_are_all_train(tmp_path):
+    layout = folder_layout(touched(tmp_path, "cat/1.png", "cat/10.png", "cat/2.png", "dog/old/2019/1.jpg", "dog/2.jpg"))
+    assert layout.class_names == ("cat", "dog")
+    assert told(layout) == {
+        "train": ["cat: cat/1.png", "cat: cat/2.png", "cat: cat/10.png", "dog: dog/2.jpg", "dog: dog/old/2019/1.jpg"]
+    }
+    assert layout.notes == ()
+
+
+@pytest.mark.parametrize("test", [None, "test", "Testing", "eval"])
+@pytest.mark.parametrize("validation", [None, "val", "VALID", "validation", "dev"])
+@pytest.mark.parametrize("train", ["train", "Training"])
+def test_split_folders_in_any_combination_and_by_any_of_their_names(tmp_path, train, validation, test):
+    folders = {"train": train} | ({"validation": validation} if validation else {}) | ({"test": test} if test else {})
+    for folder in folders.values():
+        touched(tmp_path, f"{folder}/cat/1.png", f"{folder}/dog/deep/2.png")
+    expected = {split: [f"cat: {name}/cat/1.png", f"dog: {name}/dog/deep/2.png"] for split, name in folders.items()}
+    assert told(folder_layout(tmp_path)) == expected
+
+
+def test_two_names_of_one_split_are_refused(tmp_path):
+    touched(tmp_path, "train/a/1.png", "train/b/1.png", "val/a/1.png", "validation/a/1.png")
+    refuses(tmp_path, f"{tmp_path}: val/ and validation/ are both for validation; merge or move one")
+
+
+def test_a_validation_folder_is_never_the_test_set(tmp_path):
+    layout = folder_layout(touched(tmp_path, "train/a/1.png", "train/b/1.png", "val/a/1.png", "val/b/1.png"))
+    assert layout.test is None
+    touched(tmp_path / "no train", "val/a/1.png", "test/a/1.png")
+    refuses(tmp_path / "no train", "test/ is there, train/ is not")
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    layout = folder_layout(touched(tmp_path, "bus/1.png", "train/1.png", "test/1.png", "dev/2.png"))
+    assert layout.class_names == ("bus", "dev", "test", "train")
+    touched(tmp_path / "b", "cat/1.png", "dog/1.png", "test/cat/1.png", "test/dog/1.png")
+    refuses(tmp_path / "b", "test/ is there, train/ is not")  # and is no class of that name
+
+
+def test_splits_without_class_folders_are_refused_and_are_no_classes(tmp_path):
+    refuses(touched(tmp_path, "train/1.png", "test/2.png"), f"{tmp_path}/train: no class folders")
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_a_class_that_train_lacks_is_named(tmp_path, split):
+    touched(tmp_path, "train/a/1.png", "train/b/1.png", f"{split}/a/1.png", f"{split}/eel/1.png")
+    refuses(tmp_path, f"{tmp_path}/{split}: class 'eel' is in", "not in train")
+
+
+def test_classes_are_numbered_as_people_count(tmp_path):
+    assert folder_layout(touched(tmp_path, "10/1.png", "2/1.png", "1/1.png")).class_names == ("1", "2", "10")
+
+
+def test_one_class_or_none_is_refused(tmp_path):
+    refuses(tmp_path, f"{tmp_path}: no pictures")
+    refuses(touched(tmp_path, "docs/a.pdf", "train.txt"), f"{tmp_path}: no pictures")
+    refuses(touched(tmp_path, "pets/cat/1.png", "pets/dog/1.png"), "only the class 'pets', at least 2", "pass", "pets")
+    refuses(touched(tmp_path / "x", "train/cat/1.png"), f"{tmp_path}/x/train: only the class 'cat', at least 2")
+
+
+def test_pictures_without_classes_are_for_what_needs_none(tmp_path):
+    refuses(
+        touched(tmp_path, "1.png", "2.jpg", "notes.txt"),
+        f"{tmp_path}: 2 pictures and no class folders",
+        "`pretrain --variant simclr`, `embed` and `predict`",
+        "--labels",
+    )
+
+
+def test_what_is_no_picture_of_a_class_is_said_in_one_line(tmp_path):
+    touched(tmp_path, "cat/1.png", "dog/1.png", "cat/x.psd", "cat/deep/x.mov", "loose.png", "docs/a.pdf", "cat/1.xml")
+    assert folder_layout(tmp_path).notes == (
+        "Not read: 2 files of no known picture type (cat/x.psd, cat/deep/x.mov), 1 folder without pictures (docs), "
+        "1 image outside of class folders (loose.png)",
+    )
+
+
+NAMES = st.sampled_from(["cat", "dog", "2", "10", "train", "val", "Test", "a b", "é", ".hidden", "@eaDir", "x.png"])
+FILES = st.sampled_from(["1.png", "2.JPG", "10.gif", ".DS_Store", "._1.png", "1.xml", "x.psd", "clip.mov"])
+TREES = st.lists(st.tuples(st.lists(NAMES, max_size=4), FILES), max_size=12)
+
+
+@given(TREES)
+def test_any_tree_is_read_whole_or_refused_in_one_line(tmp_path_factory, tree):
+    root = touched(tmp_path_factory.mktemp("tree"), *("/".join([*folders, f"f{file}"]) for folders, file in tree))
+    try:
+        layout = folder_layout(root)
+    except InputError as error:
+        assert (str(root) in str(error), "\n" in str(error)) == (True, False)  # noqa: PT017
+        return
+    parts = told(layout)
+    read = [line.split(": ", 1)[1] for part in parts.values() for line in part]
+    assert len(read) == len(set(read))
+    for part in (layout.train, layout.validation or (), layout.test or ()):
+        for picture in part:
+            relative = picture.path.relative_to(root).parts
+            assert layout.class_names[picture.label] in relative[:2]
+    assert {picture.label for picture in layout.train} == set(range(len(layout.class_names)))
+    unread = {path.relative_to(root).as_posix() for path in picture_files(root)} - set(read)
+    assert bool(unread) <= bool(layout.notes)

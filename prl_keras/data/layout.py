@@ -75,11 +75,16 @@ def folder_layout(root: Path) -> Layout:
     else:
         found, beside, names = {"train": _named(root)}, [], ""
     read = {split: {name: _files(path) for name, path in folders.items()} for split, folders in found.items()}
-    others = [path for classes in read.values() for _, left in classes.values() for path in left]
+    others = [path for classes in read.values() for files, left in classes.values() if files for path in left]
     empty = [found[split][name] for split, classes in read.items() for name, (files, _) in classes.items() if not files]
     if splits and empty:
         raise InputError(f"{empty[0]}: the class folder holds no images; add some or move it")
-    if len(empty) == len(found["train"]):
+    full = [folder for folder in found["train"].values() if folder not in empty]
+    if not splits and len(full) == 1 and _folders(full[0]):
+        raise InputError(
+            f"{root}: only the class {full[0].name!r}, at least 2 are needed; if it holds them, pass {full[0]}"
+        )
+    if not full:
         raise InputError(_no_classes(root))
     loose = [path for folder in dict.fromkeys((root, *splits.values())) for path in _loose(folder)]
     notes = _not_read(

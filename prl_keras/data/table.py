@@ -102,4 +102,5 @@ def _parted(rows: list[_Row]) -> tuple[str, ...]:
     parted = [group for group, each in splits.items() if len(each) > 1]
     if not parted:
         return ()
-    return (f"warning: the table puts pictures of {len(parted):,} groups into two splits, as of {parted[0]!r}",)
+    count = f"{len(parted):,} group{'s' * (len(parted) != 1)}"
+    return (f"warning: the table itself has pictures of one group in two splits: of {count}, as of {parted[0]!r}",)

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from prl_keras.commands.data import run
 from prl_keras.config import Data
 from prl_keras.data import Split, default_dataset, fashion, load_dataset, network, tfds_source
+from prl_keras.data.reading import Reading
 from prl_keras.data.splits import (
     balanced_test,
     balanced_train,
@@ -471,8 +472,8 @@ def test_tfds_images_are_in_memory_once(tfds_folder):
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tfds, "as_numpy", lambda examples: examples)
-        peak = peak_bytes(lambda: _read_split(builder, "train", "x", ("image", "label"), None))
-        split = _read_split(builder, "train", "x", ("image", "label"), None)
+        peak = peak_bytes(lambda: _read_split(builder, "train", "x", ("image", "label"), Reading()))
+        split = _read_split(builder, "train", "x", ("image", "label"), Reading())
     assert peak < 1.2 * count * side * side * 3
     assert split.images[:, 0, 0, 0].tolist() == list(range(count))
 

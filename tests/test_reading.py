@@ -22,6 +22,7 @@ from prl_keras.data.request import data_request, data_request_of_run, data_words
 from prl_keras.errors import InputError
 from prl_keras.runs import Run, create_run
 from prl_keras.runs.lifecycle import run_config
+from prl_keras.screen import console as screen
 from prl_keras.screen import progress
 
 
@@ -496,7 +497,7 @@ def test_long_work_is_shown_on_a_terminal_only(monkeypatch, capsys):
 
     for terminal, patience in ((False, 0.0), (True, 60.0), (True, 0.0)):
         console = Console(force_terminal=terminal, width=80)
-        monkeypatch.setattr(progress, "console", console)
+        monkeypatch.setattr(screen, "console", console)
         monkeypatch.setattr(progress, "_PATIENCE", patience)
         assert list(progress.with_progress(iter("abc"), 3, "Reading pictures")) == ["a", "b", "c"]
         assert ("Reading pictures" in capsys.readouterr().out) == (terminal and not patience)

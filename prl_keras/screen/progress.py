@@ -5,8 +5,6 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from typing import TypeVar
 
-from prl_keras.screen.console import console
-
 _PATIENCE = 2.0  # seconds
 Result = TypeVar("Result")
 
@@ -14,14 +12,23 @@ Result = TypeVar("Result")
 def with_progress(results: Iterable[Result], total: int, what: str) -> Iterator[Result]:
     """The results as they come; after two seconds, on a terminal, with a bar that goes away at the end."""
     with ExitStack() as stack:
-        start, bar = time.monotonic(), None
+        start, update = time.monotonic(), None
         for done, result in enumerate(results, 1):
-            if bar is None and console.is_terminal and time.monotonic() - start > _PATIENCE:
-                from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-                columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-                bar = stack.enter_context(Progress(*columns, console=console, transient=True))
-                task = bar.add_task(what, total=total)
-            if bar is not None:
-                bar.update(task, completed=done)
+            if update is None and time.monotonic() - start > _PATIENCE:
+                update = _bar(stack, total, what)
+            if update is not None:
+                update(completed=done)
             yield result
+
+
+def _bar(stack: ExitStack, total: int, what: str):
+    """The function that moves a new bar, which the stack takes away."""
+    from functools import partial
+
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from prl_keras.screen.console import console
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = stack.enter_context(Progress(*columns, console=console, transient=True, disable=not console.is_terminal))
+    return partial(bar.update, bar.add_task(what, total=total))

@@ -47,7 +47,8 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin is Literal:
         return value in inner
     if origin is tuple:
-        return isinstance(value, list) and all(_fits(each, inner[0]) for each in value)
+        fixed = len(inner) if inner[-1] is not ... else None
+        return isinstance(value, list) and fixed in (None, len(value)) and all(_fits(each, inner[0]) for each in value)
     if inner:  # A | B
         return any(_fits(value, each) for each in inner)
     checks = {float: is_number, int: is_whole, str: is_text, Path: is_text}

@@ -83,7 +83,7 @@ def test_the_drawn_test_set_is_one_for_all_seeds_sizes_names_and_places(tmp_path
 
 
 def test_equal_files_are_on_one_side_of_the_draw(tmp_path):
-    root = classes_alone(tmp_path / "pets", 10)
+    root = classes_alone(tmp_path / "pets", 13)  # a fifth of 26 is odd
     for path in sorted(root.rglob("*.png")):
         shutil.copy(path, path.with_name(f"copy of {path.name}"))
     dataset = load_dataset(str(root))
@@ -444,6 +444,14 @@ def test_jpegs_of_less_than_four_times_the_size_are_read_as_they_always_were(tmp
     scene((383, 383)).save(tmp_path / "a.jpg")
     exact = resize_images(load_image(tmp_path / "a.jpg")[None], 96)[0]
     np.testing.assert_array_equal(load_image(tmp_path / "a.jpg", 96), exact)
+
+
+def test_of_a_sideways_jpeg_height_and_width_are_those_that_are_seen(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    scene((1600, 1200)).save(tmp_path / "a.jpg", exif=exif)  # 1,200 wide as it is seen: less than four times 400
+    exact = resize_images(load_image(tmp_path / "a.jpg")[None], (100, 400))[0]
+    np.testing.assert_array_equal(load_image(tmp_path / "a.jpg", (100, 400)), exact)
 
 
 def test_a_png_is_decoded_once(tmp_path, monkeypatch):

@@ -159,8 +159,8 @@ def _no_classes(root: Path) -> str:
     """What is wrong with a folder that has no folder with pictures."""
     if loose := _loose(root):
         return (
-            f"{root}: {len(loose):,} pictures and no class folders: without labels they are for `pretrain --variant "
-            "simclr`, `embed` and `predict` only; move them into <class>/ folders, or name their classes with --labels"
+            f"{root}: {len(loose):,} pictures and no class folders: without labels they are for SimCLR, embed and "
+            "predict only; move them into <class>/ folders, or name their classes with --labels FILE (docs/data.md)"
         )
     return f"{root}: no pictures; a data set holds {LAYOUTS}"
 

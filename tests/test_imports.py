@@ -21,6 +21,7 @@ LAYERS = {
     "labels": 1,
     "prototypes": 1,
     "runs": 1,
+    "outputs": 1,
     "config": 1,
     "data": 2,
     "runs.lifecycle": 3,

@@ -42,10 +42,13 @@ def working_on(run: Run) -> Iterator[Run]:
 
 
 @contextmanager
-def locked(run: Run) -> Iterator[None]:
+def locked(run: Run, record: str = "config.json") -> Iterator[None]:
     """Keep other processes off the run's folder; the system frees the lock even after SIGKILL.
 
     A disk that has no locks (some network disks) is used without, which a warning says.
+
+    Args:
+        record: the file that makes the folder what it is; without it, it has been removed.
 
     Raises:
         InputError: another process has it, or has just removed it.
@@ -55,7 +58,7 @@ def locked(run: Run) -> Iterator[None]:
     try:
         if not _taken(lock, run):
             raise InputError(f"run {run.name!r} is being written by {_read(owner)}: wait for it, or stop it")
-        if not (run.path / "config.json").exists():
+        if not (run.path / record).exists():
             raise _gone(run)
         write_text(owner, f"process {os.getpid()} on {platform.node()}")
         try:
@@ -64,7 +67,7 @@ def locked(run: Run) -> Iterator[None]:
             owner.unlink(missing_ok=True)
     finally:
         os.close(lock)
-        if not (run.path / "config.json").exists():  # removed while it was locked: Windows keeps what is open
+        if not (run.path / record).exists():  # removed while it was locked: Windows keeps what is open
             with suppress(OSError):
                 (run.path / ".lock").unlink()
                 run.path.rmdir()

@@ -28,6 +28,7 @@ COMMANDS = {
     "evaluate": (config.Evaluate, "prl_keras.commands.evaluate", "run"),
     "visualize": (config.Visualize, "prl_keras.commands.visualize", "run"),
     "predict": (config.Predict, "prl_keras.commands.predict", "run"),
+    "embed": (config.Embed, "prl_keras.commands.embed", "run"),
     "runs": (config.Runs, "prl_keras.commands.runs", "run"),
     "recipes": (config.Recipes, "prl_keras.commands.recipes", "run"),
     "data": (config.Data, "prl_keras.commands.data", "run"),
@@ -52,7 +53,11 @@ Then: python main.py finetune --encoder latest --head linear --freeze"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; return the exit code: 0, 2 for bad input, 130 for Ctrl-C, 128 + its number for a signal."""
+    """Run one command; return the exit code.
+
+    0; 1: done, but it found what is to be seen to; 2 for bad input, 130 for Ctrl-C, 128 + its number for a signal.
+    """
+    code = None
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     ready_streams()
     try:
@@ -63,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise InputError(f"{unused[0]} does nothing with {unused[1]}: leave it out")
             _, module, function = next(row for row in COMMANDS.values() if row[0] is type(options))
             with terminating():
-                getattr(import_module(module), function)(options)
+                code = getattr(import_module(module), function)(options)
         sys.stdout.flush()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -85,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = f"stopped: {stop.where}; " if stop.where else "stopped; "
         print(f"\n{where}{_how_to_continue(arguments, stop.run)}", file=sys.stderr)
         return 128 + stop.signal
-    return 0
+    return code or 0
 
 
 def _reader_gone(error: OSError) -> bool:
@@ -118,10 +123,10 @@ def _check_text(arguments: Sequence[str]) -> None:
 def _how_to_continue(arguments: Sequence[str], run: str | None) -> str:
     """The command that continues; a table continues by its own name, not by that of the run."""
     words = ["python", "main.py", *arguments]
-    if arguments[:1] != ["reproduce"]:
+    given = {word.partition("=")[0] for word in arguments}
+    if arguments[:1] != ["reproduce"] and "--out" not in given:
         if run is None:
             return "nothing was kept: repeat the command"
-        given = {word.partition("=")[0] for word in arguments}
         words += [] if {"--name", "--resume"} & given else ["--name", run]
         words += ["--resume"] if arguments[0] == "tune" and "--resume" not in given else []
     return f"to continue: {quoted(words)}"

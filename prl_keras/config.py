@@ -428,16 +428,44 @@ class Visualize(RunPictureOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class Predict:
-    """Classify image files with a fine-tuned run.
+    """Classify any number of image files with a fine-tuned run.
 
-    Example: python main.py predict latest photo.jpg"""
+    Few are shown in a table, of many the classes are counted; --out keeps every answer. Damaged files are listed at the
+    end, and the exit code is then 1, so that a script notices; 2: nothing was read or written.
+
+    Example: python main.py predict latest photos/ --out photos.csv
+    """
 
     run: Positional[RunReference]
     """A fine-tuned or baseline run: its name, its folder, or latest."""
     images: Annotated[Positional[tuple[Path, ...]], arg(metavar="IMAGE...")]
-    """Image files; each is read and resized as the run's images were."""
+    """Image files, or folders of them at any depth; each is read and resized as the run's images were."""
     top: int = 3
     """Show this many classes an image."""
+    out: File = None
+    """Write path, classes and probabilities to FILE.csv, .parquet or .json, which must not be there yet. If it is
+    interrupted, the same command continues what lies in FILE.partial. None: only show them."""
+    runs_dir: Annotated[Path, arg(metavar="PATH")] = Path("saved_models")
+    """Folder that holds the runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embed:
+    """Write the feature vectors of any number of image files, by the encoder of a run.
+
+    Damaged files are listed at the end, and the exit code is then 1, so that a script notices; 2: nothing was read or
+    written.
+
+    Example: python main.py embed latest photos/ --out photos.parquet
+    """
+
+    run: Positional[RunReference]
+    """A run with an encoder, fine-tuned ones included: its name, its folder, or latest."""
+    images: Annotated[Positional[tuple[Path, ...]], arg(metavar="IMAGE...")]
+    """Image files, or folders of them at any depth; each is read and resized as the run's images were."""
+    out: Annotated[Path, arg(metavar="FILE")]
+    """FILE.parquet (path, vector, error), or FILE.npy (vectors) with FILE.npy.csv (their paths) and FILE.npy.meta.json;
+    must not be there yet. If it is interrupted, the same command continues what lies in FILE.partial."""
     runs_dir: Annotated[Path, arg(metavar="PATH")] = Path("saved_models")
     """Folder that holds the runs."""
 

@@ -59,7 +59,7 @@ def finetune_options(values: dict[str, Any], options: Tune, **changes: Any) -> F
 
     Without averaging of weights: when a trial will stop is not known beforehand.
     """
-    data = ("dataset", "data_dir", "samples_per_class", "test_per_class", "image_size")
+    data = ("dataset", "data_dir", "cache_dir", "samples_per_class", "test_per_class", "image_size")
     same = (*data, "recipe", "batch_size", "precision", "seed", "epochs", "runs_dir")
     common = {name: getattr(options, name) for name in same}
     return Finetune(**common | {"average": False} | values | changes)

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from prl_keras.data import archive, digits, fashion, folder, stl10, tfds_source
-from prl_keras.data.images import check_size, grey_to_rgb, resize_images
+from prl_keras.data.cache import Cache, cache_of
+from prl_keras.data.images import check_size
 from prl_keras.data.splits import (
     Dataset,
     RawData,
@@ -37,7 +38,7 @@ class Entry:
     summary: str
     how_to_get: str
     is_ready: Callable[[Path | None], bool]
-    read: Callable[[Path | None, int | None], RawData]
+    read: Callable[[Path | None, int | None, Cache], RawData]
     takes_data_dir: bool = True
 
 
@@ -51,22 +52,26 @@ def load_dataset(
     test_per_class: int | None = None,
     image_size: int | None = None,
     fold: int | None = None,
+    cache_dir: str | Path | None = None,
 ) -> Dataset:
     """Load a data set: a catalog name, `tfds:NAME`, or a folder with train/<class>/* and test/<class>/*.
 
     `seed` decides which training images become validation images and which ones a subset keeps.
     `samples_per_class` shrinks train only (validation stays), `test_per_class` shrinks test (to the same images for
-    every seed); `fold` (0..9) takes one of STL-10's predefined parts of train.
+    every seed); `fold` (0..9) takes one of STL-10's predefined parts of train. `cache_dir`: where the decoded images of
+    folders and of tensorflow-datasets are kept, however few; "none": nowhere; None: large sets only, in the folder that
+    PRL_KERAS_CACHE names or the user's own. Images that are kept come as `rows.Rows` instead of an array.
     """
     if image_size is not None:
         check_size(image_size)
     name = resolved(name)
-    raw = _read(name, _checked_dir(data_dir), image_size, fold)
+    cache = cache_of(cache_dir)
+    raw = _read(name, _checked_dir(data_dir), image_size, fold, cache)
     names, order, notes, bits = raw.class_names, raw.order, raw.notes, raw.bits
     splits = _drawn(raw, name, seed, validation_fraction, samples_per_class, test_per_class)
     del raw  # or all images would be in memory twice while they are converted
     for part in splits:  # after the draws, so that only the images that are kept are converted
-        splits[part] = _finish(splits[part], image_size, order)
+        splits[part] = _finish(splits[part], image_size, order, cache)
     notes += _untested(splits["test"], names)
     digest = fingerprint(names, splits)
     return Dataset(name, **splits, class_names=names, fingerprint=digest, order=order, notes=notes, bits=bits)
@@ -90,11 +95,8 @@ def _drawn(
     return {"train": train, "validation": validation, "test": test}
 
 
-def _finish(split: Split, image_size: int | None, order: str) -> Split:
-    images = grey_to_rgb(split.images)
-    if image_size is not None:
-        images = resize_images(images, image_size)
-    split = replace(split, images=images)
+def _finish(split: Split, image_size: int | None, order: str, cache: Cache) -> Split:
+    split = replace(split, images=cache.converted(split.images, image_size))
     return by_content(split) if order == "content" else split
 
 
@@ -152,20 +154,20 @@ def takes_data_dir(name: str) -> bool:
     return CATALOG[name].takes_data_dir if name in CATALOG else name.startswith(TFDS_PREFIX)
 
 
-def _read(name: str, data_dir: Path | None, image_size: int | None, fold: int | None) -> RawData:
+def _read(name: str, data_dir: Path | None, image_size: int | None, fold: int | None, cache: Cache) -> RawData:
     if fold is not None and not (name == "stl10" and data_dir and stl10.is_present(data_dir)):
         raise InputError(f"fold is {fold}, only stl10 from binary files has folds; use --dataset stl10 --data-dir PATH")
     if name in CATALOG:
-        return CATALOG[name].read(data_dir, fold)
+        return CATALOG[name].read(data_dir, fold, cache)
     if name.startswith(TFDS_PREFIX):
         instead = "connect to a network, or pass --data-dir PATH of a tensorflow-datasets folder that holds it"
-        return tfds_source.read_tfds(name.removeprefix(TFDS_PREFIX), data_dir, image_size, name, instead)
+        return tfds_source.read_tfds(name.removeprefix(TFDS_PREFIX), data_dir, image_size, name, instead, cache)
     root = Path(name)
     if not root.is_absolute():
         raise InputError(_unknown(name))
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; a data set folder holds train/<class>/* and test/<class>/*")
-    return folder.read_folder(root, image_size)
+    return folder.read_folder(root, image_size, cache)
 
 
 def _unknown(name: str) -> str:
@@ -177,10 +179,10 @@ def _unknown(name: str) -> str:
     return f"unknown data set {name!r};{hint} known: {known}, tfds:NAME, or a folder with train/ and test/"
 
 
-def _read_stl10(data_dir: Path | None, fold: int | None) -> RawData:
+def _read_stl10(data_dir: Path | None, fold: int | None, cache: Cache) -> RawData:
     if data_dir and (stl10.is_present(data_dir) or not tfds_source.is_prepared("stl10", data_dir)):
         return stl10.read_binary(data_dir, fold)
-    return tfds_source.read_tfds("stl10", data_dir, None, "STL-10 (2.6 GB)", _STL10_MANUAL)
+    return tfds_source.read_tfds("stl10", data_dir, None, "STL-10 (2.6 GB)", _STL10_MANUAL, cache)
 
 
 def _stl10_ready(data_dir: Path | None) -> bool:
@@ -207,19 +209,19 @@ CATALOG: dict[str, Entry] = {
         "10 classes of clothing, 28x28 grey; 6,000 train and 1,000 test images a class",
         f"data prepare --dataset fashion_mnist (30 MB), or Debian's package {fashion.DEBIAN_PACKAGE}",
         fashion.is_present,
-        lambda data_dir, fold: fashion.read_fashion(data_dir),
+        lambda data_dir, fold, cache: fashion.read_fashion(data_dir),
     ),
     "fashion_500": Entry(
         "Fashion-MNIST with STL-10's numbers: 500 train and 800 test images a class, drawn once for everyone",
         "as fashion_mnist",
         fashion.is_present,
-        lambda data_dir, fold: fashion.read_fashion_500(data_dir),
+        lambda data_dir, fold, cache: fashion.read_fashion_500(data_dir),
     ),
     "digits": Entry(
         "10 handwritten digits, enlarged to 32x32; about 144 train and 36 test images a class",
         "built in (scikit-learn)",
         lambda data_dir: True,
-        lambda data_dir, fold: digits.read_digits(),
+        lambda data_dir, fold, cache: digits.read_digits(),
         takes_data_dir=False,
     ),
 }

@@ -6,9 +6,11 @@ import math
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from prl_keras.data.cache import Cache, file_facts, store_name
 from prl_keras.data.images import (
     BITS,
     HEIF_CURE,
@@ -23,6 +25,8 @@ from prl_keras.data.images import (
     load_image,
 )
 from prl_keras.data.litter import is_litter, shown, unread
+from prl_keras.data.parallel import in_order
+from prl_keras.data.rows import Rows
 from prl_keras.data.splits import RawData, Split
 from prl_keras.errors import InputError
 from prl_keras.runs.records import is_text
@@ -31,8 +35,12 @@ DEFAULT_SIZE = 96
 _MEMORY_LIMIT = 8 * 2**30
 
 
-def read_folder(root: Path, image_size: int | None = None) -> RawData:
-    """All images, in sorted order. Without `image_size`: in their common size, or 96 if they differ."""
+def read_folder(root: Path, image_size: int | None = None, cache: Cache | None = None) -> RawData:
+    """All images, in sorted order. Without `image_size`: in their common size, or 96 if they differ.
+
+    cache: where many of them are kept; None: nowhere.
+    """
+    cache = cache or Cache()
     if image_size is not None:
         check_size(image_size)
     train, test = _class_folders(root / "train"), _class_folders(root / "test")
@@ -46,14 +54,13 @@ def read_folder(root: Path, image_size: int | None = None) -> RawData:
         [(path, labels[name]) for name, folder in folders.items() for path in _image_files(folder)]
         for folders in (train, test)
     ]
-    files = [path for split in splits for path, _ in split]
-    shape = (image_size, image_size) if image_size else _common_shape(files)
-    _check_memory(root, len(files), shape)
-    deep = [path for path in files if is_deep(path)]
-    bits = bits_for(max(map(largest_value, deep))) if deep else None
-    notes = unread(root, [*train.values(), *test.values()]) + _note_of_bits(len(deep), len(files), bits)
-    parts = (_read(split, root, shape, bits) for split in splits)
-    return RawData(*parts, tuple(train), order="content", notes=notes, bits=bits)
+    files = [file for split in splits for file in split]
+    images, facts = _images(files, root, image_size, cache)
+    notes = unread(root, [*train.values(), *test.values()]) + _note_of_bits(facts["deep"], len(files), facts["bits"])
+    names = np.array([path.relative_to(root).as_posix() for path, _ in files], dtype=object)
+    every = Split(images, np.array([label for _, label in files], dtype=np.int64), names)
+    parts = (every.take(part) for part in (slice(len(splits[0])), slice(len(splits[0]), None)))
+    return RawData(*parts, tuple(train), order="content", notes=notes, bits=facts["bits"])
 
 
 def _class_folders(split: Path) -> dict[str, Path]:
@@ -116,9 +123,31 @@ def _note_of_bits(deep: int, count: int, bits: int | None) -> tuple[str, ...]:
     return (f"{deep:,} of {count:,} images have 16 bits or more a value; {how}: {2**bits - 1:,} is read as white",)
 
 
-def _read(files: list[tuple[Path, int]], root: Path, shape: tuple[int, int], bits: int | None) -> Split:
+def _images(
+    files: list[tuple[Path, int]], root: Path, image_size: int | None, cache: Cache
+) -> tuple[np.ndarray | Rows, dict[str, Any]]:
+    """Of the files, in their order; and their `bits`, and how many have more than 8 (`deep`).
+
+    What a store has been made from is known by names, sizes and times. Which images they are, pixels tell.
+    """
+    known = ((path.relative_to(root).as_posix(), label, file_facts(path)) for path, label in files)
+    name = store_name(known, image_size)
+    if (kept := cache.opened(name)) is not None:
+        return kept, kept.store.facts
+    paths = [path for path, _ in files]
+    shape = (image_size, image_size) if image_size else _common_shape(paths)
+    deep = [path for path in paths if is_deep(path)]
+    bits = bits_for(max(map(largest_value, deep))) if deep else None
+    facts = {"deep": len(deep), "bits": bits}
+
+    def read(start: int, stop: int) -> Iterable[tuple[np.ndarray, int]]:
+        images = in_order(lambda path: load_image(path, shape, bits), paths[start:stop])
+        return zip(images, (label for _, label in files[start:stop]), strict=True)
+
+    if cache.takes(len(files), (*shape, 3)):
+        return cache.kept(name, (*shape, 3), len(files), read, root.name, facts), facts
+    _check_memory(root, len(files), shape)
     images = np.empty((len(files), *shape, 3), dtype=np.uint8)
-    for i, (path, _) in enumerate(files):
-        images[i] = load_image(path, shape, bits)
-    names = np.array([path.relative_to(root).as_posix() for path, _ in files], dtype=object)
-    return Split(images, np.array([label for _, label in files], dtype=np.int64), names)
+    for row, (image, _) in enumerate(read(0, len(files))):
+        images[row] = image
+    return images, facts

@@ -7,6 +7,7 @@ one of 12. A PGM or PPM tells it: its header says which value is white, and Pill
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -122,6 +123,8 @@ def _opened(path: Path) -> Iterator[Image]:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             # Of a path Pillow would map the file into memory, and mix up the rows of a grey TIFF that lies sideways.
             with path.open("rb") as file, Image.open(file, formats=_FORMATS) as image:
+                if math.prod(image.size) > (Image.MAX_IMAGE_PIXELS or math.inf):
+                    raise Image.DecompressionBombError  # another thread may have changed what a warning does
                 _check_tiff(image)
                 yield image
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:

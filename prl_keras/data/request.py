@@ -8,6 +8,7 @@ from typing import Any
 
 from prl_keras.config import DataOptions, RunDataOptions
 from prl_keras.data import Dataset, default_dataset, load_dataset, resolved
+from prl_keras.data.cache import NOTHING
 from prl_keras.data.catalog import is_folder, takes_data_dir
 from prl_keras.data.seen import count_seen
 from prl_keras.data.splits import dataset_label
@@ -18,7 +19,7 @@ from prl_keras.screen.console import console
 from prl_keras.startup import start_keras
 from prl_keras.terminal import quoted
 
-WHERE = ("name", "data_dir")  # of a request: where the images are, not which
+WHERE = ("name", "data_dir", "cache_dir")  # of a request: where the images are, not which
 
 
 def data_request(options: DataOptions, seed: int) -> dict[str, Any]:
@@ -43,6 +44,7 @@ def data_request(options: DataOptions, seed: int) -> dict[str, Any]:
         "test_per_class": options.test_per_class,
         "image_size": options.image_size,
         "fold": options.fold,
+        "cache_dir": _cache_dir(options.cache_dir),
     }
 
 
@@ -64,6 +66,8 @@ def data_request_of_run(run: Run, options: RunDataOptions) -> dict[str, Any]:
     if options.data_dir is not None:
         request["data_dir"] = _absolute(options.data_dir)
         _check_data_dir(request["name"], request["data_dir"])
+    if options.cache_dir is not None:
+        request["cache_dir"] = _cache_dir(options.cache_dir)
     return request
 
 
@@ -83,6 +87,10 @@ def _is_copy(request: dict[str, Any], run: Run) -> bool:
 
 def _absolute(path: Path | None) -> str | None:
     return None if path is None else os.path.abspath(path.expanduser())
+
+
+def _cache_dir(path: Path | None) -> str | None:
+    return NOTHING if str(path) == NOTHING else _absolute(path)
 
 
 def _check_data_dir(name: str, data_dir: str | None) -> None:

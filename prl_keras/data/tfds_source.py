@@ -1,4 +1,4 @@
-"""Image classification sets of tensorflow-datasets, read into memory."""
+"""Image classification sets of tensorflow-datasets, read into memory, or once into a store."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from prl_keras.data.cache import Cache, file_facts, store_name
 from prl_keras.data.images import grey_to_rgb, resize_images
 from prl_keras.data.network import require_reachable
 from prl_keras.data.splits import RawData, Split
@@ -37,7 +38,9 @@ def is_prepared(name: str, data_dir: Path | None = None) -> bool:
     return any(any(folder.glob(f"{below}/dataset_info.json")) for below in ("*", "*/*"))
 
 
-def read_tfds(name: str, data_dir: Path | None, image_size: int | None, download: str, instead: str) -> RawData:
+def read_tfds(
+    name: str, data_dir: Path | None, image_size: int | None, download: str, instead: str, cache: Cache
+) -> RawData:
     """Train and test of `name`; `download` says what is fetched, `instead` what to do without a network."""
     with _quiet():
         builder = _builder(name, tfds_dir(data_dir))
@@ -50,7 +53,13 @@ def read_tfds(name: str, data_dir: Path | None, image_size: int | None, download
                 raise InputError(f"tfds:{name} has no {split} split (it has: {known}); choose one with train and test")
         if None not in builder.info.features[image_key].shape:
             image_size = None  # equal sizes: the catalog resizes after the splits are drawn
-        parts = [_read_split(builder, split, name, (image_key, label_key), image_size) for split in ("train", "test")]
+        keys, splits = (image_key, label_key), ("train", "test")
+        shape = builder.info.features[image_key].shape if image_size is None else (image_size, image_size, 3)
+        count = sum(builder.info.splits[split].num_examples for split in splits)
+        if None not in shape and cache.takes(count, shape):
+            parts = [_kept_split(builder, split, name, keys, image_size, shape, cache) for split in splits]
+        else:
+            parts = [_read_split(builder, split, name, keys, image_size) for split in splits]
         names = tuple(builder.info.features[label_key].names)
         return RawData(*parts, names, order="content", notes=_unread(builder))
 
@@ -122,22 +131,35 @@ def _folders(folder: Path, name: str) -> list[Path]:
     return [*found, folder] if folder.is_dir() else found
 
 
+def _kept_split(
+    builder: tfds.core.DatasetBuilder,
+    split: str,
+    name: str,
+    keys: tuple[str, str],
+    image_size: int | None,
+    shape: tuple[int, ...],
+    cache: Cache,
+) -> Split:
+    """From a store, which is made of the prepared files first; those are known by names, sizes and times."""
+    count = builder.info.splits[split].num_examples
+    files = sorted(path for path in Path(builder.data_path).rglob("*") if path.is_file())
+    known = [(path.name, file_facts(path)) for path in files]
+
+    def read(start: int, stop: int) -> Iterator[tuple[np.ndarray, int]]:
+        return _examples(builder, f"{split}[{start}:{stop}]", name, keys, image_size)
+
+    store = store_name([builder.info.full_name, split, *known], image_size)
+    images = cache.kept(store, shape, count, read, f"{name} ({split})")
+    return Split(images, images.labels)
+
+
 def _read_split(
     builder: tfds.core.DatasetBuilder, split: str, name: str, keys: tuple[str, str], image_size: int | None
 ) -> Split:
-    import tensorflow_datasets as tfds
-
-    image_key, label_key = keys
     images = np.empty(0)  # all at once, as soon as the first one tells the size
     labels: list[int] = []
     count = builder.info.splits[split].num_examples
-    read = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)
-    for example in tfds.as_numpy(builder.as_dataset(split=split, read_config=read, shuffle_files=False)):
-        image = example[image_key]
-        if image.dtype != np.uint8:
-            raise InputError(f"tfds:{name} has {image.dtype} images, expected uint8; choose another")
-        if image_size is not None:
-            image = resize_images(grey_to_rgb(image[None]), image_size)[0]
+    for image, label in _examples(builder, split, name, keys, image_size):
         if not labels:
             images = np.empty((count, *image.shape), dtype=np.uint8)
         if image.shape != images.shape[1:]:
@@ -147,10 +169,27 @@ def _read_split(
         if len(labels) == count:
             raise InputError(f"tfds:{name}: its {split} split has more than its {count:,} images; prepare it again")
         images[len(labels)] = image
-        labels.append(int(example[label_key]))
+        labels.append(label)
     if not labels:
         raise InputError(f"tfds:{name}: its {split} split is empty; choose another data set")
     return Split(images[: len(labels)], np.array(labels, dtype=np.int64))
+
+
+def _examples(
+    builder: tfds.core.DatasetBuilder, split: str, name: str, keys: tuple[str, str], image_size: int | None
+) -> Iterator[tuple[np.ndarray, int]]:
+    """Images uint8 and labels, in the order of the files; `split` may be a part, as train[100:200]."""
+    import tensorflow_datasets as tfds
+
+    image_key, label_key = keys
+    read = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)
+    for example in tfds.as_numpy(builder.as_dataset(split=split, read_config=read, shuffle_files=False)):
+        image = example[image_key]
+        if image.dtype != np.uint8:
+            raise InputError(f"tfds:{name} has {image.dtype} images, expected uint8; choose another")
+        if image_size is not None:
+            image = resize_images(grey_to_rgb(image[None]), image_size)[0]
+        yield image, int(example[label_key])
 
 
 @contextlib.contextmanager

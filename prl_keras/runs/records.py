@@ -49,7 +49,7 @@ class Only(dict):
 REQUEST: Check = Only(
     {
         "name": is_text,
-        "data_dir?": or_none(is_text),
+        **dict.fromkeys(("data_dir?", "cache_dir?"), or_none(is_text)),
         "seed?": is_seed,
         "validation_fraction?": is_number,
         **dict.fromkeys(("samples_per_class?", "test_per_class?", "image_size?", "fold?"), or_none(is_whole)),

@@ -54,10 +54,10 @@ def read_tfds(
         if None not in builder.info.features[image_key].shape:
             image_size = None  # equal sizes: the catalog resizes after the splits are drawn
         keys, splits = (image_key, label_key), ("train", "test")
-        shape = builder.info.features[image_key].shape if image_size is None else (image_size, image_size, 3)
         count = sum(builder.info.splits[split].num_examples for split in splits)
-        if None not in shape and cache.takes(count, shape):
-            parts = [_kept_split(builder, split, name, keys, image_size, shape, cache) for split in splits]
+        first = next(_examples(builder, "train[:1]", name, keys, image_size), None) if cache.folder else None
+        if first is not None and cache.takes(count, first[0].shape):
+            parts = [_kept_split(builder, split, name, keys, image_size, first[0].shape, cache) for split in splits]
         else:
             parts = [_read_split(builder, split, name, keys, image_size) for split in splits]
         names = tuple(builder.info.features[label_key].names)
@@ -146,7 +146,10 @@ def _kept_split(
     known = [(path.name, file_facts(path)) for path in files]
 
     def read(start: int, stop: int) -> Iterator[tuple[np.ndarray, int]]:
-        return _examples(builder, f"{split}[{start}:{stop}]", name, keys, image_size)
+        for image, label in _examples(builder, f"{split}[{start}:{stop}]", name, keys, image_size):
+            if image.shape != shape:
+                raise _differ(name)
+            yield image, label
 
     store = store_name([builder.info.full_name, split, *known], image_size)
     images = cache.kept(store, shape, count, read, f"{name} ({split})")
@@ -163,9 +166,7 @@ def _read_split(
         if not labels:
             images = np.empty((count, *image.shape), dtype=np.uint8)
         if image.shape != images.shape[1:]:
-            raise InputError(
-                f"tfds:{name} has images of different sizes; pass an image size, for example --image-size 96"
-            )
+            raise _differ(name)
         if len(labels) == count:
             raise InputError(f"tfds:{name}: its {split} split has more than its {count:,} images; prepare it again")
         images[len(labels)] = image
@@ -173,6 +174,10 @@ def _read_split(
     if not labels:
         raise InputError(f"tfds:{name}: its {split} split is empty; choose another data set")
     return Split(images[: len(labels)], np.array(labels, dtype=np.int64))
+
+
+def _differ(name: str) -> InputError:
+    return InputError(f"tfds:{name} has images of different sizes; pass an image size, for example --image-size 96")
 
 
 def _examples(

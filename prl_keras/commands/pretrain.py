@@ -49,7 +49,7 @@ def _unlabelled_images(options: Pretrain, dataset: Dataset, request: dict[str, A
         raise InputError(f"--unlabelled needs --variant simclr: {options.variant} learns from labels")
     if dataset.name != "stl10" or request["data_dir"] is None:
         raise InputError("--unlabelled needs --dataset stl10 with --data-dir: its binary files hold these images")
-    return load_unlabelled(request["data_dir"], request["image_size"], cache_of(request["cache_dir"]))
+    return load_unlabelled(request["data_dir"], request["image_size"], cache_of(request.get("cache_dir")))
 
 
 def _announce(plan: Any, options: Pretrain, run: Run) -> None:

@@ -110,9 +110,9 @@ def store_name(source: Iterable[Any], image_size: Any) -> str:
     return f"{digest.hexdigest()[:16]}-{image_size or 'own'}"
 
 
-def file_facts(path: Path) -> tuple[int, int, int]:
+def file_facts(path: str | Path) -> tuple[int, int, int]:
     """What changes with a file's content: the time of the last change too, which nobody can set."""
-    found = path.stat()
+    found = os.stat(path)
     return found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
@@ -57,7 +58,7 @@ def read_folder(root: Path, image_size: int | None = None, cache: Cache | None =
     files = [file for split in splits for file in split]
     images, facts = _images(files, root, image_size, cache)
     notes = unread(root, [*train.values(), *test.values()]) + _note_of_bits(facts["deep"], len(files), facts["bits"])
-    names = np.array([path.relative_to(root).as_posix() for path, _ in files], dtype=object)
+    names = np.array(_below(root, files), dtype=object)
     every = Split(images, np.array([label for _, label in files], dtype=np.int64), names)
     parts = (every.take(part) for part in (slice(len(splits[0])), slice(len(splits[0]), None)))
     return RawData(*parts, tuple(train), order="content", notes=notes, bits=facts["bits"])
@@ -123,6 +124,12 @@ def _note_of_bits(deep: int, count: int, bits: int | None) -> tuple[str, ...]:
     return (f"{deep:,} of {count:,} images have 16 bits or more a value; {how}: {2**bits - 1:,} is read as white",)
 
 
+def _below(root: Path, files: Iterable[tuple[Path, int]]) -> list[str]:
+    """Of each file its name as seen from `root`, with slashes; a tenth of the time of `relative_to`."""
+    start = len(str(root / "x")) - 1
+    return [str(path)[start:].replace(os.sep, "/") for path, _ in files]
+
+
 def _images(
     files: list[tuple[Path, int]], root: Path, image_size: int | None, cache: Cache
 ) -> tuple[np.ndarray | Rows, dict[str, Any]]:
@@ -130,7 +137,7 @@ def _images(
 
     What a store has been made from is known by names, sizes and times. Which images they are, pixels tell.
     """
-    known = ((path.relative_to(root).as_posix(), label, file_facts(path)) for path, label in files)
+    known = ((name, label, file_facts(path)) for name, (path, label) in zip(_below(root, files), files, strict=True))
     name = store_name(known, image_size)
     if (kept := cache.opened(name)) is not None:
         return kept, kept.store.facts

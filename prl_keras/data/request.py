@@ -44,7 +44,7 @@ def data_request(options: DataOptions, seed: int) -> dict[str, Any]:
         "test_per_class": options.test_per_class,
         "image_size": options.image_size,
         "fold": options.fold,
-        "cache_dir": _cache_dir(options.cache_dir),
+        **({} if options.cache_dir is None else {"cache_dir": _cache_dir(options.cache_dir)}),
     }
 
 
@@ -89,7 +89,7 @@ def _absolute(path: Path | None) -> str | None:
     return None if path is None else os.path.abspath(path.expanduser())
 
 
-def _cache_dir(path: Path | None) -> str | None:
+def _cache_dir(path: Path) -> str:
     return NOTHING if str(path) == NOTHING else _absolute(path)
 
 

@@ -92,6 +92,9 @@ class DataOptions(PictureOptions):
     data_dir: Folder = None
     """Where the data set's files are (for stl10: a folder with stl10_binary/ or stl10_binary.tar.gz).
     None: the library's own folder."""
+    cache_dir: Folder = None
+    """Folder for decoded images of folders and tfds sets, which later commands open at once; none: decode them into
+    memory each time. None: large sets only, in the user's cache folder (or PRL_KERAS_CACHE)."""
     validation_fraction: float = 0.1
     """Share of each class of train that is set aside for validation, unless the data set has validation images."""
     samples_per_class: Count = None
@@ -114,6 +117,8 @@ class RunDataOptions(RunPictureOptions):
     """Another data set than the run's (see `pretrain --help`). None: the run's."""
     data_dir: Folder = None
     """Where that data set's files are. None: the run's."""
+    cache_dir: Folder = None
+    """Folder for decoded images (see `pretrain --help`). None: the run's."""
     samples_per_class: Count = None
     """Train on this many images a class. None: as the run."""
     test_per_class: Count = None
@@ -354,6 +359,8 @@ class Reproduce(PictureOptions):
     """As in `pretrain --help`. None: STL-10 if it is prepared on this machine, else digits."""
     data_dir: Folder = None
     """Where the data set's files are. None: the library's own folder."""
+    cache_dir: Folder = None
+    """Folder for decoded images (see `pretrain --help`). None: of large sets, in the user's cache folder."""
     seeds: Count = None
     """Train every row this many times, with seeds 0, 1, ... None: 3 (paper: 1)."""
     protocol: Literal["honest", "paper"] = "honest"
@@ -420,6 +427,8 @@ class Visualize(RunPictureOptions):
     """Another data set than the run's (see `pretrain --help`). None: the run's."""
     data_dir: Folder = None
     """Where that data set's files are. None: the run's."""
+    cache_dir: Folder = None
+    """Folder for decoded images (see `pretrain --help`). None: the run's."""
     runs_dir: Annotated[Path, arg(metavar="PATH")] = Path("saved_models")
     """Folder that holds the runs."""
     seed: int = 0
@@ -495,8 +504,11 @@ class Data(DataOptions):
     Example: python main.py data prepare --dataset stl10 --data-dir ~/Downloads
     """
 
-    action: Positional[Literal["list", "prepare", "verify"]] = "list"
-    """list: what is here. prepare: download or extract, then verify. verify: read it all and count."""
+    action: Positional[Literal["list", "prepare", "verify", "cache"]] = "list"
+    """list: what is here. prepare: download or extract, then verify. verify: read it all and count. cache: decoded
+    images that are kept."""
+    clear: Annotated[str | None, arg(metavar="NAME|all")] = None
+    """cache: remove the decoded images of this name, or all. The next command that needs them decodes them again."""
     seed: int = 0
     """Seed of the validation split."""
 
@@ -533,7 +545,13 @@ _UNUSED: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
         },
         **_UNMIXED,
     },
-    "data": {"action": {"list": (*(f.name for f in fields(DataOptions) if f.name != "data_dir"), "seed")}},
+    "data": {
+        "action": {
+            "list": (*(f.name for f in fields(DataOptions) if f.name != "data_dir"), "seed", "clear"),
+            "cache": (*(f.name for f in fields(DataOptions) if f.name != "cache_dir"), "seed"),
+            **dict.fromkeys(("prepare", "verify"), ("clear",)),
+        }
+    },
 }
 
 

@@ -19,6 +19,7 @@ from prl_keras.commands.data import run
 from prl_keras.config import Data
 from prl_keras.data import Split, default_dataset, fashion, load_dataset, network, tfds_source
 from prl_keras.data.reading import Reading
+from prl_keras.data.rows import Rows
 from prl_keras.data.splits import (
     balanced_test,
     balanced_train,
@@ -481,6 +482,38 @@ def test_tfds_images_are_in_memory_once(tfds_folder):
 def test_tfds_images_of_different_sizes_need_a_size(tfds_folder):
     fails(lambda: load_dataset("tfds:varied", tfds_folder), "images of different sizes; pass an image size")
     assert load_dataset("tfds:varied", tfds_folder, image_size=16).image_shape == (16, 16, 3)
+
+
+@pytest.mark.parametrize(("name", "size"), [("grey", None), ("grey", 16), ("varied", 16)])
+def test_tfds_images_from_the_store_are_those_from_memory(tfds_folder, tmp_path, monkeypatch, name, size):
+    monkeypatch.setattr("prl_keras.data.rows._SHARD_BYTES", 5 * 20 * 24)  # of grey in files of five
+    memory = load_dataset(f"tfds:{name}", tfds_folder, image_size=size, cache_dir="none")
+    for _ in range(2):
+        kept = load_dataset(f"tfds:{name}", tfds_folder, image_size=size, cache_dir=tmp_path / "cache")
+        assert kept.fingerprint == memory.fingerprint
+        for part in ("train", "validation", "test"):
+            one, other = getattr(memory, part), getattr(kept, part)
+            np.testing.assert_array_equal(one.images, other.images)
+            np.testing.assert_array_equal(one.labels, other.labels)
+            assert isinstance(other.images, Rows)
+        monkeypatch.setattr(tfds_source, "_kept_split", only_opened(tfds_source._kept_split, monkeypatch))
+
+
+def only_opened(kept_split, monkeypatch):
+    """The same, where nothing can be read from the prepared files any more."""
+
+    def opened(*args):
+        with monkeypatch.context() as patch:
+            patch.setattr(tfds_source, "_examples", None)
+            return kept_split(*args)
+
+    return opened
+
+
+def test_tfds_images_of_different_sizes_make_no_store(tfds_folder, tmp_path):
+    cache = tmp_path / "cache"
+    fails(lambda: load_dataset("tfds:varied", tfds_folder, cache_dir=cache), "images of different sizes; pass an image")
+    assert list(cache.iterdir()) == []
 
 
 def test_unfit_tfds_sets_are_one_line(tfds_folder):

@@ -27,6 +27,7 @@ LAYERS = {
     "runs.lifecycle": 3,
     "models": 3,
     "embedding_loss": 3,
+    "episodes": 3,
     "contrastive": 3,
     "losses": 3,
     "memory": 3,

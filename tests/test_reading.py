@@ -45,7 +45,7 @@ def classes_alone(root: Path, per_class: int = 10, names: tuple[str, ...] = ("ca
 
 
 def digests(dataset, split: str) -> set[bytes]:
-    return set(getattr(dataset, split).digests)
+    return {digest.tobytes() for digest in getattr(dataset, split).digests}
 
 
 # --- a test set that is drawn ---------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import keras_tuner as kt
 import numpy as np
 
 from prl_keras.config import Finetune, Tune
-from prl_keras.data.batches import Batches, steps_per_epoch
+from prl_keras.data.batches import Batches, steps_per_epoch, to_validate_on
 from prl_keras.models import build_classifier, classification_head
 from prl_keras.models.layer_types import FAST
 from prl_keras.models.storage import copy_as
@@ -79,7 +79,7 @@ class FineTuning(kt.HyperModel):
         create_variables(model, batches)
         history = model.fit(
             batches,
-            validation_data=(validation, self.data.validation.labels),
+            validation_data=to_validate_on(validation, self.data.validation.labels),
             epochs=epochs or self.options.epochs,
             initial_epoch=initial_epoch,
             shuffle=False,

@@ -1,7 +1,8 @@
-"""`python main.py data`: what is on this machine; prepare or verify a data set."""
+"""`python main.py data`: what is on this machine; prepare or verify a data set; decoded images that are kept."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,11 +13,13 @@ from rich.text import Text
 
 from prl_keras.config import typed
 from prl_keras.data import Dataset, load_dataset
+from prl_keras.data.cache import NOTHING, cache_of, clear, stores
 from prl_keras.data.catalog import CATALOG, TFDS_PREFIX, is_ready
 from prl_keras.data.duplicates import duplicates
 from prl_keras.data.folder import UnreadableError
 from prl_keras.data.litter import shown
 from prl_keras.data.request import data_request
+from prl_keras.data.rows import Rows
 from prl_keras.data.stl10 import fold_indices, is_present, load_unlabelled
 from prl_keras.errors import InputError
 from prl_keras.screen.console import Terminal
@@ -31,6 +34,9 @@ _MOST_CLASSES_SHOWN = 20
 def run(options: Data) -> None:
     if options.action == "list":
         _list(options.data_dir)
+        return
+    if options.action == "cache":
+        _cache(options)
         return
     request = data_request(options, options.seed)
     name, data_dir = request["name"], request["data_dir"]
@@ -51,6 +57,28 @@ def _list(data_dir: Path | None) -> None:
     table.add_row("tfds:NAME", "any image classification set of tensorflow-datasets", "-", "downloaded when used")
     table.add_row("PATH", "a folder of pictures: <class>/*, or train/<class>/* and test/<class>/*", "-", "your own")
     Terminal().print(table)
+
+
+def _cache(options: Data) -> None:
+    folder = cache_of(options.cache_dir).folder
+    if folder is None:
+        raise InputError(f"--cache-dir {NOTHING} keeps no images: name a folder, or leave it out")
+    if options.clear is not None:
+        removed = clear(folder, options.clear)
+        print(f"removed {len(removed)} from {folder}: {sum(kept.size for kept in removed) / 1e6:,.1f} MB")
+        return
+    found = stores(folder)
+    table = Table(title=Text(f"Decoded images in {folder}"))
+    for heading in ("name", "of", "images", "size", "MB", "last used"):
+        justify = "right" if heading in ("images", "MB") else "left"
+        table.add_column(heading, no_wrap=heading == "name", overflow="fold", justify=justify)
+    for kept in found:
+        shape = "" if kept.shape is None else "x".join(map(str, kept.shape[:2]))
+        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(kept.used))
+        count = f"{kept.count:,}" if kept.shape else "?"
+        table.add_row(kept.name, Text(kept.source), count, shape, f"{kept.size / 1e6:,.1f}", used)
+    Terminal().print(table)
+    print(f"{len(found)} in all, {sum(kept.size for kept in found) / 1e6:,.1f} MB")
 
 
 def _verify(request: dict[str, Any]) -> None:
@@ -86,6 +114,9 @@ def _report(dataset: Dataset) -> None:
         print(f"  classes: {', '.join(dataset.class_names[:_MOST_CLASSES_SHOWN])}, ...")
     for name in dataset.skipped:
         print(f"left out: {name}")
+    for split in splits.values():
+        if isinstance(split.images, Rows):
+            split.images.check()
     for line in (*dataset.notes, *(f"duplicates: {found}" for found in duplicates(dataset))):
         print(line)
     print(f"fingerprint {dataset.fingerprint}")

@@ -6,6 +6,7 @@ from typing import Any
 from prl_keras.commands.common import check_training, run_argument, stronger
 from prl_keras.config import Pretrain
 from prl_keras.data import Dataset
+from prl_keras.data.cache import cache_of
 from prl_keras.data.request import data_request, open_data
 from prl_keras.data.seen import record_seen
 from prl_keras.data.stl10 import load_unlabelled, unlabelled_sha256
@@ -32,7 +33,7 @@ def run(options: Pretrain) -> None:
     plan = pretraining.plan(dataset, options, unlabelled)
     if options.distance == "cosine":  # what None means has changed: an unfinished run of before is another one
         options = replace(options, temperature=build.temperature(options))
-    inputs = {"unlabelled_sha256": unlabelled_sha256(request["data_dir"])} if options.unlabelled else None
+    inputs = {"unlabelled_sha256": unlabelled_sha256(request["data_dir"], unlabelled)} if options.unlabelled else None
     run = start_run("pretrain", options, f"{options.variant}-{dataset.label}", request, dataset, inputs)
     with working_on(run):
         record_seen(run, images)
@@ -48,7 +49,8 @@ def _unlabelled_images(options: Pretrain, dataset: Dataset, request: dict[str, A
         raise InputError(f"--unlabelled needs --variant simclr: {options.variant} learns from labels")
     if dataset.name != "stl10" or request["data_dir"] is None:
         raise InputError("--unlabelled needs --dataset stl10 with --data-dir: its binary files hold these images")
-    return load_unlabelled(request["data_dir"], request["image_size"], request.get("resize", "crop"))
+    cache = cache_of(request.get("cache_dir"))
+    return load_unlabelled(request["data_dir"], request["image_size"], request.get("resize", "crop"), cache)
 
 
 def _announce(plan: Any, options: Pretrain, run: Run) -> None:

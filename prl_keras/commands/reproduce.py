@@ -29,7 +29,7 @@ from prl_keras.terminal import quoted
 _PAPER_TEST = 100  # images a class
 _PAPER_VALIDATION = 0.002  # one image a class: the report trains on all, we keep one to have a curve
 # When the command is repeated: what changes which runs there are, not what a run is. Data are known by their images.
-_MAY_DIFFER = ("seeds", "rows", "dry_run", "name", "runs_dir", "dataset", "data_dir", "labels")
+_MAY_DIFFER = ("seeds", "rows", "dry_run", "name", "runs_dir", "dataset", "data_dir", "cache_dir", "labels")
 
 
 def run(options: Reproduce) -> None:
@@ -103,6 +103,7 @@ def _data_options(options: Reproduce) -> DataOptions:
         **{field.name: getattr(options, field.name) for field in fields(PictureOptions)},
         dataset=options.dataset,
         data_dir=options.data_dir,
+        cache_dir=options.cache_dir,
         samples_per_class=options.samples_per_class,
         test_per_class=_PAPER_TEST if paper and options.test_per_class is None else options.test_per_class,
         image_size=options.image_size,
@@ -176,7 +177,8 @@ def _label_efficiency(cell: Cell) -> None:
     from prl_keras.models.storage import load_encoder
 
     start_keras(cell.options.seed)
-    where = {key: cell.request[key] for key in (*WHERE, "labels") if key in cell.request}
+    where = {key: cell.request.get(key) for key in WHERE}
+    where |= {key: cell.request[key] for key in ("labels",) if key in cell.request}
     dataset = open_data(cell.run.part("data")["request"] | where, cell.run)
     label_efficiency(load_encoder(cell.run), dataset, cell.options.seed, cell.labels_file)
 

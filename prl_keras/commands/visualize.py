@@ -9,7 +9,7 @@ import numpy as np
 from prl_keras.commands.common import run_argument, source_run
 from prl_keras.commands.finetune import check_encoder
 from prl_keras.config import RunDataOptions, RunPictureOptions, Visualize
-from prl_keras.data import Dataset, resolved
+from prl_keras.data import Dataset, Split, resolved
 from prl_keras.data.request import data_request_of_run, data_words, file_suffix, open_data, warn_of_seen
 from prl_keras.errors import InputError
 from prl_keras.runs import Run, find_run, gives_features, has_classifier
@@ -67,7 +67,7 @@ def run(options: Visualize) -> None:
 
 
 def _data_options(options: Visualize) -> RunDataOptions:
-    same = ("dataset", "data_dir", *(field.name for field in fields(RunPictureOptions)))
+    same = ("dataset", "data_dir", "cache_dir", *(field.name for field in fields(RunPictureOptions)))
     return RunDataOptions(**{name: getattr(options, name) for name in same})
 
 
@@ -184,13 +184,19 @@ def _panel(stage: Stage, sample: Sample, positions: np.ndarray, prototypes: np.n
     return MapPanel(title, placed, labels, prototypes, map_quality(stage.features[part], labels, placed))
 
 
+def _mean_image(split: Split, rows: np.ndarray) -> np.ndarray:
+    """uint8; a thousand images at a time."""
+    total = sum(split.images[rows[at : at + 1000]].sum(axis=0, dtype="int64") for at in range(0, len(rows), 1000))
+    return (total / len(rows)).astype(np.uint8)
+
+
 def _write_projector(run: Run, stage: Stage, dataset: Dataset, sample: Sample, shown: np.ndarray, name: str) -> Path:
     """The prototypes of the classes shown, with the mean image of their class, then the sampled images."""
     from prl_keras.visualization.figures import class_colours
     from prl_keras.visualization.projector import category_names, write_projector
 
     names = np.array(category_names(dataset.class_names), object)
-    means = [dataset.train.images[dataset.train.labels == k].mean(axis=0).astype(np.uint8) for k in shown]
+    means = [_mean_image(dataset.train, np.flatnonzero(dataset.train.labels == k)) for k in shown]
     labels = np.concatenate([shown, sample.labels])
     no_answer, no_number = ["-"] * len(shown), [""] * len(shown)
     metadata = {

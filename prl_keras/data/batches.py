@@ -7,6 +7,8 @@ import keras
 import numpy as np
 
 from prl_keras.data.balanced import balanced_order, check_balance
+from prl_keras.data.order import epoch_order
+from prl_keras.data.rows import Rows
 from prl_keras.labels import checked_labels
 
 FEWEST = 8  # images: fewer say nothing about a mean and a variance
@@ -32,10 +34,10 @@ class Batches(keras.utils.PyDataset):
     when one begins (`training.callbacks.EpochOrder` does).
 
     Args:
-        inputs: (n, ...) array, also memory-mapped; batches are copied out of it.
+        inputs: (n, ...) array, or images of a store; batches are copied out of it.
         labels: (n,) or (n, 1) whole numbers; batches have (size,) int64.
         batch_size: images a batch, but for the last one.
-        seed: with the epoch, decides the order.
+        seed: with the epoch, decides the order, see `epoch_order`.
         drop_remainder: leave an incomplete last batch out; which images it has changes with the epoch.
         classes_per_batch: each batch has so many classes, and of each equally many images; an epoch has as many steps
             as with drop_remainder. Images of a class that is smaller than others come more often. None: as they come.
@@ -47,7 +49,7 @@ class Batches(keras.utils.PyDataset):
 
     def __init__(
         self,
-        inputs: np.ndarray,
+        inputs: np.ndarray | Rows,
         labels: np.ndarray,
         batch_size: int,
         seed: int,
@@ -71,10 +73,10 @@ class Batches(keras.utils.PyDataset):
     @epoch.setter
     def epoch(self, epoch: int) -> None:
         self._epoch = epoch
-        rng = np.random.default_rng((self.seed, epoch))
         if self.classes_per_batch is None:
-            self._order = rng.permutation(len(self.labels))
+            self._order = epoch_order(len(self.labels), self.seed, epoch)
         else:
+            rng = np.random.default_rng((self.seed, epoch))
             self._order = balanced_order(rng, self.labels, self.batch_size, self.classes_per_batch)
 
     @property
@@ -94,3 +96,23 @@ class Batches(keras.utils.PyDataset):
         rows = self.rows(step)
         inputs = self.inputs[rows]
         return (inputs, rows.astype("int32")) if self.with_rows else inputs, self.labels[rows]
+
+
+class InOrder(keras.utils.PyDataset):
+    """Batches of (inputs, labels) as they come, the last one shorter: what Keras makes of two arrays to validate on."""
+
+    def __init__(self, inputs: Rows, labels: np.ndarray, batch_size: int = 32):
+        super().__init__()
+        self.inputs, self.labels, self.batch_size = inputs, labels, batch_size
+
+    def __len__(self) -> int:
+        return -(-len(self.labels) // self.batch_size)
+
+    def __getitem__(self, step: int) -> tuple[np.ndarray, np.ndarray]:
+        part = slice(step * self.batch_size, (step + 1) * self.batch_size)
+        return self.inputs[part], self.labels[part]
+
+
+def to_validate_on(inputs: np.ndarray | Rows, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray] | InOrder:
+    """For Keras's `validation_data`, which would read all images of a store into memory."""
+    return InOrder(inputs, labels) if isinstance(inputs, Rows) else (inputs, labels)

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from prl_keras.data import archive, digits, fashion, folder, stl10, tfds_source
-from prl_keras.data.images import Resize, check_size, grey_to_rgb, resize_images
+from prl_keras.data.cache import Cache, cache_of
+from prl_keras.data.images import Resize, check_size
 from prl_keras.data.layout import LAYOUTS
 from prl_keras.data.reading import Damaged, Reading
 from prl_keras.data.splits import (
@@ -40,7 +41,7 @@ class Entry:
     summary: str
     how_to_get: str
     is_ready: Callable[[Path | None], bool]
-    read: Callable[[Path | None, int | None], RawData]
+    read: Callable[[Path | None, int | None, Cache], RawData]
     takes_data_dir: bool = True
 
 
@@ -58,6 +59,7 @@ def load_dataset(
     labels: str | Path | None = None,
     damaged: Damaged = "refuse",
     max_megapixels: float | None = None,
+    cache_dir: str | Path | None = None,
 ) -> Dataset:
     """Load a data set: a catalog name, `tfds:NAME`, or a folder of pictures (docs/data.md).
 
@@ -68,6 +70,10 @@ def load_dataset(
     `image_size` is a side or (height, width), to which images are cropped around their centre, padded with grey bars or
     stretched, as `resize` says. Of folders only: `labels`, a table of the pictures' classes; whether `damaged` files
     end it or are skipped; `max_megapixels` of a picture, 89 if None.
+
+    `cache_dir`: where the decoded images of folders and of tensorflow-datasets are kept, however few; "none": nowhere;
+    None: large sets only, in the folder that PRL_KERAS_CACHE names or the user's own. Images that are kept come as
+    `rows.Rows` instead of an array.
     """
     if image_size is not None:
         check_size(image_size)
@@ -75,14 +81,15 @@ def load_dataset(
     files = {"labels": labels and Path(labels).expanduser(), "damaged": damaged, "max_megapixels": max_megapixels}
     reading = Reading(image_size=image_size, resize=resize, **files)
     _check_reading(name, reading)
-    raw = _read(name, _checked_dir(data_dir), reading, fold)
+    cache = cache_of(cache_dir)
+    raw = _read(name, _checked_dir(data_dir), reading, fold, cache)
     names, order, notes, facts = raw.class_names, raw.order, raw.notes, {"bits": raw.bits, "skipped": raw.skipped}
     if raw.validation is not None:
         notes += _lacking("validation", raw.validation, names)
     splits = _drawn(raw, name, seed, validation_fraction, samples_per_class, test_per_class)
     del raw  # or all images would be in memory twice while they are converted
     for part in splits:  # after the draws, so that only the images that are kept are converted
-        splits[part] = _finish(splits[part], reading, order)
+        splits[part] = _finish(splits[part], reading, order, cache)
     notes += _lacking("test", splits["test"], names)
     digest = fingerprint(names, splits, facts["skipped"])
     return Dataset(name, **splits, class_names=names, fingerprint=digest, order=order, notes=notes, **facts)
@@ -113,11 +120,8 @@ def _drawn(
     return {"train": train, "validation": validation, "test": test}
 
 
-def _finish(split: Split, reading: Reading, order: str) -> Split:
-    images = grey_to_rgb(split.images)
-    if reading.image_size is not None:
-        images = resize_images(images, reading.image_size, reading.resize)
-    split = replace(split, images=images)
+def _finish(split: Split, reading: Reading, order: str, cache: Cache) -> Split:
+    split = replace(split, images=cache.converted(split.images, reading.image_size, reading.resize))
     return by_content(split) if order == "content" else split
 
 
@@ -187,20 +191,20 @@ def takes_data_dir(name: str) -> bool:
     return CATALOG[name].takes_data_dir if name in CATALOG else name.startswith(TFDS_PREFIX)
 
 
-def _read(name: str, data_dir: Path | None, reading: Reading, fold: int | None) -> RawData:
+def _read(name: str, data_dir: Path | None, reading: Reading, fold: int | None, cache: Cache) -> RawData:
     if fold is not None and not (name == "stl10" and data_dir and stl10.is_present(data_dir)):
         raise InputError(f"fold is {fold}, only stl10 from binary files has folds; use --dataset stl10 --data-dir PATH")
     if name in CATALOG:
-        return CATALOG[name].read(data_dir, fold)
+        return CATALOG[name].read(data_dir, fold, cache)
     if name.startswith(TFDS_PREFIX):
         instead = "connect to a network, or pass --data-dir PATH of a tensorflow-datasets folder that holds it"
-        return tfds_source.read_tfds(name.removeprefix(TFDS_PREFIX), data_dir, reading, name, instead)
+        return tfds_source.read_tfds(name.removeprefix(TFDS_PREFIX), data_dir, reading, name, instead, cache)
     root = Path(name)
     if not root.is_absolute():
         raise InputError(_unknown(name))
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; a data set folder holds {LAYOUTS}")
-    return folder.read_folder(root, reading)
+    return folder.read_folder(root, reading, cache)
 
 
 def _unknown(name: str) -> str:
@@ -212,10 +216,10 @@ def _unknown(name: str) -> str:
     return f"unknown data set {name!r};{hint} known: {known}, tfds:NAME, or a folder of pictures"
 
 
-def _read_stl10(data_dir: Path | None, fold: int | None) -> RawData:
+def _read_stl10(data_dir: Path | None, fold: int | None, cache: Cache) -> RawData:
     if data_dir and (stl10.is_present(data_dir) or not tfds_source.is_prepared("stl10", data_dir)):
         return stl10.read_binary(data_dir, fold)
-    return tfds_source.read_tfds("stl10", data_dir, Reading(), "STL-10 (2.6 GB)", _STL10_MANUAL)
+    return tfds_source.read_tfds("stl10", data_dir, Reading(), "STL-10 (2.6 GB)", _STL10_MANUAL, cache)
 
 
 def _stl10_ready(data_dir: Path | None) -> bool:
@@ -242,19 +246,19 @@ CATALOG: dict[str, Entry] = {
         "10 classes of clothing, 28x28 grey; 6,000 train and 1,000 test images a class",
         f"data prepare --dataset fashion_mnist (30 MB), or Debian's package {fashion.DEBIAN_PACKAGE}",
         fashion.is_present,
-        lambda data_dir, fold: fashion.read_fashion(data_dir),
+        lambda data_dir, fold, cache: fashion.read_fashion(data_dir),
     ),
     "fashion_500": Entry(
         "Fashion-MNIST with STL-10's numbers: 500 train and 800 test images a class, drawn once for everyone",
         "as fashion_mnist",
         fashion.is_present,
-        lambda data_dir, fold: fashion.read_fashion_500(data_dir),
+        lambda data_dir, fold, cache: fashion.read_fashion_500(data_dir),
     ),
     "digits": Entry(
         "10 handwritten digits, enlarged to 32x32; about 144 train and 36 test images a class",
         "built in (scikit-learn)",
         lambda data_dir: True,
-        lambda data_dir, fold: digits.read_digits(),
+        lambda data_dir, fold, cache: digits.read_digits(),
         takes_data_dir=False,
     ),
 }

@@ -33,7 +33,7 @@ class _Image:
 
 def _hashed(split: Split) -> list[_Image]:
     files = [None] * len(split) if split.files is None else split.files
-    return list(map(_Image, split.digests, split.labels.tolist(), files))
+    return list(map(_Image, map(bytes, split.digests), split.labels.tolist(), files))
 
 
 def _twins(images: list[_Image], among: list[_Image]) -> list[tuple[_Image, _Image]]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from prl_keras.data.cache import Cache, file_facts, store_name
 from prl_keras.data.deep import BITS, bits_for
 from prl_keras.data.groups import by_digests, whole_groups
 from prl_keras.data.images import (
@@ -26,10 +27,13 @@ from prl_keras.data.images import (
 )
 from prl_keras.data.layout import Layout, Picture, folder_layout
 from prl_keras.data.litter import shown
+from prl_keras.data.parallel import in_order
 from prl_keras.data.reading import Reading
+from prl_keras.data.rows import Rows
 from prl_keras.data.splits import RawData, Split
 from prl_keras.data.table import table_layout
 from prl_keras.errors import InputError
+from prl_keras.files import atomic_path
 from prl_keras.screen.progress import with_progress
 from prl_keras.terminal import quoted
 
@@ -37,6 +41,7 @@ DEFAULT_SIZE = 96
 TEST_FRACTION = 0.2
 _MEMORY_LIMIT = 8 * 2**30
 _MOST_NAMED, _FEW_NAMED = 10, 3
+_FILES = "files.sha256"
 _AT_ONCE = 10_000  # files that wait for a thread
 
 
@@ -48,8 +53,10 @@ class UnreadableError(InputError):
         self.files = files
 
 
-def read_folder(root: Path, reading: Reading = Reading()) -> RawData:  # noqa: B008 - it is frozen
+def read_folder(root: Path, reading: Reading = Reading(), cache: Cache | None = None) -> RawData:  # noqa: B008 - frozen
     """All images, by class. Without an image size: in their common size, or 96 if they differ.
+
+    cache: where many of them are kept; None: nowhere.
 
     Raises:
         UnreadableError: files are damaged, and `reading` does not skip them.
@@ -59,34 +66,36 @@ def read_folder(root: Path, reading: Reading = Reading()) -> RawData:  # noqa: B
         check_size(reading.image_size)
     layout = folder_layout(root) if reading.labels is None else table_layout(reading.labels, root)
     with pillow_ready():
-        return _read(layout, reading)
+        return _read(layout, reading, cache or Cache())
 
 
-def _read(layout: Layout, reading: Reading) -> RawData:
+def _read(layout: Layout, reading: Reading, cache: Cache) -> RawData:
     parts = {"train": layout.train, "validation": layout.validation, "test": layout.test}
     pictures = [picture for part in parts.values() for picture in part or ()]
     splits = [split for split, part in parts.items() for _ in part or ()]
     work = _Work([picture.path for picture in pictures])
-    images, rows, notes, bits = _decoded(work, layout.root, reading)
+    labels = [picture.label for picture in pictures]
+    names = _names(layout.root, work.paths)
+    images, rows, facts = _decoded(work, labels, names, layout.root, reading, cache)
+    notes = _note_of_bits(facts["deep"], len(rows), facts["bits"])
     if work.wrong and (reading.damaged == "refuse" or not rows):
         raise _unreadable(work, layout.root, reading.labels)
-    skipped = tuple(shown(_name(work.paths[row], layout.root)) for row in sorted(work.wrong))
+    skipped = tuple(shown(names[row]) for row in sorted(work.wrong))
     if skipped:
         some = ", ".join(skipped[:_FEW_NAMED]) + ", ..." * (len(skipped) > _FEW_NAMED)
         notes += (f"Left out: {len(skipped):,} of {len(pictures):,} pictures, which cannot be read: {some}",)
-    whole = _split(images, [pictures[row] for row in rows], layout.root)
+    whole = _split(images, [pictures[row] for row in rows], [names[row] for row in rows])
     of = np.array([splits[row] for row in rows])
     data = {split: whole.take(_range(of == split)) for split, part in parts.items() if part is not None}
     if layout.test is None:
         train = data["train"]
-        digests = work.each(_file_digest, rows[: len(train)], "Drawing test pictures")
-        test = _test_rows(train, list(digests.values()), layout)
+        test = _test_rows(train, _file_digests(work, rows[: len(train)], images), layout)
         data |= {"train": train.take(np.setdiff1d(np.arange(len(train)), test)), "test": train.take(test)}
         notes += (
             f"Test: {len(test):,} of {len(train):,} images, {TEST_FRACTION:.0%} of each class, drawn by what is in the "
             "files and not by --seed: always the same ones",
         )
-    more = {"notes": layout.notes + notes, "bits": bits, "skipped": skipped}
+    more = {"notes": layout.notes + notes, "bits": facts["bits"], "skipped": skipped}
     return RawData(**data, class_names=layout.class_names, order="content", **more)
 
 
@@ -121,28 +130,76 @@ class _Work:
             pool.shutdown(cancel_futures=True)
 
 
-def _decoded(work: _Work, root: Path, reading: Reading) -> tuple[np.ndarray, list[int], tuple[str, ...], int | None]:
-    """(images, their rows in `work.paths`, notes, bits): see `RawData`."""
+def _decoded(
+    work: _Work, labels: Sequence[int], names: Sequence[str], root: Path, reading: Reading, cache: Cache
+) -> tuple[np.ndarray | Rows, list[int], dict[str, Any]]:
+    """(images, their rows in `work.paths`, facts): `bits`, see `RawData`, and how many images have more than 8, `deep`.
+
+    What a store has been made from is known by names, sizes and times. Which images they are, pixels tell.
+    """
+    known = ((name, label, _facts(path)) for name, label, path in zip(names, labels, work.paths, strict=True))
+    name = store_name((reading.max_megapixels, *known), reading.image_size, reading.resize)
+    if (kept := cache.opened(name)) is not None:
+        return _kept(kept, work, reading)
     limit = reading.max_megapixels
     heads = work.each(partial(look, max_megapixels=limit), range(len(work.paths)), "Looking at pictures")
     deep = [row for row, (_, is_deep) in heads.items() if is_deep]
     largest = work.each(partial(largest_value, max_megapixels=limit), deep, "Looking at 16-bit pictures")
-    bits = bits_for(max(largest.values())) if largest else None
+    facts = {"deep": len(largest), "bits": bits_for(max(largest.values())) if largest else None}
     rows = [row for row in heads if row not in work.wrong]
     size = reading.image_size
     shape = _common_shape(heads[row][0] for row in rows) if size is None else as_shape(size)
+    decoded = partial(decode, size=shape, bits=facts["bits"], resize=reading.resize, max_megapixels=limit)
+    if rows and cache.takes(len(rows), (*shape, 3)):
+        read = partial(_rows_of, work, labels, decoded, (*shape, 3))
+        return _kept(cache.kept(name, (*shape, 3), len(work.paths), read, root.name, facts), work, reading)
     _check_memory(root, len(rows), shape)
 
     images = np.empty((len(rows), *shape, 3), dtype=np.uint8)
     places = {work.paths[row]: place for place, row in enumerate(rows)}
 
-    def read(path: Path) -> None:
-        images[places[path]] = decode(path, shape, bits, reading.resize, limit)
+    def read_one(path: Path) -> None:
+        images[places[path]] = decoded(path)
 
-    good = list(work.each(read, rows, "Reading pictures"))
+    good = list(work.each(read_one, rows, "Reading pictures"))
     if len(good) < len(rows):
         images = images[np.isin(rows, good)]
-    return images, good, _note_of_bits(len(largest), len(rows), bits), bits
+    return images, good, facts
+
+
+def _rows_of(
+    work: _Work, labels: Sequence[int], decoded: Callable[[Path], np.ndarray], shape: tuple, start: int, stop: int
+) -> Iterator[tuple[np.ndarray, int]]:
+    """Images and labels for a store; of a damaged file a black one without a label."""
+
+    def image(row: int) -> np.ndarray | None:
+        if row in work.wrong:
+            return None
+        try:
+            return decoded(work.paths[row])
+        except InputError:
+            return None
+
+    for row, found in zip(range(start, stop), in_order(image, range(start, stop)), strict=True):
+        yield (np.zeros(shape, np.uint8), -1) if found is None else (found, labels[row])
+
+
+def _kept(images: Rows, work: _Work, reading: Reading) -> tuple[Rows, list[int], dict[str, Any]]:
+    """As `_decoded`; why a file has no label is asked of the file again."""
+    unread = np.flatnonzero(images.labels < 0)
+    asked = [row for row in unread.tolist() if row not in work.wrong]
+    again = partial(decode, size=images.shape[1:3], bits=None, resize=reading.resize)
+    for row in work.each(partial(again, max_megapixels=reading.max_megapixels), asked, "Looking at pictures"):
+        work.wrong[row] = "could not be read when the images were decoded; touch the file to try again"
+    good = np.flatnonzero(images.labels >= 0)
+    return (images.take(good) if len(unread) else images), good.tolist(), images.store.facts
+
+
+def _facts(path: Path) -> tuple[int, ...] | None:
+    try:
+        return file_facts(path)
+    except OSError:  # it will be named when it is read
+        return None
 
 
 def _range(chosen: np.ndarray) -> slice:
@@ -158,17 +215,32 @@ def _test_rows(train: Split, digests: Sequence[bytes], layout: Layout) -> np.nda
     return whole_groups(train.labels, by_digests(groups, digests), TEST_FRACTION, layout.class_names, fewest)
 
 
-def _split(images: np.ndarray, pictures: Sequence[Picture], root: Path) -> Split:
-    names = np.array([_name(picture.path, root) for picture in pictures], dtype=object)
+def _split(images: np.ndarray | Rows, pictures: Sequence[Picture], names: Sequence[str]) -> Split:
     groups = None
     if any(picture.group is not None for picture in pictures):
         alone = (f"\0{row}" for row in range(len(pictures)))  # no table can hold such a name
         groups = np.array([p.group or name for p, name in zip(pictures, alone, strict=True)], dtype=object)
-    return Split(images, np.array([picture.label for picture in pictures], dtype=np.int64), names, groups)
+    labels = np.array([picture.label for picture in pictures], dtype=np.int64)
+    return Split(images, labels, np.array(names, dtype=object), groups)
 
 
-def _name(path: Path, root: Path) -> str:
-    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+def _names(root: Path, paths: Iterable[Path]) -> list[str]:
+    """Of each file its name as seen from `root`, with slashes; a tenth of the time of `relative_to`."""
+    above = str(root / "x")[:-1]
+    return [str(path).removeprefix(above).replace(os.sep, "/") for path in paths]
+
+
+def _file_digests(work: _Work, rows: Sequence[int], images: np.ndarray | Rows) -> list[bytes]:
+    """SHA-256 of each file; beside the images of a store they are kept as well."""
+    file = images.store.path / _FILES if isinstance(images, Rows) else None
+    if file is not None and file.exists() and file.stat().st_size == 32 * len(rows):
+        found = file.read_bytes()
+        return [found[start : start + 32] for start in range(0, len(found), 32)]
+    digests = list(work.each(_file_digest, rows, "Drawing test pictures").values())
+    if file is not None and len(digests) == len(rows):
+        with atomic_path(file) as temporary:
+            temporary.write_bytes(b"".join(digests))
+    return digests
 
 
 def _file_digest(path: Path) -> bytes:
@@ -181,7 +253,7 @@ def _unreadable(work: _Work, root: Path, labels: Path | None) -> UnreadableError
     path, reason = files[0]
     if len(files) == 1:
         return UnreadableError(f"{path}: {reason} (--damaged skip goes on without it)", files)
-    names = ", ".join(shown(_name(path, root)) for path, _ in files[:_MOST_NAMED]) + ", ..." * (
+    names = ", ".join(shown(name) for name in _names(root, (path for path, _ in files[:_MOST_NAMED]))) + ", ..." * (
         len(files) > _MOST_NAMED
     )
     table = [] if labels is None else ["--labels", str(labels)]

@@ -8,6 +8,7 @@ from typing import Any
 
 from prl_keras.config import DataOptions, PictureOptions, RunDataOptions, typed
 from prl_keras.data import Dataset, default_dataset, load_dataset, resolved
+from prl_keras.data.cache import NOTHING
 from prl_keras.data.catalog import is_folder, takes_data_dir
 from prl_keras.data.deep import BITS
 from prl_keras.data.seen import count_seen
@@ -20,7 +21,7 @@ from prl_keras.screen.console import console
 from prl_keras.startup import start_keras
 from prl_keras.terminal import quoted
 
-WHERE = ("name", "data_dir")  # of a request: where the images are, not which
+WHERE = ("name", "data_dir", "cache_dir")  # of a request: where the images are, not which
 _PICTURES = {field.name: field.default for field in fields(PictureOptions)}  # in a request only if it is another
 
 
@@ -48,6 +49,7 @@ def data_request(options: DataOptions, seed: int) -> dict[str, Any]:
         "test_per_class": options.test_per_class,
         "image_size": _as_json(options.image_size),
         "fold": options.fold,
+        **({} if options.cache_dir is None else {"cache_dir": _cache_dir(options.cache_dir)}),
     }
     chosen = {key: getattr(options, key) for key, default in _PICTURES.items() if getattr(options, key) != default}
     return request | {key: _as_json(value) for key, value in chosen.items()}
@@ -69,6 +71,8 @@ def data_request_of_run(run: Run, options: RunDataOptions) -> dict[str, Any]:
     if options.data_dir is not None:
         request["data_dir"] = _absolute(options.data_dir)
         _check_data_dir(request["name"], request["data_dir"])
+    if options.cache_dir is not None:
+        request["cache_dir"] = _cache_dir(options.cache_dir)
     return request
 
 
@@ -123,6 +127,10 @@ def _as_json(value: Any) -> Any:
 
 def _absolute(path: Path | None) -> str | None:
     return None if path is None else os.path.abspath(path.expanduser())
+
+
+def _cache_dir(path: Path) -> str:
+    return NOTHING if str(path) == NOTHING else _absolute(path)
 
 
 def _check_data_dir(name: str, data_dir: str | None) -> None:

@@ -6,7 +6,8 @@ included. Images are the same if their pixels are, at the size of the training.
 
 import numpy as np
 
-from prl_keras.data.splits import Dataset, image_digests
+from prl_keras.data.rows import Rows
+from prl_keras.data.splits import Dataset, digests_of
 from prl_keras.errors import InputError
 from prl_keras.files import atomic_path
 from prl_keras.runs import Run
@@ -14,16 +15,16 @@ from prl_keras.runs import Run
 _FILE = "train_digests.npy"
 
 
-def short_digests(images: np.ndarray) -> np.ndarray:
+def short_digests(images: np.ndarray | Rows) -> np.ndarray:
     """(n,) uint64, in the order of the images (n, height, width, 3)."""
-    return _short(image_digests(images))
+    return _short(digests_of(images))
 
 
-def _short(digests: list[bytes]) -> np.ndarray:
-    return np.array([int.from_bytes(digest[:8], "little") for digest in digests], dtype="<u8")
+def _short(digests: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(digests[:, :8]).view("<u8").reshape(-1)
 
 
-def record_seen(run: Run, images: np.ndarray, source: Run | None = None) -> None:
+def record_seen(run: Run, images: np.ndarray | Rows, source: Run | None = None) -> None:
     """Keep the digests of a run's training images and of those that `source`, where its encoder is from, has seen."""
     file = run.path / _FILE
     if file.exists():

@@ -1,4 +1,4 @@
-"""Labelled images in memory, and every random choice among them. NumPy only.
+"""Labelled images, in memory or in a store, and every random choice among them. NumPy only.
 
 Which images are drawn depends on the seed and on the images, not on their order: STL-10 from its binary files
 and STL-10 from tensorflow-datasets (which shuffles) give the same splits and the same fingerprint.
@@ -15,11 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from prl_keras.data.groups import by_digests, whole_groups
+from prl_keras.data.rows import Rows
 from prl_keras.errors import InputError
 from prl_keras.labels import checked_labels
 
 # One number for each kind of draw, so that two draws with the same seed are independent.
 _VALIDATION, _SUBSET, _TEST, _HOLD_OUT = range(4)
+_BLOCK = 1000  # images that are read together
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,10 +29,11 @@ class Split:
     """Images uint8 (n, height, width, 3), labels int64 (n,), and if they have some, the names (n,) of their files, and
     the groups (n,), as text, that no draw may part.
 
+    Images may be `Rows` of a store, of which a part, such as `images[:250]`, is read when it is asked for.
     Labels may come in as (n, 1) and of any number type, see `checked_labels`.
     """
 
-    images: np.ndarray
+    images: np.ndarray | Rows
     labels: np.ndarray
     files: np.ndarray | None = None
     groups: np.ndarray | None = None
@@ -41,18 +44,21 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, rows: np.ndarray | slice) -> Split:
+    def take(self, rows: slice | np.ndarray) -> Split:
+        images = self.images.take(rows) if isinstance(self.images, Rows) else self.images[rows]
         more = (None if each is None else each[rows] for each in (self.files, self.groups))
-        return Split(self.images[rows], self.labels[rows], *more)
+        return Split(images, self.labels[rows], *more)
 
     @cached_property
-    def digests(self) -> list[bytes]:
-        """`image_digests` of the images, which are read once however often they are asked for."""
-        return image_digests(self.images)
+    def digests(self) -> np.ndarray:
+        """`digests_of` the images, which are read once however often they are asked for."""
+        return digests_of(self.images)
 
     def sha256(self) -> str:
         """Of the images and labels, in their order."""
-        digest = hashlib.sha256(np.ascontiguousarray(self.images))
+        digest = hashlib.sha256()
+        for start in range(0, len(self), _BLOCK):
+            digest.update(np.ascontiguousarray(self.images[start : start + _BLOCK]))
         digest.update(self.labels.astype("<i8"))
         return digest.hexdigest()
 
@@ -120,8 +126,7 @@ def dataset_label(name: str) -> str:
 
 def by_content(split: Split) -> Split:
     """The same images in the order of their digests, equal ones by label."""
-    order = sorted(range(len(split)), key=lambda row: (split.digests[row], split.labels[row]))
-    return split.take(np.array(order, dtype=int))
+    return split.take(_sorted(split.digests, split.labels))
 
 
 def check_split(split: Split, class_names: Sequence[str], where: str) -> None:
@@ -173,9 +178,9 @@ def fingerprint(class_names: Sequence[str], splits: dict[str, Split], skipped: S
     total = hashlib.sha256(repr(tuple(class_names)).encode())
     for name, split in splits.items():
         total.update(repr((name, split.images.shape, split.images.dtype.str, split.labels.dtype.str)).encode())
-        rows = zip(split.digests, split.labels, strict=True)
-        for digest, label in sorted((digest, int(label)) for digest, label in rows):
-            total.update(digest + label.to_bytes(8, "little"))
+        order = _sorted(split.digests, split.labels)
+        labels = split.labels[order].astype("<i8").view(np.uint8).reshape(-1, 8)
+        total.update(np.hstack([split.digests[order], labels]))
     if skipped:
         total.update(repr(sorted(skipped)).encode())
     return total.hexdigest()
@@ -184,6 +189,18 @@ def fingerprint(class_names: Sequence[str], splits: dict[str, Split], skipped: S
 def image_digests(images: np.ndarray) -> list[bytes]:
     """SHA-256 of each image's pixels: equal for equal images of one size, wherever they come from."""
     return [hashlib.sha256(np.ascontiguousarray(image)).digest() for image in images]
+
+
+def digests_of(images: np.ndarray | Rows) -> np.ndarray:
+    """(n, 32) uint8: SHA-256 of each image's pixels; a store has them, without a look at the images."""
+    if isinstance(images, Rows):
+        return images.digests
+    return np.frombuffer(b"".join(image_digests(images)), np.uint8).reshape(-1, 32)
+
+
+def _sorted(digests: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Rows in the order of their digests, equal ones by label."""
+    return np.lexsort((labels, *digests.view(">u8").T[::-1]))
 
 
 def _part(split: Split, fraction: float, seed: int, purpose: int, class_names: Sequence[str]) -> tuple[Split, Split]:
@@ -195,7 +212,7 @@ def _part(split: Split, fraction: float, seed: int, purpose: int, class_names: S
         second = np.clip(np.rint(fraction * counts).astype(int), 1, counts - 1)
         chosen = _draw(split, second, seed, purpose)
     else:
-        groups = by_digests(split.groups, split.digests)
+        groups = by_digests(split.groups, [digest.tobytes() for digest in split.digests])
         _check_seed(seed)
         order = np.random.RandomState([seed, purpose]).permutation(len(groups))
         chosen = whole_groups(split.labels, [groups[i] for i in order], fraction, class_names)
@@ -227,11 +244,12 @@ def _draw(split: Split, counts: np.ndarray, seed: int, purpose: int) -> np.ndarr
     _check_seed(seed)
     chosen = []
     for label, count in enumerate(counts):
-        rows = sorted(np.flatnonzero(split.labels == label), key=split.digests.__getitem__)
+        rows = np.flatnonzero(split.labels == label)
+        rows = rows[_sorted(split.digests[rows], split.labels[rows])]
         # RandomState, not default_rng: NumPy promises never to change its numbers.
         order = np.random.RandomState([seed, purpose, label]).permutation(len(rows))
-        chosen.extend(rows[i] for i in order[:count])
-    return np.sort(np.array(chosen, dtype=np.int64))
+        chosen.append(rows[order[:count]])
+    return np.sort(np.concatenate(chosen))
 
 
 def _check_seed(seed: int) -> None:

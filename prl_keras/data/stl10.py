@@ -6,13 +6,16 @@ Format: `*_X.bin` is uint8 (n, 3, 96, 96), column by column; `*_y.bin` a uint8 l
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from prl_keras.data import archive
+from prl_keras.data.cache import Cache, file_facts, store_name
 from prl_keras.data.images import Resize, as_shape, check_size, resize_images
+from prl_keras.data.parallel import in_order
+from prl_keras.data.rows import Rows
 from prl_keras.data.splits import RawData, Split
 from prl_keras.errors import InputError
 
@@ -56,11 +59,30 @@ def read_binary(data_dir: Path, fold: int | None = None) -> RawData:
 
 
 def load_unlabelled(
-    data_dir: Path, image_size: int | Sequence[int] | None = None, resize: Resize = "crop"
-) -> np.ndarray | Resized:
-    """The unlabelled images, uint8 (n, height, width, 3): a read-only view of the file, read as it is indexed."""
-    images = _images(find_binary(Path(data_dir)) / "unlabeled_X.bin")
-    return images if image_size in (None, SIDE) else Resized(images, image_size, resize)
+    data_dir: Path,
+    image_size: int | Sequence[int] | None = None,
+    resize: Resize = "crop",
+    cache: Cache | None = None,
+) -> np.ndarray | Resized | Rows:
+    """The unlabelled images, uint8 (n, height, width, 3), read as they are indexed.
+
+    Many are kept in the cache, row by row, where the file has columns, and resized; else a read-only view of the file.
+    """
+    path = find_binary(Path(data_dir)) / "unlabeled_X.bin"
+    images = _images(path)
+    if image_size not in (None, SIDE):
+        images = Resized(images, image_size, resize)
+    if cache is None or not cache.takes(len(images), images.shape[1:]):
+        return images
+
+    def read(start: int, stop: int) -> Iterable[tuple[np.ndarray, int]]:
+        return ((image, -1) for image in in_order(images.__getitem__, range(start, stop)))
+
+    name = store_name(["stl10 unlabelled", file_facts(path)], image_size, resize)
+    if (kept := cache.opened(name)) is not None:
+        return kept
+    facts = {"file_sha256": unlabelled_sha256(data_dir)}
+    return cache.kept(name, images.shape[1:], len(images), read, "stl10 (unlabelled)", facts)
 
 
 class Resized:
@@ -80,8 +102,10 @@ class Resized:
         return resized.reshape(*chosen.shape[:-3], *self.shape[1:])
 
 
-def unlabelled_sha256(data_dir: Path) -> str:
-    """Hash of the unlabelled images' file; half a minute for the complete one."""
+def unlabelled_sha256(data_dir: Path, images: np.ndarray | Resized | Rows | None = None) -> str:
+    """Hash of the unlabelled images' file; half a minute for the complete one, if its `images` are not in a store."""
+    if isinstance(images, Rows):
+        return images.store.facts["file_sha256"]
     with (find_binary(Path(data_dir)) / "unlabeled_X.bin").open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

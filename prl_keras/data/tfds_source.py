@@ -1,4 +1,4 @@
-"""Image classification sets of tensorflow-datasets, read into memory."""
+"""Image classification sets of tensorflow-datasets, read into memory, or once into a store."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from prl_keras.data.cache import Cache, file_facts, store_name
 from prl_keras.data.images import grey_to_rgb, resize_images
 from prl_keras.data.network import require_reachable
 from prl_keras.data.reading import Reading
@@ -38,7 +39,7 @@ def is_prepared(name: str, data_dir: Path | None = None) -> bool:
     return any(any(folder.glob(f"{below}/dataset_info.json")) for below in ("*", "*/*"))
 
 
-def read_tfds(name: str, data_dir: Path | None, reading: Reading, download: str, instead: str) -> RawData:
+def read_tfds(name: str, data_dir: Path | None, reading: Reading, download: str, instead: str, cache: Cache) -> RawData:
     """Train and test of `name`; `download` says what is fetched, `instead` what to do without a network."""
     with _quiet():
         builder = _builder(name, tfds_dir(data_dir))
@@ -51,7 +52,13 @@ def read_tfds(name: str, data_dir: Path | None, reading: Reading, download: str,
                 raise InputError(f"tfds:{name} has no {split} split (it has: {known}); choose one with train and test")
         if None not in builder.info.features[image_key].shape:
             reading = Reading()  # equal sizes: the catalog resizes after the splits are drawn
-        parts = [_read_split(builder, split, name, (image_key, label_key), reading) for split in ("train", "test")]
+        keys, splits = (image_key, label_key), ("train", "test")
+        count = sum(builder.info.splits[split].num_examples for split in splits)
+        first = next(_examples(builder, "train[:1]", name, keys, reading), None) if cache.folder else None
+        if first is not None and cache.takes(count, first[0].shape):
+            parts = [_kept_split(builder, split, name, keys, reading, first[0].shape, cache) for split in splits]
+        else:
+            parts = [_read_split(builder, split, name, keys, reading) for split in splits]
         names = tuple(builder.info.features[label_key].names)
         return RawData(*parts, names, order="content", notes=_unread(builder))
 
@@ -123,15 +130,62 @@ def _folders(folder: Path, name: str) -> list[Path]:
     return [*found, folder] if folder.is_dir() else found
 
 
+def _kept_split(
+    builder: tfds.core.DatasetBuilder,
+    split: str,
+    name: str,
+    keys: tuple[str, str],
+    reading: Reading,
+    shape: tuple[int, ...],
+    cache: Cache,
+) -> Split:
+    """From a store, which is made of the prepared files first; those are known by names, sizes and times."""
+    count = builder.info.splits[split].num_examples
+    files = sorted(path for path in Path(builder.data_path).rglob("*") if path.is_file())
+    known = [(path.name, file_facts(path)) for path in files]
+
+    def read(start: int, stop: int) -> Iterator[tuple[np.ndarray, int]]:
+        for image, label in _examples(builder, f"{split}[{start}:{stop}]", name, keys, reading):
+            if image.shape != shape:
+                raise _differ(name)
+            yield image, label
+
+    store = store_name([builder.info.full_name, split, *known], reading.image_size, reading.resize)
+    images = cache.kept(store, shape, count, read, f"{name} ({split})")
+    return Split(images, images.labels)
+
+
 def _read_split(
     builder: tfds.core.DatasetBuilder, split: str, name: str, keys: tuple[str, str], reading: Reading
 ) -> Split:
-    import tensorflow_datasets as tfds
-
-    image_key, label_key = keys
     images = np.empty(0)  # all at once, as soon as the first one tells the size
     labels: list[int] = []
     count = builder.info.splits[split].num_examples
+    for image, label in _examples(builder, split, name, keys, reading):
+        if not labels:
+            images = np.empty((count, *image.shape), dtype=np.uint8)
+        if image.shape != images.shape[1:]:
+            raise _differ(name)
+        if len(labels) == count:
+            raise InputError(f"tfds:{name}: its {split} split has more than its {count:,} images; prepare it again")
+        images[len(labels)] = image
+        labels.append(label)
+    if not labels:
+        raise InputError(f"tfds:{name}: its {split} split is empty; choose another data set")
+    return Split(images[: len(labels)], np.array(labels, dtype=np.int64))
+
+
+def _differ(name: str) -> InputError:
+    return InputError(f"tfds:{name} has images of different sizes; pass an image size, for example --image-size 96")
+
+
+def _examples(
+    builder: tfds.core.DatasetBuilder, split: str, name: str, keys: tuple[str, str], reading: Reading
+) -> Iterator[tuple[np.ndarray, int]]:
+    """Images uint8 and labels, in the order of the files; `split` may be a part, as train[100:200]."""
+    import tensorflow_datasets as tfds
+
+    image_key, label_key = keys
     read = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)
     for example in tfds.as_numpy(builder.as_dataset(split=split, read_config=read, shuffle_files=False)):
         image = example[image_key]
@@ -139,19 +193,7 @@ def _read_split(
             raise InputError(f"tfds:{name} has {image.dtype} images, expected uint8; choose another")
         if reading.image_size is not None:
             image = resize_images(grey_to_rgb(image[None]), reading.image_size, reading.resize)[0]
-        if not labels:
-            images = np.empty((count, *image.shape), dtype=np.uint8)
-        if image.shape != images.shape[1:]:
-            raise InputError(
-                f"tfds:{name} has images of different sizes; pass an image size, for example --image-size 96"
-            )
-        if len(labels) == count:
-            raise InputError(f"tfds:{name}: its {split} split has more than its {count:,} images; prepare it again")
-        images[len(labels)] = image
-        labels.append(int(example[label_key]))
-    if not labels:
-        raise InputError(f"tfds:{name}: its {split} split is empty; choose another data set")
-    return Split(images[: len(labels)], np.array(labels, dtype=np.int64))
+        yield image, int(example[label_key])
 
 
 @contextlib.contextmanager

@@ -51,7 +51,7 @@ def _fit(images: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     most = min(_FITTED, max(_FLOATS // pixels, COMPONENTS))
     if len(images) > most:
         images = images[np.sort(np.random.RandomState(seed).permutation(len(images))[:most])]
-    pca = PCA(min(COMPONENTS, len(images), pixels), random_state=seed).fit(_flat(images))
+    pca = PCA(min(COMPONENTS, len(images), pixels), random_state=seed).fit(_flat(images[:]))
     deviations = np.sqrt(pca.explained_variance_)
     count = min(int(np.sum(deviations > SMALLEST * deviations[0])), len(images) // PER_COMPONENT)
     return pca.mean_, pca.components_[: max(count, 1)]

@@ -8,6 +8,7 @@ import numpy as np
 
 from prl_keras.config import DataOptions, Finetune, unused_options
 from prl_keras.data import load_dataset
+from prl_keras.data.request import WHERE
 from prl_keras.errors import InputError
 from prl_keras.experiments.table import Cell
 from prl_keras.runs import Run
@@ -55,7 +56,7 @@ def check_options(cell: Cell) -> None:
     resolved = as_resolved(command, recorded)
     for key, value in asdict(cell.options).items():
         if key in recorded and resolved[key] != as_json(value):
-            if key in ("data_dir", "runs_dir", "name", "resume") or key in unused_of(cell):
+            if key in ("data_dir", "cache_dir", "runs_dir", "name", "resume") or key in unused_of(cell):
                 continue
             raise InputError(
                 f"run {cell.run.path} was made with {key} = {recorded[key]}, the table needs {value}: {_AGAIN}"
@@ -72,7 +73,7 @@ def check_request(cell: Cell, begun_with: dict[str, Any]) -> None:
     for key, value in cell.request.items():
         was = recorded.get(key, getattr(DataOptions, key, 0))  # of an option that did not exist: its default; seed: 0
         same_words = value if key in ("seed", "fold") else begun_with.get(key, value)
-        if key not in ("name", "data_dir") and was not in (value, same_words):
+        if key not in WHERE and was not in (value, same_words):
             raise InputError(
                 f"run {cell.run.path} was made from data with {key} = {was}, the table needs {value}: {_AGAIN}"
             )

@@ -239,6 +239,7 @@ def _cells_of_row(options: Reproduce, request: dict, folder: Path, row: Row, rep
     keys = ("validation_fraction", "samples_per_class", "test_per_class", "image_size")
     data = {key: request[key] for key in keys}
     data["data_dir"] = request["data_dir"] and Path(request["data_dir"])
+    data["cache_dir"] = request.get("cache_dir") and Path(request["cache_dir"])
     data |= {"dataset": request["name"], "fold": replicate.fold}
     data |= {each.name: request[each.name] for each in fields(PictureOptions) if each.name in request}
     tuned = {"test_each_epoch": paper} | ({} if strong else {"batch_size": max(options.batch_size // 2, 2)})
@@ -262,6 +263,7 @@ def _cells_of_row(options: Reproduce, request: dict, folder: Path, row: Row, rep
         augment="none" if row.freeze else augment or "none",
         dataset=data["dataset"],  # the encoder's, which may have been moved since it was trained
         data_dir=data["data_dir"],
+        cache_dir=data["cache_dir"],
         **tuned,
         **common,
     )

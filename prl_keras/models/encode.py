@@ -3,6 +3,8 @@
 import keras
 import numpy as np
 
+from prl_keras.data.rows import Rows
+
 _BATCH, _PIXELS = 250, 250 * 96 * 96  # at 224 px, 250 images would take 800 MB in the first layer alone
 
 
@@ -10,10 +12,10 @@ def images_a_batch(height: int, width: int) -> int:
     return max(1, min(_BATCH, _PIXELS // (height * width)))
 
 
-def encode(model: keras.Model, images: np.ndarray, batch_size: int | None = None) -> np.ndarray:
+def encode(model: keras.Model, images: np.ndarray | Rows, batch_size: int | None = None) -> np.ndarray:
     """Raw images (n, height, width, channels), or features (n, dim) -> outputs (n, ...) float32, in inference mode.
 
-    Batches are cut from `images` one by one, so a memory-mapped array is never read as a whole.
+    Batches are cut from `images` one by one, so those of a store are never in memory as a whole.
 
     Args:
         batch_size: None: 250, or fewer for images above 96 x 96 pixels.

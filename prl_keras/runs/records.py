@@ -58,7 +58,7 @@ def one_of(*values: str) -> Callable[[Any], bool]:
 REQUEST: Check = Only(
     {
         "name": is_text,
-        "data_dir?": or_none(is_text),
+        **dict.fromkeys(("data_dir?", "cache_dir?"), or_none(is_text)),
         "seed?": is_seed,
         "validation_fraction?": is_number,
         **dict.fromkeys(("samples_per_class?", "test_per_class?", "fold?", "max_megapixels?"), or_none(is_whole)),

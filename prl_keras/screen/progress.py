@@ -1,12 +1,25 @@
-"""A bar for work that takes longer than a moment, where someone can see it."""
+"""How far a long job is, on standard error, as it is no result."""
 
+import sys
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import TypeVar
 
 _PATIENCE = 2.0  # seconds
 Result = TypeVar("Result")
+
+
+@contextmanager
+def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Yields what is to be called with the number that is done: a bar where somebody watches, else one line first."""
+    if not sys.stderr.isatty():
+        print(title, file=sys.stderr)
+        yield lambda done: None
+        return
+    with ExitStack() as stack:
+        update = _bar(stack, total, title)
+        yield lambda done: update(completed=done)
 
 
 def with_progress(results: Iterable[Result], total: int, what: str) -> Iterator[Result]:

@@ -9,8 +9,9 @@ import numpy as np
 from prl_keras.config import Baseline, Finetune, TrainingOptions
 from prl_keras.data import Dataset, Split
 from prl_keras.data.augment import augmentation
-from prl_keras.data.batches import Batches
+from prl_keras.data.batches import Batches, to_validate_on
 from prl_keras.data.mixing import Mixing
+from prl_keras.data.rows import Rows, joined
 from prl_keras.embedding_loss import check_smoothing
 from prl_keras.models import build_classifier, classification_head
 from prl_keras.models.encode import encode
@@ -68,7 +69,7 @@ def train(encoder: keras.Model, dataset: Dataset, options: Finetune, run: Run) -
 
 def with_validation(dataset: Dataset) -> Dataset:
     """Train and validation as one train split. The validation split stays as it is: no longer independent."""
-    images = np.concatenate([dataset.train.images, dataset.validation.images])
+    images = joined(dataset.train.images, dataset.validation.images)
     labels = np.concatenate([dataset.train.labels, dataset.validation.labels])
     return replace(dataset, train=Split(images, labels))
 
@@ -94,12 +95,13 @@ def train_classifier(classifier: keras.Model, dataset: Dataset, options: Finetun
     batches = Batches(dataset.train.images, dataset.train.labels, options.batch_size, options.seed)
     compile_classifier(trained, options, len(batches) * options.epochs)
     monitors = [TestAccuracy(dataset.test.images, dataset.test.labels)] if options.test_each_epoch else []
+    validation = held_out(dataset, options)
     fit(
         trained,
         batches,
         options.epochs,
         run,
-        held_out(dataset, options),
+        validation and to_validate_on(*validation),
         monitors,
         checkpoint_steps=options.checkpoint_steps,
     )
@@ -126,7 +128,7 @@ def augmented(classifier: keras.Model, image_shape: tuple[int, ...], options: Tr
     return keras.Sequential([keras.Input(image_shape), layer, classifier])
 
 
-def held_out(dataset: Dataset, options: Finetune | Baseline) -> tuple[np.ndarray, np.ndarray] | None:
+def held_out(dataset: Dataset, options: Finetune | Baseline) -> tuple[np.ndarray | Rows, np.ndarray] | None:
     """Validation images and labels; None if they are trained on."""
     if getattr(options, "include_validation", False):
         return None

@@ -67,8 +67,10 @@ class RepresentationMonitor(keras.callbacks.Callback):
         A low rank alone is no fault: two classes that are opposites need no more than one direction, and one dimension
         has no more. Support and validation images, each left out of its own prototype: the latter alone may be few.
         """
-        images, labels = (np.concatenate(both) for both in zip(self.support, self.validation, strict=True))
-        embeddings = encode(self.projection_head, encode(self.encoder, images))
+        (support, support_labels), (images, labels) = self.support, self.validation
+        features = np.concatenate([encode(self.encoder, part) for part in (support, images)])
+        labels = np.concatenate([support_labels, labels])
+        embeddings = encode(self.projection_head, features)
         if min(embeddings.shape) < 2:
             return False
         episode = prototypical_episode(labels, embeddings, self.num_classes, "loo")

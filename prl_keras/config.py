@@ -200,10 +200,11 @@ class Pretrain(DataOptions, RecipeOptions, RunOptions):
     epochs: Count = None
     """Passes over the training images (the paper: 25)."""
     batch_size: Count = None
-    """Images a step; an incomplete last batch is left out (the paper: 256). The more classes, the more it takes until
-    most images meet another of their class."""
+    """Images a step; an incomplete last batch is left out (the paper: 256). None: the recipe's, or of few images the
+    largest power of two that leaves four batches an epoch."""
     classes_per_batch: Count = None
-    """As many classes in each batch, with equally many images of each. None: as they come, if the recipe has none."""
+    """As many classes in each batch, with equally many images of each. None: the recipe's, or as they come, but with
+    so many classes that a batch has fewer than four images of each: as many classes as get four."""
     learning_rate: Number = None
     """Of Adam (the paper: 0.001)."""
     augment: Annotated[Augmentation | None, arg(metavar=_POLICIES)] = None

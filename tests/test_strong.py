@@ -22,6 +22,7 @@ from prl_keras.runs import Run, create_run
 from prl_keras.runs.lifecycle import check_same
 from prl_keras.training import pretraining
 from prl_keras.training.average import adam_of
+from prl_keras.training.batch_size import fitted
 from prl_keras.training.build import build_encoder, build_pretrainer
 from prl_keras.training.finetuning import augmented, compile_classifier
 from prl_keras.training.mixed import MixedClassifier
@@ -145,8 +146,11 @@ def test_classes_a_batch_are_the_options_and_no_more_than_there_are() -> None:
         class_names=dataset.class_names[:3],
         train=dataclasses.replace(dataset.train, images=dataset.train.images[:300], labels=np.repeat([0, 1, 2], 100)),
     )
-    plan = pretraining.plan(three, Pretrain(variant="loo", recipe="strong", width=0.125, epochs=1, classes_per_batch=9))
-    assert plan.batches.batch_size == 249, "the recipe's 250 are for ten classes"
+    asked = Pretrain(variant="loo", recipe="strong", width=0.125, epochs=1, classes_per_batch=9, batch_size=60)
+    assert pretraining.plan(three, asked).batches.batch_size == 60
+    assert fitted(Pretrain(variant="loo", recipe="strong"), np.repeat([0, 1, 2], 500))[0].batch_size == 249, (
+        "the recipe's 250 are for ten classes"
+    )
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.3])

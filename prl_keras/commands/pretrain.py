@@ -3,6 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from prl_keras.commands.common import check_training, run_argument, stronger
 from prl_keras.config import Pretrain
 from prl_keras.data import Dataset
@@ -17,6 +19,7 @@ from prl_keras.runs.lifecycle import check_name, start_run
 from prl_keras.runs.locks import working_on
 from prl_keras.screen.console import console, in_words, print_end
 from prl_keras.startup import start_keras
+from prl_keras.training.batch_size import fitted
 
 
 def run(options: Pretrain) -> None:
@@ -25,6 +28,9 @@ def run(options: Pretrain) -> None:
     dataset = open_data(request)
     unlabelled = _unlabelled_images(options, dataset, request)
     images = dataset.train.images if unlabelled is None else unlabelled
+    options, note = fitted(options, dataset.train.labels if unlabelled is None else np.full(len(images), -1))
+    if note:
+        console.print(note)
     check_training(options, len(images), whole_batches=True)
 
     start_keras(options.seed, options.precision, options.deterministic)

@@ -13,6 +13,7 @@ from prl_keras.models.storage import copy_as
 from prl_keras.runs import Run
 from prl_keras.training import outlook
 from prl_keras.training.average import adam_of, recalibrate_batch_norm
+from prl_keras.training.batch_size import fitted
 from prl_keras.training.build import build_pretrainer
 from prl_keras.training.callbacks import finite
 from prl_keras.training.fit import fit
@@ -58,7 +59,7 @@ def pretrain(dataset: Dataset, run: Run | None = None, **options: Any) -> keras.
     Raises:
         InputError: options that contradict each other or the data.
     """
-    settings = Pretrain(**options)
+    settings, _ = fitted(Pretrain(**options), dataset.train.labels)
     with as_command(settings), scratch_run("pretrain", settings, dataset, run) as run:
         return train(plan(dataset, settings), dataset, settings, run).encoder
 
@@ -76,8 +77,6 @@ def plan(dataset: Dataset, options: Pretrain, images: np.ndarray | None = None) 
     images, labels = (train.images, train.labels) if images is None else (images, np.full(len(images), -1))
     size = options.batch_size
     each = options.classes_per_batch and min(options.classes_per_batch, dataset.num_classes)
-    if each and "batch_size" not in options.given:
-        size -= size % each  # a recipe's size is made for its own number of classes
     steps = steps_per_epoch(len(labels), size, drop_remainder=True)
     pretrainer = build_pretrainer(options, dataset.image_shape, dataset.num_classes, labels, steps * options.epochs)
     rows = pretrainer.takes_rows

@@ -1,0 +1,69 @@
+"""A batch that fits the data, where nobody said otherwise."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prl_keras.config import Pretrain
+from prl_keras.data.batches import Batches
+from prl_keras.training.batch_size import fitted
+
+
+def labels(classes: int, each: int) -> np.ndarray:
+    return np.repeat(np.arange(classes), each)
+
+
+@pytest.mark.parametrize(
+    ("images", "size"),
+    [(4500, 256), (1293, 256), (1024, 256), (1023, 128), (600, 128), (200, 32), (17, 4), (9, 2), (3, 2)],
+)
+def test_the_default_leaves_four_batches_an_epoch(images: int, size: int) -> None:
+    options, note = fitted(Pretrain(variant="supcon"), np.arange(images) % 2)
+    assert options.batch_size == size
+    assert note is None if size == 256 else f"Batches: {size} images, to fit {images:,} training images" == note
+
+
+def test_what_was_given_stays() -> None:
+    asked = Pretrain(batch_size=200)
+    assert fitted(asked, labels(10, 30)) == (asked, None)
+    asked = Pretrain(batch_size=256, classes_per_batch=32)
+    assert fitted(asked, labels(100, 30)) == (asked, None)
+
+
+def test_a_batch_of_many_classes_has_four_images_of_some_instead_of_two_of_all() -> None:
+    options, note = fitted(Pretrain(), labels(100, 30))
+    assert (options.batch_size, options.classes_per_batch) == (256, 64)
+    assert note == "Batches: 256 images of 64 classes, to fit 3,000 training images"
+    options, _ = fitted(Pretrain(variant="views", batch_size=64), labels(100, 30))
+    assert (options.batch_size, options.classes_per_batch) == (64, 16)
+    batches = Batches(np.zeros((3000, 1)), labels(100, 30), 256, 0, classes_per_batch=64)
+    assert set(np.unique(batches[0][1], return_counts=True)[1]) == {4}
+
+
+def test_pairs_memories_and_rare_classes_are_left_as_they_are() -> None:
+    for variant in ("simclr", "supcon", "prl"):
+        assert fitted(Pretrain(variant=variant), labels(100, 30))[0].classes_per_batch is None
+    rare = np.append(labels(100, 30), [100, 100])
+    assert fitted(Pretrain(), rare) == (Pretrain(), None)
+    assert fitted(Pretrain(), labels(64, 30)) == (Pretrain(), None)
+
+
+@given(
+    counts=st.lists(st.integers(1, 60), min_size=1, max_size=40),
+    variant=st.sampled_from(["query", "standard", "loo", "views", "simclr", "supcon", "prl"]),
+    recipe=st.sampled_from(["paper", "strong"]),
+    asked=st.sampled_from([{}, {"batch_size": 16}, {"classes_per_batch": 4}]),
+)
+def test_what_comes_out_can_be_made_of_the_data(counts: list[int], variant: str, recipe: str, asked: dict) -> None:
+    classes = np.repeat(np.arange(len(counts)), counts)
+    options, note = fitted(Pretrain(variant=variant, recipe=recipe, **asked), classes)
+    assert all(getattr(options, name) == value for name, value in asked.items())
+    changed = {"batch_size", "classes_per_batch"} - set(asked)
+    usual = Pretrain(variant=variant, recipe=recipe, **asked)
+    assert (note is not None) == any(getattr(options, name) != getattr(usual, name) for name in changed)
+    assert options.given == usual.given
+    each = options.classes_per_batch and min(options.classes_per_batch, len(counts))
+    if len(classes) >= options.batch_size and not (each and "batch_size" in asked):
+        batches = Batches(np.zeros((len(classes), 1)), classes, options.batch_size, 0, True, each)
+        assert len(batches) >= 1

@@ -203,8 +203,8 @@ class Pretrain(DataOptions, RecipeOptions, RunOptions):
     """Images a step; an incomplete last batch is left out (the paper: 256). None: the recipe's, or of few images the
     largest power of two that leaves four batches an epoch."""
     classes_per_batch: Count = None
-    """As many classes in each batch, with equally many images of each. None: the recipe's, or as they come, but with
-    so many classes that a batch has fewer than four images of each: as many classes as get four."""
+    """As many classes in each batch, with equally many images of each. None: the recipe's, or as they come; without
+    --batch-size, and with more than half as many classes as images in a batch: as many as get four images."""
     learning_rate: Number = None
     """Of Adam (the paper: 0.001)."""
     augment: Annotated[Augmentation | None, arg(metavar=_POLICIES)] = None

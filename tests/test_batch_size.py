@@ -32,21 +32,21 @@ def test_what_was_given_stays() -> None:
 
 
 def test_a_batch_of_many_classes_has_four_images_of_some_instead_of_two_of_all() -> None:
-    options, note = fitted(Pretrain(), labels(100, 30))
+    options, note = fitted(Pretrain(), labels(200, 30))
     assert (options.batch_size, options.classes_per_batch) == (256, 64)
-    assert note == "Batches: 256 images of 64 classes, to fit 3,000 training images"
-    options, _ = fitted(Pretrain(variant="views", batch_size=64), labels(100, 30))
+    assert note == "Batches: 256 images of 64 classes, to fit 6,000 training images"
+    options, _ = fitted(Pretrain(variant="views"), labels(100, 4))
     assert (options.batch_size, options.classes_per_batch) == (64, 16)
-    batches = Batches(np.zeros((3000, 1)), labels(100, 30), 256, 0, classes_per_batch=64)
+    assert fitted(Pretrain(), labels(100, 30)) == (Pretrain(), None)  # 2.56 of each will do
+    batches = Batches(np.zeros((6000, 1)), labels(200, 30), 256, 0, classes_per_batch=64)
     assert set(np.unique(batches[0][1], return_counts=True)[1]) == {4}
 
 
 def test_pairs_memories_and_rare_classes_are_left_as_they_are() -> None:
     for variant in ("simclr", "supcon", "prl"):
-        assert fitted(Pretrain(variant=variant), labels(100, 30))[0].classes_per_batch is None
-    rare = np.append(labels(100, 30), [100, 100])
+        assert fitted(Pretrain(variant=variant), labels(200, 30))[0].classes_per_batch is None
+    rare = np.append(labels(200, 30), [200, 200])
     assert fitted(Pretrain(), rare) == (Pretrain(), None)
-    assert fitted(Pretrain(), labels(64, 30)) == (Pretrain(), None)
 
 
 @given(

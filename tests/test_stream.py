@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import last_stage_only
+from conftest import small_network
 from PIL import Image
 
 from prl_keras import __version__
@@ -29,7 +29,7 @@ def runs_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A pre-trained run `pre` and a fine-tuned run `tuned`."""
     folder = tmp_path_factory.mktemp("runs")
     where = ["--runs-dir", str(folder)]
-    with last_stage_only():
+    with small_network():
         assert main(["pretrain", *TINY, "--epochs", "1", "--batch-size", "32", "--name", "pre", *where]) == 0
         assert main(["finetune", "--encoder", "pre", "--epochs", "1", "--name", "tuned", *where]) == 0
     return folder

@@ -103,7 +103,7 @@ def _report(
     matrix = confusion_matrix(predictions[method], labels, dataset.num_classes)
     chosen = {name: result.how for name, result in results.items()}
     content = {"dataset": dataset.name, "fingerprint": dataset.fingerprint, "split": "test", "accuracy": figures}
-    best = max(results, key=lambda name: results[name].validation_accuracy)
+    best = max(results, key=lambda name: results[name].validation_accuracy, default=None)
     content |= {"seen_in_training": seen, "chosen_on_validation": chosen, "best_on_validation": best}
     content |= {"class_names": list(dataset.class_names)}
     file = _write(run, suffix, content, method, matrix)
@@ -115,10 +115,11 @@ def _report(
             console.print(f"{name}: {result.how}")
         if result.warning:
             console.print(f"warning: {name}: {result.warning}")
-    console.print(
-        f"best on validation: {best}, {100 * results[best].validation_accuracy:.1f} % "
-        f"of {results[best].validation_images:,} images"
-    )
+    if best:
+        console.print(
+            f"best on validation: {best}, {100 * results[best].validation_accuracy:.1f} % "
+            f"of {results[best].validation_images:,} images"
+        )
     _print_confusions(matrix, dataset.class_names, method)
 
     picture = plot_confusion(

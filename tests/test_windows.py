@@ -36,6 +36,8 @@ COMMANDS = [
     ["finetune", "--encoder", "pre", *TRAINING, "--name", "fine"],
     ["evaluate", "fine", "--runs-dir", "runs"],
     ["predict", "fine", "tiere/test/猫/0.png", "--runs-dir", "runs"],
+    ["predict", "fine", "tiere", "--runs-dir", "runs", "--out", "answers.csv"],
+    ["embed", "fine", "tiere", "--runs-dir", "runs", "--out", "vectors.npy"],
     ["visualize", "fine", "--runs-dir", "runs"],
     ["runs", "--runs-dir", "runs"],
     ["data", "verify", "--dataset", "tiere"],

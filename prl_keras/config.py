@@ -450,6 +450,8 @@ class Predict:
     """A fine-tuned or baseline run: its name, its folder, or latest."""
     images: Annotated[Positional[tuple[Path, ...]], arg(metavar="IMAGE...")]
     """Image files, or folders of them at any depth; each is read and resized as the run's images were."""
+    max_megapixels: Count = None
+    """Larger pictures count as damaged. None: as the run, else 89."""
     top: int = 3
     """Show this many classes an image."""
     out: File = None
@@ -473,6 +475,8 @@ class Embed:
     """A run with an encoder, fine-tuned ones included: its name, its folder, or latest."""
     images: Annotated[Positional[tuple[Path, ...]], arg(metavar="IMAGE...")]
     """Image files, or folders of them at any depth; each is read and resized as the run's images were."""
+    max_megapixels: Count = None
+    """Larger pictures count as damaged. None: as the run, else 89."""
     out: Annotated[Path, arg(metavar="FILE")]
     """FILE.parquet (path, vector, error), or FILE.npy (vectors) with FILE.npy.csv (their paths) and FILE.npy.meta.json;
     must not be there yet. If it is interrupted, the same command continues what lies in FILE.partial."""

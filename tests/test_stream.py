@@ -358,6 +358,17 @@ def test_damaged_files_are_rows_with_an_error(tiny: Path, photos: Path, capsys, 
     assert best == probabilities(tiny, sound).argmax(axis=-1).tolist(), "a damaged file moves no other's answer"
 
 
+def test_a_large_picture_is_read_if_its_megapixels_are_allowed(tiny: Path, tmp_path: Path, capsys) -> None:
+    Image.new("L", (1500, 1000)).save(tmp_path / "large.png")
+    assert predict(tiny, str(tmp_path), "--max-megapixels", "1") == 2
+    assert "--max-megapixels" in capsys.readouterr().err
+    assert predict(tiny, str(tmp_path), "--max-megapixels", "2", "--out", str(tmp_path / "out.json")) == 0
+    assert rows_of(tmp_path / "out.json")[1]["max_megapixels"] == 2
+    out = ["--out", str(tmp_path / "out.npy"), "--runs-dir", str(tiny)]
+    assert main(["embed", "pre", str(tmp_path / "large.png"), "--max-megapixels", "1", *out]) == 2
+    assert main(["embed", "pre", str(tmp_path / "large.png"), *out]) == 0
+
+
 def test_damaged_files_have_no_vector(tiny: Path, photos: Path) -> None:
     damaged = spoil(photos)
     sound = [path for path in IN_ORDER if path not in damaged]

@@ -32,15 +32,15 @@ def run(options: Embed) -> int:
         raise InputError("no image to encode: name at least one file or folder, python main.py embed RUN FOLDER --out")
     targets = _targets(options.out)
     run = find_run(options.run, options.runs_dir, gives_features, "run with an encoder")
-    reading_of(run)  # a damaged record is said before TensorFlow starts
+    reading = reading_of(run, options.max_megapixels)  # a damaged record is said before TensorFlow starts
     files = all_picture_files(options.images)
 
     start_keras()
     encoder = _encoder(run)
     dim = encoder.output_shape[-1]
-    facts = stream.about(run, "embed", encoder, {"dim": dim})
+    facts = stream.about(run, reading, "embed", encoder, {"dim": dim})
     work = Work(targets, stream.identity(facts, files))
-    answers = partial(stream.answered, encoder, files, run, None, work)
+    answers = partial(stream.answered, encoder, files, reading, None, work)
     damaged: list[tuple[str, str]] = []
     with work.opened():
         for rows, found in answers():

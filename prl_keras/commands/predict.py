@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -44,19 +44,19 @@ def run(options: Predict) -> int:
     make = "finetune" if tunable else "baseline"
     run = find_run(options.run, options.runs_dir, has_classifier, "fine-tuned or baseline run", make)
     classes = run.part("data")["class_names"]
-    reading_of(run)  # a damaged record is said before TensorFlow starts
+    reading = reading_of(run, options.max_megapixels)  # a damaged record is said before TensorFlow starts
     files = all_picture_files(options.images)
 
     start_keras()
     classifier = _classifier(run)
     seen, tally = seen_by(run), _Tally(files, classes, min(options.top, len(classes)))
     if not targets:
-        tally.take(stream.answered(classifier, files, run, seen))
+        tally.take(stream.answered(classifier, files, reading, seen))
         stream.check_damaged(tally.damaged, len(files))
     else:
-        facts = _about(run, classifier)
+        facts = _about(run, reading, classifier)
         work = Work(targets, stream.identity(facts, files))
-        answers = partial(stream.answered, classifier, files, run, seen, work)
+        answers = partial(stream.answered, classifier, files, reading, seen, work)
         with work.opened():
             tally.take(answers())
             if len(tally.damaged) == len(files):
@@ -91,12 +91,12 @@ def _classifier(run: Run) -> keras.Model:
     return classifier
 
 
-def _about(run: Run, classifier: keras.Model) -> dict[str, Any]:
+def _about(run: Run, reading: Mapping[str, Any], classifier: keras.Model) -> dict[str, Any]:
     from prl_keras.models.storage import weights_sha256
 
     encoder = next((layer for layer in classifier.layers if layer.name == "encoder"), None)
     more = {"classifier_sha256": weights_sha256(classifier), "class_names": run.part("data")["class_names"]}
-    return stream.about(run, "predict", encoder, more)
+    return stream.about(run, reading, "predict", encoder, more)
 
 
 @dataclass

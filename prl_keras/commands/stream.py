@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from prl_keras.data.litter import shown
-from prl_keras.data.request import reading_of
 from prl_keras.data.seen import short_digests
 from prl_keras.data.stream import decoded, equal_batches
 from prl_keras.errors import InputError
@@ -29,11 +28,16 @@ _MOST_SHOWN = 10  # damaged files
 
 
 def answered(
-    model: keras.Model, files: Sequence[str], run: Run, seen: np.ndarray | None = None, work: Work | None = None
+    model: keras.Model,
+    files: Sequence[str],
+    reading: Mapping[str, Any],
+    seen: np.ndarray | None = None,
+    work: Work | None = None,
 ) -> Iterator[tuple[range, Answers]]:
     """For each batch: the range of its files, and what the model says of them; in order, in constant memory.
 
     Args:
+        reading: as `load_image` takes it.
         seen: digests of the images that the model was trained on.
         work: keep every batch there as soon as it is finished, and do not repeat those that are; a second call only
             reads them.
@@ -42,7 +46,7 @@ def answered(
 
     batches = equal_batches(len(files), images_a_batch(*model.input_shape[1:3]))
     missing = [number for number in range(len(batches)) if work is None or not work.is_done(number)]
-    computed = _computed(model, files, batches, missing, reading_of(run), seen)
+    computed = _computed(model, files, batches, missing, reading, seen)
     with closing(computed):
         what = f"Batches of {len(batches[0])} images"
         for number, answers in zip(missing, with_progress(computed, len(missing), what), strict=True):
@@ -75,12 +79,14 @@ def _computed(
         yield Answers(outputs, errors, known)
 
 
-def about(run: Run, command: str, encoder: keras.Model | None, more: dict[str, Any]) -> dict[str, Any]:
+def about(
+    run: Run, reading: Mapping[str, Any], command: str, encoder: keras.Model | None, more: dict[str, Any]
+) -> dict[str, Any]:
     """What is to be known of an output, wherever the file goes."""
     from prl_keras import __version__
     from prl_keras.models.storage import weights_sha256
 
-    reading = reading_of(run)
+    limit = reading["max_megapixels"]
     return {
         "run": run.name,
         "command": command,
@@ -89,6 +95,7 @@ def about(run: Run, command: str, encoder: keras.Model | None, more: dict[str, A
         "image_shape": list(run.part("data")["image_shape"]),
         "resize": reading["resize"],
         "bits": reading["bits"],
+        **({} if limit is None else {"max_megapixels": limit}),
         "prl_keras_version": __version__,
     }
 

@@ -91,8 +91,10 @@ def _of_another(own: dict[str, Any], name: str, options: RunDataOptions, run: Ru
     return request
 
 
-def reading_of(run: Run) -> dict[str, Any]:
+def reading_of(run: Run, max_megapixels: int | None = None) -> dict[str, Any]:
     """The arguments with which `load_image` reads a picture as the run's training images were read.
+
+    max_megapixels: of a picture; None: the run's own limit.
 
     Raises:
         InputError: the run's record is damaged.
@@ -102,7 +104,8 @@ def reading_of(run: Run) -> dict[str, Any]:
     if bits is not None and bits not in BITS:
         raise damaged(run.path / "config.json", f"data.bits is {bits!a:.40}")
     size = {"size": tuple(data["image_shape"][:2]), "bits": bits}
-    return size | {key: data["request"].get(key, _PICTURES[key]) for key in ("resize", "max_megapixels")}
+    reading = {key: data["request"].get(key, _PICTURES[key]) for key in ("resize", "max_megapixels")}
+    return size | reading | ({} if max_megapixels is None else {"max_megapixels": max_megapixels})
 
 
 def data_words(options: Any) -> str:

@@ -60,7 +60,8 @@ Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 @dataclass(frozen=True, kw_only=True)
 class PictureOptions:
     labels: File = None
-    """Of a folder: a CSV or TSV with the columns path and label, and if wanted split and group (docs/data.md)."""
+    """Of a folder: a CSV or TSV with the columns path and label, and if wanted split and group (docs/data.md); or none:
+    pictures at any depth without classes, for `pretrain --variant simclr`."""
     resize: Resize = "crop"
     """To a size of another shape. crop: around the centre. pad: the whole image, with grey bars. stretch."""
     damaged: Damaged = "refuse"

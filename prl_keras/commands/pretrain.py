@@ -25,7 +25,7 @@ from prl_keras.training.batch_size import fitted
 def run(options: Pretrain) -> None:
     check_name("pretrain", options)
     request = data_request(options, options.seed)
-    dataset = open_data(request)
+    dataset = open_data(request, labelled=options.variant != "simclr")
     unlabelled = _unlabelled_images(options, dataset, request)
     images = dataset.train.images if unlabelled is None else unlabelled
     options, note = fitted(options, dataset.train.labels if unlabelled is None else np.full(len(images), -1))
@@ -83,7 +83,8 @@ def _finish(trained: Any, run: Run, options: Pretrain) -> None:
     from prl_keras.visualization.figures import plot_training
 
     save_model(trained.encoder, run.encoder_file)
-    validation = trained.figures | {"val_prototype": accuracy(*trained.answers)}
+    labelled = trained.answers is not None
+    validation = trained.figures | ({"val_prototype": accuracy(*trained.answers)} if labelled else {})
     last = run.metrics[-1]
     result = {
         "epochs": last["epoch"],
@@ -97,19 +98,23 @@ def _finish(trained: Any, run: Run, options: Pretrain) -> None:
     names = {"chance": "chance_loss", "at best about": "least_loss"}
     beside = ", ".join(f"{name} {last[key]:.3f}" for name, key in names.items() if last.get(key) is not None)
     loss = "unknown" if last["loss"] is None else f"{last['loss']:.3f}"
-    console.print(
-        f"\nFinished {run.name} in {result['seconds']:.0f} s of training: loss {loss}"
-        f"{f' ({beside})' if beside else ''}, validation accuracy with the nearest prototype "
-        f"{in_words(validation['val_prototype'], run.part('data')['class_names'])}"
-    )
-    figure = plot_training(run)
+    line = f"\nFinished {run.name} in {result['seconds']:.0f} s of training: loss {loss}"
+    line += f" ({beside})" if beside else ""
+    if labelled:
+        figure = in_words(validation["val_prototype"], run.part("data")["class_names"])
+        line += f", validation accuracy with the nearest prototype {figure}"
+    console.print(line)
+    picture = plot_training(run)
     reference = run_argument(run, options.runs_dir)
-    print_end(
-        [run.encoder_file, figure, run.path / "metrics.jsonl"],
-        [
-            f"python main.py visualize {reference} --before",
-            f"python main.py evaluate {reference}",
-            *stronger(options, "pretrain --variant prl"),
-            f"python main.py finetune --encoder {reference} --head linear --freeze",
-        ],
-    )
+    following = [
+        f"python main.py visualize {reference} --before",
+        f"python main.py evaluate {reference}",
+        *stronger(options, "pretrain --variant prl"),
+        f"python main.py finetune --encoder {reference} --head linear --freeze",
+    ]
+    if not labelled:
+        following = [
+            f"python main.py embed {reference} FOLDER --out vectors.parquet",
+            f"python main.py finetune --encoder {reference} --head linear --freeze --dataset PATH",
+        ]
+    print_end([run.encoder_file, picture, run.path / "metrics.jsonl"], following)

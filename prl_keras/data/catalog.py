@@ -12,7 +12,7 @@ import numpy as np
 from prl_keras.data import archive, digits, fashion, folder, stl10, tfds_source
 from prl_keras.data.cache import Cache, cache_of
 from prl_keras.data.images import Resize, check_size
-from prl_keras.data.layout import LAYOUTS
+from prl_keras.data.layout import LAYOUTS, UNLABELLED
 from prl_keras.data.reading import Damaged, Reading
 from prl_keras.data.splits import (
     Dataset,
@@ -68,8 +68,8 @@ def load_dataset(
     every seed); `fold` (0..9) takes one of STL-10's predefined parts of train.
 
     `image_size` is a side or (height, width), to which images are cropped around their centre, padded with grey bars or
-    stretched, as `resize` says. Of folders only: `labels`, a table of the pictures' classes; whether `damaged` files
-    end it or are skipped; `max_megapixels` of a picture, 89 if None.
+    stretched, as `resize` says. Of folders only: `labels`, a table of the pictures' classes, or "none"; whether
+    `damaged` files end it or are skipped; `max_megapixels` of a picture, 89 if None.
 
     `cache_dir`: where the decoded images of folders and of tensorflow-datasets are kept, however few; "none": nowhere;
     None: large sets only, in the folder that PRL_KERAS_CACHE names or the user's own. Images that are kept come as
@@ -90,7 +90,8 @@ def load_dataset(
     del raw  # or all images would be in memory twice while they are converted
     for part in splits:  # after the draws, so that only the images that are kept are converted
         splits[part] = _finish(splits[part], reading, order, cache)
-    notes += _lacking("test", splits["test"], names)
+    if names != UNLABELLED:
+        notes += _lacking("test", splits["test"], names)
     digest = fingerprint(names, splits, facts["skipped"])
     return Dataset(name, **splits, class_names=names, fingerprint=digest, order=order, notes=notes, **facts)
 
@@ -105,7 +106,7 @@ def _drawn(
 ) -> dict[str, Split]:
     names = raw.class_names
     for where, split in (("train", raw.train), ("validation", raw.validation), ("test", raw.test)):
-        if split is not None:
+        if split is not None and not (names == UNLABELLED and where == "test"):
             check_split(split, names, f"{name}, {where}")
     train, validation = raw.train, raw.validation
     if validation is None:

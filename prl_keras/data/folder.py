@@ -25,10 +25,10 @@ from prl_keras.data.images import (
     look,
     pillow_ready,
 )
-from prl_keras.data.layout import Layout, Picture, folder_layout
+from prl_keras.data.layout import Layout, Picture, folder_layout, plain_layout
 from prl_keras.data.litter import shown
 from prl_keras.data.parallel import in_order
-from prl_keras.data.reading import Reading
+from prl_keras.data.reading import NO_LABELS, Reading
 from prl_keras.data.rows import Rows
 from prl_keras.data.splits import RawData, Split
 from prl_keras.data.table import table_layout
@@ -64,7 +64,10 @@ def read_folder(root: Path, reading: Reading = Reading(), cache: Cache | None = 
     """
     if reading.image_size is not None:
         check_size(reading.image_size)
-    layout = folder_layout(root) if reading.labels is None else table_layout(reading.labels, root)
+    if reading.labels == NO_LABELS:
+        layout = plain_layout(root)
+    else:
+        layout = folder_layout(root) if reading.labels is None else table_layout(reading.labels, root)
     with pillow_ready():
         return _read(layout, reading, cache or Cache())
 

@@ -22,6 +22,7 @@ SPLIT_NAMES = {
 }
 SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in names}
 LAYOUTS = "<class>/*, or train/<class>/* and test/<class>/*, or any pictures and a table of their classes (--labels)"
+UNLABELLED = ("unlabelled",)  # class names of pictures that have no classes
 _MOST = 100_000  # entries that are looked at to count pictures that are not read: nobody waits for more
 _MOST_NAMED = 3
 _DIGITS = re.compile("([0-9]+)")
@@ -123,6 +124,18 @@ def arranged(root: Path, splits: dict[str, Classes], notes: tuple[str, ...], sou
     return Layout(root, tuple(names), **pictures, notes=notes)
 
 
+def plain_layout(root: Path) -> Layout:
+    """All pictures below `root`, as one class that is none; nothing is for test.
+
+    Raises:
+        InputError: there are none.
+    """
+    files = picture_files(root)
+    if not files:
+        raise InputError(f"{root}: no pictures, also not in its folders")
+    return Layout(root, UNLABELLED, tuple(Picture(path, 0) for path in files), test=())
+
+
 def picture_files(root: Path) -> list[Path]:
     """All pictures below `root`, however deep, in natural order; litter is passed over, links to folders too."""
     return _files(root)[0]
@@ -159,8 +172,9 @@ def _no_classes(root: Path) -> str:
     """What is wrong with a folder that has no folder with pictures."""
     if loose := _loose(root):
         return (
-            f"{root}: {len(loose):,} pictures and no class folders: without labels they are for SimCLR, embed and "
-            "predict only; move them into <class>/ folders, or name their classes with --labels FILE (docs/data.md)"
+            f"{root}: {len(loose):,} pictures and no class folders: without labels they are for embed, "
+            "predict and pretrain --variant simclr --labels none; else move them into <class>/ folders, or name their "
+            "classes with --labels FILE (docs/data.md)"
         )
     return f"{root}: no pictures; a data set holds {LAYOUTS}"
 

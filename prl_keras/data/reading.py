@@ -9,6 +9,7 @@ from prl_keras.data.images import Resize
 from prl_keras.errors import InputError
 
 Damaged = Literal["refuse", "skip"]
+NO_LABELS = Path("none")  # instead of a table: the pictures have no classes
 
 
 @dataclass(frozen=True, kw_only=True)

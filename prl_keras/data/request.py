@@ -11,6 +11,8 @@ from prl_keras.data import Dataset, default_dataset, load_dataset, resolved
 from prl_keras.data.cache import NOTHING
 from prl_keras.data.catalog import is_folder, takes_data_dir
 from prl_keras.data.deep import BITS
+from prl_keras.data.layout import UNLABELLED
+from prl_keras.data.reading import NO_LABELS
 from prl_keras.data.seen import count_seen
 from prl_keras.data.splits import dataset_label
 from prl_keras.errors import InputError
@@ -32,6 +34,8 @@ def data_request(options: DataOptions, seed: int) -> dict[str, Any]:
         InputError: `--data-dir` for a data set that has its files elsewhere.
     """
     name, data_dir = options.dataset, _absolute(options.data_dir)
+    if name is None and options.labels == NO_LABELS:
+        raise InputError("--labels none: name the folder of the pictures too, with --dataset PATH")
     if name is None and options.labels is not None:
         name = os.path.dirname(_absolute(options.labels))
     if name is None:
@@ -49,7 +53,7 @@ def data_request(options: DataOptions, seed: int) -> dict[str, Any]:
         "test_per_class": options.test_per_class,
         "image_size": _as_json(options.image_size),
         "fold": options.fold,
-        **({} if options.cache_dir is None else {"cache_dir": _cache_dir(options.cache_dir)}),
+        **({} if options.cache_dir is None else {"cache_dir": _absolute_or_none(options.cache_dir)}),
     }
     chosen = {key: getattr(options, key) for key, default in _PICTURES.items() if getattr(options, key) != default}
     return request | {key: _as_json(value) for key, value in chosen.items()}
@@ -72,7 +76,7 @@ def data_request_of_run(run: Run, options: RunDataOptions) -> dict[str, Any]:
         request["data_dir"] = _absolute(options.data_dir)
         _check_data_dir(request["name"], request["data_dir"])
     if options.cache_dir is not None:
-        request["cache_dir"] = _cache_dir(options.cache_dir)
+        request["cache_dir"] = _absolute_or_none(options.cache_dir)
     return request
 
 
@@ -125,14 +129,15 @@ def _is_copy(request: dict[str, Any], run: Run) -> bool:
 
 def _as_json(value: Any) -> Any:
     """Files by their absolute path, height and width as a list: what a run's record holds and gives back."""
-    return _absolute(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
+    return _absolute_or_none(value) if isinstance(value, Path) else list(value) if isinstance(value, tuple) else value
 
 
 def _absolute(path: Path | None) -> str | None:
     return None if path is None else os.path.abspath(path.expanduser())
 
 
-def _cache_dir(path: Path) -> str:
+def _absolute_or_none(path: Path) -> str:
+    """Of an option whose value may be the word none."""
     return NOTHING if str(path) == NOTHING else _absolute(path)
 
 
@@ -141,16 +146,26 @@ def _check_data_dir(name: str, data_dir: str | None) -> None:
         raise InputError(f"--data-dir {data_dir}: {dataset_label(name)} does not use it; leave it out")
 
 
-def open_data(request: dict[str, Any], run: Run | None = None) -> Dataset:
-    """Load, say what it is, and make sure that the data of a run did not change since."""
+def open_data(request: dict[str, Any], run: Run | None = None, labelled: bool = True) -> Dataset:
+    """Load, say what it is, and make sure that the data of a run did not change since.
+
+    Raises:
+        InputError: what is asked for cannot be loaded, is not what it was, or has no classes if `labelled`.
+    """
     if request["name"] == "stl10" or request["name"].startswith("tfds:"):
         start_keras()  # tensorflow-datasets would import TensorFlow with all its noise
     if run is not None:
         _check_still_there(request, run)
     dataset = load_dataset(**request)
+    if labelled and dataset.class_names == UNLABELLED:
+        raise InputError(
+            f"the pictures of {dataset.label} have no classes (--labels none), which this needs: "
+            "add --dataset PATH of pictures that have some"
+        )
     height, width, _ = dataset.image_shape
+    classes = "no classes" if dataset.class_names == UNLABELLED else f"{dataset.num_classes} classes"
     console.print(
-        f"Data: {dataset.label}, {dataset.num_classes} classes, {height}x{width} px, "
+        f"Data: {dataset.label}, {classes}, {height}x{width} px, "
         f"{len(dataset.train):,} train / {len(dataset.validation):,} validation / {len(dataset.test):,} test"
     )
     for note in dataset.notes:

@@ -49,6 +49,7 @@ class RepresentationMonitor(keras.callbacks.Callback):
         self.neighbours = max(1, min(KNN_K, len(rows) // num_classes))
         self.validation = validation[0], checked_labels(validation[1])
         self.warned = False
+        self.answers: tuple[np.ndarray, np.ndarray] | None = None
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         figures = self.figures()
@@ -83,9 +84,13 @@ class RepresentationMonitor(keras.callbacks.Callback):
         return bool(np.mean(answers == labels) <= one_answer + max(0.1 * (1 - one_answer), luck))
 
     def figures(self) -> dict[str, float]:
-        """Also keeps what the prototypes answer, and the labels, in `answers`: (n,) and (n,)."""
-        support, support_labels = encode(self.encoder, self.support[0]), self.support[1]
+        """Also keeps what the prototypes answer, and the labels, in `answers`: (n,) and (n,); of images without classes
+        only the rank is known."""
         features, labels = encode(self.encoder, self.validation[0]), self.validation[1]
+        rank = {"val_effective_rank": effective_rank(encode(self.projection_head, features))}
+        if self.num_classes < 2:
+            return rank
+        support, support_labels = encode(self.encoder, self.support[0]), self.support[1]
         prototypes, _ = class_prototypes(support_labels, support, self.num_classes)
         by_prototype = np.argmax(prototype_logits(features, prototypes), axis=-1)
         self.answers = by_prototype, labels
@@ -96,7 +101,7 @@ class RepresentationMonitor(keras.callbacks.Callback):
             "val_knn_accuracy": float(np.mean(by_neighbours == labels)),
             "val_knn_balanced": balanced_accuracy(by_neighbours, labels),
             "val_class_spread": class_spread(features, labels),
-            "val_effective_rank": effective_rank(encode(self.projection_head, features)),
+            **rank,
         }
 
 

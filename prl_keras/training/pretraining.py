@@ -36,11 +36,12 @@ class Plan:
 @dataclass(frozen=True)
 class Trained:
     """encoder: float32, raw images -> features, of Keras's own layers; figures: the monitor's, of this encoder;
-    answers: (n,) classes of the validation images by the nearest prototype, and (n,) their labels."""
+    answers: (n,) classes of the validation images by the nearest prototype, and (n,) their labels; None of images that
+    have no classes."""
 
     encoder: keras.Model
     figures: dict[str, float | None]
-    answers: tuple[np.ndarray, np.ndarray]
+    answers: tuple[np.ndarray, np.ndarray] | None
 
 
 def pretrain(dataset: Dataset, run: Run | None = None, **options: Any) -> keras.Model:

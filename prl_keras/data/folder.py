@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -241,7 +242,7 @@ def _file_digests(work: _Work, rows: Sequence[int], images: np.ndarray | Rows) -
         return [found[start : start + 32] for start in range(0, len(found), 32)]
     digests = list(work.each(_file_digest, rows, "Drawing test pictures").values())
     if file is not None and len(digests) == len(rows):
-        with atomic_path(file) as temporary:
+        with suppress(OSError), atomic_path(file) as temporary:  # a cache that may only be read
             temporary.write_bytes(b"".join(digests))
     return digests
 

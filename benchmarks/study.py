@@ -6,6 +6,7 @@ Each line of the file of trials is one training: {"name": ..., "command": "pretr
 repeated; an interrupted training is continued.
 
     python benchmarks/study.py docs/results/method_trials_planned.jsonl
+    python benchmarks/study.py --table        # what there is so far, as docs/method.md shows it
 """
 
 import argparse
@@ -31,11 +32,15 @@ DEVELOPMENT, DRAW = 10_000, 1
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("trials", type=Path)
+    parser.add_argument("trials", type=Path, nargs="?")
+    parser.add_argument("--table", action="store_true", help="print the results so far")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--runs-dir", type=Path, default=ROOT / "saved_models" / "study")
     parser.add_argument("--keep", action="store_true", help="keep the run folders")
     options = parser.parse_args()
+    if options.table or options.trials is None:
+        print(table(read_results(options.results)))
+        return 0
     trials = [json.loads(line) for line in options.trials.read_text(encoding="utf-8").splitlines() if line.strip()]
     for trial in trials:
         done = {(line["name"], line["seed"]) for line in read_results(options.results)}
@@ -59,6 +64,22 @@ def read_results(file: Path) -> list[dict[str, Any]]:
     if not file.exists():
         return []
     return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+COLUMNS = ("head", "linear probe", "kNN", "nearest prototype", "centred prototype", "ridge", "average")
+
+
+def table(lines: list[dict[str, Any]]) -> str:
+    """Accuracy on the development set in %, on validation in brackets; behind / with mirrored images too."""
+    rows = [f"| trial | {' | '.join(COLUMNS)} | minutes |", f"|{'---|' * (len(COLUMNS) + 2)}"]
+    for line in lines:
+        cells = []
+        for column in COLUMNS:
+            plain, both = (line["result"].get(name) for name in (column, f"{column}, mirrored too"))
+            cell = f"{100 * plain['development']:.1f} ({100 * plain['validation']:.1f})" if plain else ""
+            cells.append(cell + (f" / {100 * both['development']:.1f}" if both else ""))
+        rows.append(f"| {line['name']}, seed {line['seed']} | {' | '.join(cells)} | {line['seconds'] / 60:.0f} |")
+    return "\n".join(rows)
 
 
 def train(trial: dict[str, Any], runs_dir: Path) -> Run | None:

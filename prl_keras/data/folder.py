@@ -77,7 +77,7 @@ def _read(layout: Layout, reading: Reading, cache: Cache) -> RawData:
     parts = {"train": layout.train, "validation": layout.validation, "test": layout.test}
     pictures = [picture for part in parts.values() for picture in part or ()]
     splits = [split for split, part in parts.items() for _ in part or ()]
-    work = _Work([picture.path for picture in pictures])
+    work = _Work([picture.file for picture in pictures])
     labels = [picture.label for picture in pictures]
     names = _names(layout.root, work.paths)
     images, rows, facts = _decoded(work, labels, names, layout.root, reading, cache)
@@ -106,7 +106,7 @@ def _read(layout: Layout, reading: Reading, cache: Cache) -> RawData:
 class _Work:
     """Calls for the files of `paths` on all cores; what is wrong with one is kept in `wrong`, by its row."""
 
-    def __init__(self, paths: Sequence[Path]):
+    def __init__(self, paths: Sequence[str]):
         self.paths, self.wrong = paths, dict[int, str]()
 
     def each(self, call: Callable[[Path], Any], rows: Sequence[int], what: str) -> dict[int, Any]:
@@ -122,7 +122,7 @@ class _Work:
     def _results(self, call: Callable[[Path], Any], rows: Sequence[int]) -> Iterator[Any]:
         def result(row: int) -> Any:
             try:
-                return call(self.paths[row])
+                return call(Path(self.paths[row]))
             except InputError as error:
                 return error
 
@@ -160,7 +160,7 @@ def _decoded(
     _check_memory(root, len(rows), shape)
 
     images = np.empty((len(rows), *shape, 3), dtype=np.uint8)
-    places = {work.paths[row]: place for place, row in enumerate(rows)}
+    places = {Path(work.paths[row]): place for place, row in enumerate(rows)}
 
     def read_one(path: Path) -> None:
         images[places[path]] = decoded(path)
@@ -180,7 +180,7 @@ def _rows_of(
         if row in work.wrong:
             return None
         try:
-            return decoded(work.paths[row])
+            return decoded(Path(work.paths[row]))
         except InputError:
             return None
 
@@ -199,7 +199,7 @@ def _kept(images: Rows, work: _Work, reading: Reading) -> tuple[Rows, list[int],
     return (images.take(good) if len(unread) else images), good.tolist(), images.store.facts
 
 
-def _facts(path: Path) -> tuple[int, ...] | None:
+def _facts(path: str) -> tuple[int, ...] | None:
     try:
         return file_facts(path)
     except OSError:  # it will be named when it is read
@@ -228,10 +228,10 @@ def _split(images: np.ndarray | Rows, pictures: Sequence[Picture], names: Sequen
     return Split(images, labels, np.array(names, dtype=object), groups)
 
 
-def _names(root: Path, paths: Iterable[Path]) -> list[str]:
+def _names(root: Path, paths: Iterable[str]) -> list[str]:
     """Of each file its name as seen from `root`, with slashes; a tenth of the time of `relative_to`."""
     above = str(root / "x")[:-1]
-    return [str(path).removeprefix(above).replace(os.sep, "/") for path in paths]
+    return [path.removeprefix(above).replace(os.sep, "/") for path in paths]
 
 
 def _file_digests(work: _Work, rows: Sequence[int], images: np.ndarray | Rows) -> list[bytes]:
@@ -253,13 +253,12 @@ def _file_digest(path: Path) -> bytes:
 
 
 def _unreadable(work: _Work, root: Path, labels: Path | None) -> UnreadableError:
-    files = [(work.paths[row], work.wrong[row]) for row in sorted(work.wrong)]
+    files = [(Path(work.paths[row]), work.wrong[row]) for row in sorted(work.wrong)]
     path, reason = files[0]
     if len(files) == 1:
         return UnreadableError(f"{path}: {reason} (--damaged skip goes on without it)", files)
-    names = ", ".join(shown(name) for name in _names(root, (path for path, _ in files[:_MOST_NAMED]))) + ", ..." * (
-        len(files) > _MOST_NAMED
-    )
+    some = _names(root, (str(path) for path, _ in files[:_MOST_NAMED]))
+    names = ", ".join(map(shown, some)) + ", ..." * (len(files) > _MOST_NAMED)
     table = [] if labels is None else ["--labels", str(labels)]
     verify = quoted(["python", "main.py", "data", "verify", "--dataset", str(root), *table])
     line = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
@@ -22,9 +23,9 @@ _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b
 _JXL_STARTS = (b"\xff\x0a", b"\0\0\0\x0cJXL ")
 
 
-def is_picture(path: Path) -> bool:
+def is_picture(path: str | os.PathLike) -> bool:
     """By its name, also if it needs a package that is not installed."""
-    return path.suffix.lower() in IMAGE_EXTENSIONS
+    return os.path.splitext(path)[1].lower() in IMAGE_EXTENSIONS
 
 
 @cache

@@ -11,17 +11,17 @@ import numpy as np
 from prl_keras.errors import InputError
 
 
-def by_digests(groups: Iterable[str], digests: Sequence[bytes]) -> list[np.ndarray]:
+def by_digests(groups: Iterable[str], digests: Sequence[bytes]) -> list[list[int]]:
     """The rows of each group, in an order that the digests (n,) of its images decide, and no name."""
     rows: dict[str, list[int]] = defaultdict(list)
     for row, group in enumerate(groups):
         rows[group].append(row)
-    return [np.array(each) for each in sorted(rows.values(), key=lambda each: _digest(digests[row] for row in each))]
+    return sorted(rows.values(), key=lambda each: _digest([digests[row] for row in each]))
 
 
 def whole_groups(
     labels: np.ndarray,
-    groups: Sequence[np.ndarray],
+    groups: Sequence[Sequence[int]],
     fraction: float,
     class_names: Sequence[str],
     fewest_left: int = 1,
@@ -38,35 +38,46 @@ def whole_groups(
     Raises:
         InputError: a class cannot be parted so; it is named.
     """
-    counts = Counter(labels.tolist())
+    of = labels.tolist()
+    counts = Counter(of)
     wanted = {label: min(max(round(fraction * count), 1), count - fewest_left) for label, count in counts.items()}
-    held = [Counter(labels[rows].tolist()) for rows in groups]
     taken: Counter[int] = Counter()
     chosen: set[int] = set()
 
+    def held(number: int) -> Counter[int]:
+        return Counter(of[row] for row in groups[number])
+
     def take(number: int) -> None:
         chosen.add(number)
-        taken.update(held[number])
+        taken.update(held(number))
 
     def spare(number: int) -> bool:
-        left = (counts[label] - taken[label] - n for label, n in held[number].items())
+        left = (counts[label] - taken[label] - n for label, n in held(number).items())
         return number not in chosen and all(count >= fewest_left for count in left)
 
-    for number, group in enumerate(held):
-        gain = sum(abs(taken[k] - wanted[k]) - abs(taken[k] + n - wanted[k]) for k, n in group.items())
-        if gain > 0 and spare(number):
+    def gains(number: int) -> bool:
+        return sum(abs(taken[k] - wanted[k]) - abs(taken[k] + n - wanted[k]) for k, n in held(number).items()) > 0
+
+    def fits(number: int) -> bool:
+        if len(groups[number]) > 1:
+            return gains(number) and spare(number)
+        label = of[groups[number][0]]  # of one image, as most are: what the two rules come to, in less time
+        return taken[label] < wanted[label]
+
+    for number in range(len(groups)):
+        if fits(number):
             take(number)
     for label in sorted(counts):
         if not taken[label]:
-            able = [number for number, group in enumerate(held) if label in group and spare(number)]
+            able = [number for number in range(len(groups)) if label in held(number) and spare(number)]
             if not able:
                 raise InputError(
                     f"class {class_names[label]!r} has {counts[label]} images, too few or of too few groups to set "
                     f"some aside and keep {fewest_left}; add some, or leave the class out"
                 )
-            take(min(able, key=lambda number: groups[number].size))
-    return np.sort(np.concatenate([groups[number] for number in chosen]))
+            take(min(able, key=lambda number: len(groups[number])))
+    return np.sort([row for number in chosen for row in groups[number]])
 
 
-def _digest(digests: Iterable[bytes]) -> bytes:
-    return hashlib.sha256(b"".join(sorted(digests))).digest()
+def _digest(digests: list[bytes]) -> bytes:
+    return hashlib.sha256(digests[0] if len(digests) == 1 else b"".join(sorted(digests))).digest()

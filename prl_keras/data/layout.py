@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 from prl_keras.data.formats import is_picture
 from prl_keras.data.litter import is_litter, shown
@@ -28,13 +29,17 @@ _MOST_NAMED = 3
 _DIGITS = re.compile("([0-9]+)")
 
 
-@dataclass(frozen=True)
-class Picture:
-    """group: pictures of one group are never in two splits of a draw; None: it is alone."""
+class Picture(NamedTuple):
+    """file: its path, as text: of hundreds of thousands, `Path` objects alone would take seconds.
+    group: pictures of one group are never in two splits of a draw; None: it is alone."""
 
-    path: Path
+    file: str
     label: int
     group: str | None = None
+
+    @property
+    def path(self) -> Path:
+        return Path(self.file)
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ class Layout:
     notes: tuple[str, ...] = ()
 
 
-Files = Sequence[tuple[Path, str | None]]  # each with its group
+Files = Sequence[tuple[str, str | None]]  # each with its group
 Classes = dict[str, Files]
 
 
@@ -94,11 +99,11 @@ def folder_layout(root: Path) -> Layout:
             ("file", "of no known picture type"): others,
             ("folder", "without pictures"): empty,
             ("image", "outside of class folders"): loose,
-            ("image", names): (path for folder in beside for path in picture_files(folder)),
+            ("image", names): (path for folder in beside for path in _files(folder)[0]),
         },
     )
     classes = {
-        split: {name: [(path, None) for path in files] for name, (files, _) in folders.items() if files}
+        split: {name: [(file, None) for file in files] for name, (files, _) in folders.items() if files}
         for split, folders in read.items()
     }
     return arranged(root, classes, notes, splits.get("train", root))
@@ -117,7 +122,7 @@ def arranged(root: Path, splits: dict[str, Classes], notes: tuple[str, ...], sou
         raise InputError(f"{source}: only the class {names[0]!r}, at least 2 are needed; a data set holds {LAYOUTS}")
     pictures = {
         split: tuple(
-            Picture(path, label, group) for label, name in enumerate(names) for path, group in classes.get(name, ())
+            Picture(file, label, group) for label, name in enumerate(names) for file, group in classes.get(name, ())
         )
         for split, classes in splits.items()
     }
@@ -138,7 +143,7 @@ def plain_layout(root: Path) -> Layout:
 
 def picture_files(root: Path) -> list[Path]:
     """All pictures below `root`, however deep, in natural order; litter is passed over, links to folders too."""
-    return _files(root)[0]
+    return list(map(Path, _files(root)[0]))
 
 
 def natural(name: str) -> tuple:
@@ -200,32 +205,35 @@ def _check_known(names: Iterable[str], train: Iterable[str], split: str, where: 
 
 
 def _folders(folder: Path) -> list[Path]:
-    found = (path for path in folder.iterdir() if not is_litter(path) and path.is_dir())
-    return sorted(found, key=lambda path: natural(path.name))
+    with os.scandir(folder) as entries:
+        found = [entry.name for entry in entries if entry.is_dir() and not is_litter(entry.path)]
+    return [folder / name for name in sorted(found, key=natural)]
 
 
-def _loose(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if is_picture(path) and not is_litter(path) and path.is_file())
+def _loose(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:
+        return sorted(e.path for e in entries if is_picture(e.path) and not is_litter(e.path) and e.is_file())
 
 
-def _files(root: Path) -> tuple[list[Path], list[Path]]:
+def _files(root: Path) -> tuple[list[str], list[str]]:
     """(pictures, other files) below `root`."""
-    found: tuple[list[Path], list[Path]] = ([], [])
+    found: tuple[list[str], list[str]] = ([], [])
     for folder, below, files in os.walk(root):
-        below[:] = sorted((name for name in below if not is_litter(Path(folder, name))), key=natural)
+        above = os.path.join(folder, "")
+        below[:] = sorted((name for name in below if not is_litter(above + name)), key=natural)
         for name in sorted(files, key=natural):
-            if not is_litter(path := Path(folder, name)):
+            if not is_litter(path := above + name):
                 found[not is_picture(path)].append(path)
     return found
 
 
-def _not_read(root: Path, groups: dict[tuple[str, str], Iterable[Path]]) -> tuple[str, ...]:
+def _not_read(root: Path, groups: dict[tuple[str, str], Iterable[str | Path]]) -> tuple[str, ...]:
     """One line with the number of files that are not read, and the first of each kind; nothing if there are none."""
     words = []
     for (what, where), group in groups.items():
         paths = list(islice(group, _MOST))
         if paths:
-            some = ", ".join(shown(path.relative_to(root).as_posix()) for path in paths[:_MOST_NAMED])
+            some = ", ".join(shown(Path(path).relative_to(root).as_posix()) for path in paths[:_MOST_NAMED])
             least, more = "at least " * (len(paths) == _MOST), ", ..." * (len(paths) > _MOST_NAMED)
             words.append(f"{least}{len(paths):,} {what}{'s' * (len(paths) != 1)} {where} ({some}{more})")
     return (f"Not read: {', '.join(words)}",) if words else ()

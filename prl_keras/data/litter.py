@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 
 from prl_keras.runs.records import is_text
 
@@ -26,19 +25,21 @@ _COMPANIONS = (
 _COMPANION_NAMES = {"readme", "license", "copying", "zbthumbnail.info", "pspbrwse.jbf"}
 
 
-def is_litter(path: Path) -> bool:
+def is_litter(path: str | os.PathLike) -> bool:
     """By its name; hidden files and folders too, as `.DS_Store`, `._0.png`, `.ipynb_checkpoints`."""
-    name = path.name.lower()
+    name = os.path.basename(path).lower()
     if name in _LITTER or name.startswith((".", "~$", "paxheaders.")):
         return True
     if name in _SYSTEMS_OWN:
-        return path.is_dir() and any(re.match(_SYSTEMS_OWN[name], entry.lower()) for entry in os.listdir(path))
+        return os.path.isdir(path) and any(re.match(_SYSTEMS_OWN[name], entry.lower()) for entry in os.listdir(path))
     if name == "_macosx":  # misspelt; holds shadows of files and folders, and no file of its own
-        return path.is_dir() and all(entry.startswith(".") or (path / entry).is_dir() for entry in os.listdir(path))
+        return os.path.isdir(path) and all(
+            entry.startswith(".") or os.path.isdir(os.path.join(path, entry)) for entry in os.listdir(path)
+        )
     companion = name in _COMPANION_NAMES or name.endswith(_COMPANIONS)
     if _LITTER_FOLDERS.match(name):
-        return companion or path.is_dir()
-    return companion and not path.is_dir()
+        return companion or os.path.isdir(path)
+    return companion and not os.path.isdir(path)
 
 
 def shown(name: str) -> str:

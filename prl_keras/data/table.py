@@ -40,7 +40,7 @@ def table_layout(file: Path, root: Path) -> Layout:
             raise InputError(f"{file}: lines {first} and {row.line} name the same picture, {row.path}; keep one")
     splits: dict[str, dict[str, list]] = {split: defaultdict(list) for split in SPLIT_NAMES}
     for row in rows:
-        splits[row.split][row.label].append((row.path, row.group))
+        splits[row.split][row.label].append((str(row.path), row.group))
     if not splits["train"]:
         raise InputError(f"{file}: no row of the split train; at least 2 classes of it are needed")
     return arranged(root, {split: classes for split, classes in splits.items() if classes}, _parted(rows), file)

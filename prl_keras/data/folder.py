@@ -214,7 +214,7 @@ def _range(chosen: np.ndarray) -> slice:
 
 def _test_rows(train: Split, digests: Sequence[bytes], layout: Layout) -> np.ndarray:
     """Of the pictures, by their files' digests; files that are there twice stay together."""
-    groups = [digest.hex() for digest in digests] if train.groups is None else train.groups
+    groups = digests if train.groups is None else train.groups
     fewest = 2 if layout.validation is None else 1  # one of them is for validation
     return whole_groups(train.labels, by_digests(groups, digests), TEST_FRACTION, layout.class_names, fewest)
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
 
 from prl_keras.errors import InputError
 
 
-def by_digests(groups: Iterable[str], digests: Sequence[bytes]) -> list[list[int]]:
+def by_digests(groups: Iterable[Hashable], digests: Sequence[bytes]) -> list[list[int]]:
     """The rows of each group, in an order that the digests (n,) of its images decide, and no name."""
-    rows: dict[str, list[int]] = defaultdict(list)
+    rows: dict[Hashable, list[int]] = defaultdict(list)
     for row, group in enumerate(groups):
         rows[group].append(row)
     return sorted(rows.values(), key=lambda each: _digest([digests[row] for row in each]))

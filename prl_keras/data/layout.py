@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from prl_keras.data.formats import is_picture
+from prl_keras.data.formats import IMAGE_EXTENSIONS, is_picture
 from prl_keras.data.litter import is_litter, shown
 from prl_keras.errors import InputError
 from prl_keras.runs.records import is_text
@@ -27,6 +27,8 @@ UNLABELLED = ("unlabelled",)  # class names of pictures that have no classes
 _MOST = 100_000  # entries that are looked at to count pictures that are not read: nobody waits for more
 _MOST_NAMED = 3
 _DIGITS = re.compile("([0-9]+)")
+# Of most files one look at the name is enough: neither litter, however it lies there, nor of another type.
+_PLAIN = re.compile(rf"(?!pax)\w.*({'|'.join(map(re.escape, IMAGE_EXTENSIONS))})", re.ASCII | re.IGNORECASE | re.DOTALL)
 
 
 class Picture(NamedTuple):
@@ -146,11 +148,15 @@ def picture_files(root: Path) -> list[Path]:
     return list(map(Path, _files(root)[0]))
 
 
-def natural(name: str) -> tuple:
-    """A key that sorts the numbers in names as numbers, 2 before 10; names without digits as `sorted` does."""
-    parts: list = _DIGITS.split(name)
-    parts[1::2] = [(len(digits := part.lstrip("0")), digits) for part in parts[1::2]]
-    return parts, name
+def natural(name: str) -> str:
+    """A key that sorts the numbers in names as numbers, 2 before 10; names without digits as `sorted` does.
+
+    One string, which is compared in a quarter of the time of a list of parts: what no name can hold ends each part, and
+    of a number its length comes first.
+    """
+    parts = _DIGITS.split(name)
+    parts[1::2] = [chr(len(digits := part.lstrip("0")) + 1) + digits for part in parts[1::2]]
+    return "\0".join((*parts, "", name))
 
 
 def _split_folders(root: Path) -> dict[str, Path]:
@@ -222,7 +228,9 @@ def _files(root: Path) -> tuple[list[str], list[str]]:
         above = os.path.join(folder, "")
         below[:] = sorted((name for name in below if not is_litter(above + name)), key=natural)
         for name in sorted(files, key=natural):
-            if not is_litter(path := above + name):
+            if _PLAIN.fullmatch(name):
+                found[0].append(above + name)
+            elif not is_litter(path := above + name):
                 found[not is_picture(path)].append(path)
     return found
 

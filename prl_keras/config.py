@@ -511,8 +511,12 @@ class Data(DataOptions):
     """
 
     action: Positional[Literal["list", "prepare", "verify", "cache"]] = "list"
-    """list: what is here. prepare: download or extract, then verify. verify: read it all and count. cache: decoded
-    images that are kept."""
+    """list: what is here. prepare: download or extract, then verify. verify: read it all, and name what would spoil a
+    result (exit code 1) or deserves a look. cache: decoded images that are kept."""
+    path: Positional[str | None] = None
+    """verify, prepare: the same as --dataset."""
+    json: File = None
+    """verify: write all findings, with every file's name, as JSON. A file that verify wrote is replaced."""
     clear: Annotated[str | None, arg(metavar="NAME|all")] = None
     """cache: remove the decoded images of this name, or all. The next command that needs them decodes them again."""
     seed: int = 0
@@ -553,8 +557,8 @@ _UNUSED: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
     },
     "data": {
         "action": {
-            "list": (*(f.name for f in fields(DataOptions) if f.name != "data_dir"), "seed", "clear"),
-            "cache": (*(f.name for f in fields(DataOptions) if f.name != "cache_dir"), "seed"),
+            "list": (*(f.name for f in fields(DataOptions) if f.name != "data_dir"), "seed", "clear", "json"),
+            "cache": (*(f.name for f in fields(DataOptions) if f.name != "cache_dir"), "seed", "json"),
             **dict.fromkeys(("prepare", "verify"), ("clear",)),
         }
     },

@@ -5,40 +5,61 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 
-from prl_keras.data.litter import shown
 from prl_keras.data.splits import Dataset, Split
-
-_MOST_EXAMPLES = 3
-
-
-def duplicates(dataset: Dataset) -> list[str]:
-    """A line for each kind of duplicate that there is; validation was a part of train."""
-    train, validation, test = map(_hashed, (dataset.train, dataset.validation, dataset.test))
-    known = train + validation
-    lines = [
-        _line(test, known, "test images are also in train"),
-        _line(validation, train, "validation images are also among the training images"),
-        _line(known, known, "images of train (validation included) are in it more than once"),
-        _line(test, test, "images of test are in it more than once"),
-    ]
-    return [line for line in lines if line] or ["no image is in two splits, or twice in one"]
 
 
 @dataclass(frozen=True)
-class _Image:
+class Image:
+    """name: of its file, or its place, as `test[12]`."""
+
     digest: bytes
     label: int
-    file: str | None
+    name: str
 
 
-def _hashed(split: Split) -> list[_Image]:
-    files = [None] * len(split) if split.files is None else split.files
-    return list(map(_Image, map(bytes, split.digests), split.labels.tolist(), files))
+@dataclass(frozen=True)
+class Duplicates:
+    """pairs: each image that is there again, and its twin."""
+
+    kind: str
+    what: str
+    pairs: list[tuple[Image, Image]]
+
+    @property
+    def contradictions(self) -> list[tuple[Image, Image]]:
+        return [(image, twin) for image, twin in self.pairs if image.label != twin.label]
 
 
-def _twins(images: list[_Image], among: list[_Image]) -> list[tuple[_Image, _Image]]:
+def duplicates(dataset: Dataset) -> list[Duplicates]:
+    """Each kind of duplicate that there is; validation was a part of train."""
+    splits = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
+    train, validation, test = (_images(split, name) for name, split in splits.items())
+    known = train + validation
+    found = [
+        Duplicates("test-in-train", "test images are also in train", _twins(test, known)),
+        Duplicates(
+            "validation-in-train", "validation images are also among the training images", _twins(validation, train)
+        ),
+        Duplicates(
+            "twice-in-train", "images of train (validation included) are in it more than once", _twins(known, known)
+        ),
+        Duplicates("twice-in-test", "images of test are in it more than once", _twins(test, test)),
+    ]
+    return [each for each in found if each.pairs]
+
+
+def names_of(split: Split, name: str) -> list[str]:
+    """Of its files; without files `name[row]`."""
+    return [f"{name}[{row}]" for row in range(len(split))] if split.files is None else list(split.files)
+
+
+def _images(split: Split, name: str) -> list[Image]:
+    return list(map(Image, map(bytes, split.digests), split.labels.tolist(), names_of(split, name)))
+
+
+def _twins(images: list[Image], among: list[Image]) -> list[tuple[Image, Image]]:
     """Each image that is also in `among`, and its twin there: one of another class if there is one."""
-    found: dict[bytes, dict[int, list[_Image]]] = defaultdict(lambda: defaultdict(list))
+    found: dict[bytes, dict[int, list[Image]]] = defaultdict(lambda: defaultdict(list))
     for image in among:
         same = found[image.digest][image.label]
         if len(same) < 2:  # the image itself and one more
@@ -51,13 +72,3 @@ def _twins(images: list[_Image], among: list[_Image]) -> list[tuple[_Image, _Ima
         if others:
             pairs.append((image, others[0]))
     return pairs
-
-
-def _line(images: list[_Image], among: list[_Image], what: str) -> str | None:
-    pairs = _twins(images, among)
-    if not pairs:
-        return None
-    contradictions = [(image, twin) for image, twin in pairs if image.label != twin.label]
-    line = f"{len(pairs):,} {what}, {len(contradictions):,} with another class"
-    names = sorted(f"{shown(image.file)} = {shown(twin.file)}" for image, twin in contradictions or pairs if image.file)
-    return line + (f": {', '.join(names[:_MOST_EXAMPLES])}{', ...' * (len(names) > _MOST_EXAMPLES)}" if names else "")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import struct
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import TYPE_CHECKING, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 
@@ -81,22 +81,43 @@ def decode(
         return np.array(rgb if size is None else _fit(rgb, as_shape(size), resize), dtype=np.uint8)
 
 
-def look(path: Path, max_megapixels: float | None = None) -> tuple[tuple[int, int], bool]:
-    """((height, width) as it will be shown, whether it has more than 8 bits a value and does not say which is white).
+class Header(NamedTuple):
+    """shape: (height, width) as it will be shown; deep: more than 8 bits a value, and it does not say which is white;
+    frames: of an animation, or pages of a TIFF, of which the first is read."""
 
-    From the file's header where that tells it; within `pillow_ready`.
-    """
+    shape: tuple[int, int]
+    deep: bool
+    frames: int
+
+
+def look(path: Path, max_megapixels: float | None = None) -> tuple[tuple[int, int], bool]:
+    """(shape, deep) of its `Header`, from the file's header where that tells it; within `pillow_ready`."""
     with _opened(path, max_megapixels) as image:
-        deep = image.format != "PPM" and is_deep(image)
-        width, height = image.size
-        if width == height or (image.format == "PNG" and not _may_turn(image.fp)):
-            return (height, width), deep
-        if image.getexif().get(_EXIF_ORIENTATION) not in _EXIF_SIDEWAYS:
-            return (height, width), deep
-        if image.format != "TIFF":
-            return (width, height), deep
-        image.load()  # which turns a TIFF; what the header says of it depends on Pillow's version
-        return image.size[::-1], deep
+        return _look(image)
+
+
+def header(path: Path, max_megapixels: float | None = None) -> Header:
+    """As `look`, with the number of frames, for which some formats are read to their end."""
+    with _opened(path, max_megapixels) as image:
+        shape, deep = _look(image)
+        frames = 1
+        if image.format != "MPO":  # a telephone's photograph: its others are previews and maps of brightness
+            with suppress(Exception):  # damaged behind the first
+                frames = getattr(image, "n_frames", 1)
+        return Header(shape, deep, frames)
+
+
+def _look(image: Image) -> tuple[tuple[int, int], bool]:
+    deep = image.format != "PPM" and is_deep(image)
+    width, height = image.size
+    if width == height or (image.format == "PNG" and not _may_turn(image.fp)):
+        return (height, width), deep
+    if image.getexif().get(_EXIF_ORIENTATION) not in _EXIF_SIDEWAYS:
+        return (height, width), deep
+    if image.format != "TIFF":
+        return (width, height), deep
+    image.load()  # which turns a TIFF; what the header says of it depends on Pillow's version
+    return image.size[::-1], deep
 
 
 def largest_value(path: Path, max_megapixels: float | None = None) -> int:

@@ -151,7 +151,7 @@ def test_pictures_without_classes_are_for_what_needs_none(tmp_path):
     refuses(
         touched(tmp_path, "1.png", "2.jpg", "notes.txt"),
         f"{tmp_path}: 2 pictures and no class folders",
-        "SimCLR, embed and predict",
+        "embed, predict and pretrain --variant simclr --labels none",
         "--labels",
     )
 

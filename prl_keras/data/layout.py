@@ -137,10 +137,10 @@ def plain_layout(root: Path) -> Layout:
     Raises:
         InputError: there are none.
     """
-    files = picture_files(root)
+    files, _ = _files(root)
     if not files:
         raise InputError(f"{root}: no pictures, also not in its folders")
-    return Layout(root, UNLABELLED, tuple(Picture(path, 0) for path in files), test=())
+    return Layout(root, UNLABELLED, tuple(Picture(file, 0) for file in files), test=())
 
 
 def picture_files(root: Path) -> list[Path]:

@@ -45,6 +45,7 @@ __all__ = [
 # Classes that Keras finds in its files by their registered name, and where they are defined.
 _SAVED = {
     "Augmentation": "prl_keras.data.augment",
+    "CrossViewLoss": "prl_keras.losses",
     "FusedAdam": "prl_keras.training.adam",
     "FusedBatchNormalization": "prl_keras.models.batch_norm",
     "MemoryPretrainer": "prl_keras.training.memory",

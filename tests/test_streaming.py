@@ -48,7 +48,7 @@ COMMANDS = {
 }
 
 
-@pytest.mark.usefixtures("shallow", "restored_dtype_policy")
+@pytest.mark.usefixtures("restored_dtype_policy")
 @pytest.mark.parametrize(
     "command", [name if name == "baseline" else pytest.param(name, marks=pytest.mark.slow) for name in COMMANDS]
 )
@@ -76,7 +76,7 @@ def test_a_training_from_the_store_has_the_bits_of_one_from_memory(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("shallow", "restored_dtype_policy")
+@pytest.mark.usefixtures("restored_dtype_policy")
 def test_a_run_from_the_store_is_continued_from_memory_and_measured_from_either(
     pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:

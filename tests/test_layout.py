@@ -1,13 +1,16 @@
 """Which files of a folder are in which split with which class."""
 
 import random
+import re
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prl_keras.data.layout import Layout, folder_layout, natural, picture_files
+from prl_keras.data.formats import is_picture
+from prl_keras.data.layout import _PLAIN, Layout, folder_layout, natural, picture_files
+from prl_keras.data.litter import is_litter
 from prl_keras.errors import InputError
 
 
@@ -28,9 +31,19 @@ def test_numbers_sort_as_numbers():
     assert natural("9" * 10_000) > natural("8" * 10_000)  # more digits than int() reads
 
 
-@given(st.lists(st.text(st.characters(exclude_categories=("Cs", "Nd")))))
+@given(st.lists(st.text(st.characters(exclude_categories=("Cs", "Nd"), exclude_characters="\0"))))
 def test_names_without_digits_sort_as_they_always_did(names):
     assert sorted(names, key=natural) == sorted(names)
+
+
+@given(st.lists(st.text("aä.\x01019", max_size=7)))
+def test_names_sort_as_lists_of_their_words_and_numbers_do(names):
+    def parts(name: str) -> tuple:
+        found: list = re.split("([0-9]+)", name)
+        found[1::2] = map(int, found[1::2])
+        return found, name
+
+    assert sorted(names, key=natural) == sorted(names, key=parts)
 
 
 @given(st.lists(st.text("ab01", max_size=5), unique=True), st.randoms())
@@ -64,6 +77,13 @@ def test_all_pictures_below_a_folder_are_found_in_natural_order(tmp_path):
 @pytest.mark.parametrize("names", [(), ("notes.txt", "a/b/.hidden.png")])
 def test_a_folder_without_pictures_has_none(tmp_path, names):
     assert picture_files(touched(tmp_path, *names)) == []
+
+
+@given(st.from_regex(_PLAIN, fullmatch=True) | st.sampled_from(["PAXHEADERS.1.png", "@a.png", "~$a.png", "é.png"]))
+def test_what_one_look_takes_for_a_picture_is_one_and_no_litter(tmp_path_factory, name):
+    if _PLAIN.fullmatch(name):
+        there = tmp_path_factory.getbasetemp()  # a folder: the harder case
+        assert is_picture(name) and not is_litter(name) and not is_litter(there / name)
 
 
 # --- layouts --------------------------------------------------------------------------------------------

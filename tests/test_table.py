@@ -191,6 +191,25 @@ def test_whole_groups_are_drawn_near_to_what_is_wanted(pairs, fraction):
     assert not set(names[chosen]) & set(names[left])
 
 
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 30)), min_size=6, max_size=40), st.floats(0.05, 0.6))
+def test_groups_of_one_are_drawn_by_the_rule_of_all_groups(pairs, fraction):
+    labels = np.unique([label for label, _ in pairs], return_inverse=True)[1]
+    names = np.array([group for _, group in pairs])
+    groups = [np.flatnonzero(names == name) for name in np.unique(names)]
+    try:
+        chosen = whole_groups(labels, groups, fraction, "abc")
+    except InputError:
+        return
+    counts = np.bincount(labels)
+    wanted, taken, expected = np.clip(np.rint(fraction * counts), 1, counts - 1), np.zeros(len(counts)), []
+    for rows in groups:
+        more = taken + np.bincount(labels[rows], minlength=len(counts))
+        if abs(more - wanted).sum() < abs(taken - wanted).sum() and (counts - more >= 1)[labels[rows]].all():
+            taken, expected = more, [*expected, *rows]
+    if taken.all():  # else another rule has its say
+        assert chosen.tolist() == sorted(expected)
+
+
 def test_single_pictures_are_drawn_just_as_many_as_wanted():
     labels = np.repeat([0, 1, 2], [10, 5, 33])
     chosen = whole_groups(labels, [np.array([row]) for row in range(48)], 0.2, "abc")

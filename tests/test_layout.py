@@ -83,7 +83,9 @@ def test_a_folder_without_pictures_has_none(tmp_path, names):
 def test_what_one_look_takes_for_a_picture_is_one_and_no_litter(tmp_path_factory, name):
     if _PLAIN.fullmatch(name):
         there = tmp_path_factory.getbasetemp()  # a folder: the harder case
-        assert is_picture(name) and not is_litter(name) and not is_litter(there / name)
+        assert is_picture(name)
+        assert not is_litter(name)
+        assert not is_litter(there / name)
 
 
 # --- layouts --------------------------------------------------------------------------------------------

@@ -166,6 +166,7 @@ def test_baselines_train_and_are_tested(tmp_path: Path, arguments: list[str]) ->
     assert main(["evaluate", "base", "--runs-dir", str(tmp_path)]) == 0
 
 
+@pytest.mark.slow
 def test_finetuning_the_whole_encoder_changes_it(runs_dir: Path, tmp_path: Path) -> None:
     arguments = ["finetune", "--encoder", str(runs_dir / "pre"), "--no-freeze", "--head", "mlp", "--epochs", "1"]
     assert main([*arguments, "--runs-dir", str(tmp_path), "--name", "all"]) == 0
@@ -195,6 +196,7 @@ def test_an_stl10_archive_runs_through_data_pretrain_and_finetune(
     assert np.isfinite(Run(tmp_path / "runs" / "sim").metrics[0]["loss"])
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_continues_to_the_same_weights(
     runs_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -232,6 +232,7 @@ def test_of_a_long_list_the_findings_give_the_ends() -> None:
     )
 
 
+@pytest.mark.slow
 def test_nulls_are_seldom_called_findings() -> None:
     """40 tables of five equally good rows and a control: few hold over images or over seeds, hardly any over both."""
     from prl_keras.evaluation.statistics import compare_images, compare_with_control, corrected
@@ -723,7 +724,7 @@ def test_a_table_of_strong_rows_is_compared_with_strong_cross_entropy(
     assert "strong-resnet18" in rows[1]["against"]
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_the_only_run_of_a_seed_is_compared_with_the_images_of_its_seed(
     tmp_path: Path, seed: int, capsys: pytest.CaptureFixture
 ) -> None:

@@ -60,7 +60,14 @@ def trained(name: str, run: Run, steps: int | None, interrupt_at: int | None = N
     return [np.array(variable) for variable in [*model.variables, *model.optimizer.variables]]
 
 
-@pytest.mark.parametrize("name", ["query, light", "simclr", "classifier"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("query, light", marks=pytest.mark.slow),
+        pytest.param("simclr", marks=pytest.mark.slow),
+        "classifier",
+    ],
+)
 def test_a_run_that_is_continued_within_an_epoch_is_bit_identical(name: str, tmp_path: Path) -> None:
     reference, broken = create_run(tmp_path, "reference", {}), create_run(tmp_path, "broken", {})
     expected = trained(name, reference, steps=None)
@@ -75,7 +82,9 @@ def test_a_run_that_is_continued_within_an_epoch_is_bit_identical(name: str, tmp
     assert lines[0] == lines[1]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
+)
 def test_a_signal_saves_and_says_how_to_continue(
     number: int, code: int, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -243,6 +252,7 @@ def test_another_encoder_under_the_same_name_is_noticed(
     assert "was started with encoder_sha256 = " in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_fine_tuning_continues_however_its_encoder_is_spelled(
     tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -256,6 +256,7 @@ def test_a_pretraining_without_queries_is_refused_before_it_begins(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_pretraining_says_what_it_will_be_measured_by(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     words = ["--epochs", "1", "--batch-size", "16", "--runs-dir", str(tmp_path)]
     assert main(["pretrain", "--distance", "cosine", "--temperature", "1", *DATA, *words, "--name", "cosine"]) == 0

@@ -132,7 +132,9 @@ def test_mixed_precision_takes_nearly_the_same_step(name: str, policy: str) -> N
     assert 0.7 < np.linalg.norm(changes[1]) / np.linalg.norm(changes[0]) < 1.4
 
 
-@pytest.mark.parametrize("name", ["loo", "query, light", "simclr", "supcon"])
+@pytest.mark.parametrize(
+    "name", ["query, light", *(pytest.param(name, marks=pytest.mark.slow) for name in ("loo", "simclr", "supcon"))]
+)
 def test_a_saved_pretrainer_goes_on_as_if_it_had_not_been_saved(name: str, tmp_path: Path) -> None:
     images, labels = pictures(64)
     model = MAKERS[name]()
@@ -692,7 +694,10 @@ def fit_pretrainer(name: str, run: Run, interrupt_at: int | None) -> list[np.nda
     return [np.array(variable) for variable in [*model.variables, *model.optimizer.variables]]
 
 
-@pytest.mark.parametrize("name", ["query", "query, light", "simclr", "query; cosine"])
+@pytest.mark.parametrize(
+    "name",
+    ["query; cosine", *(pytest.param(name, marks=pytest.mark.slow) for name in ("query", "query, light", "simclr"))],
+)
 def test_a_resumed_pretraining_is_bit_identical(name: str, tmp_path: Path) -> None:
     reference = create_run(tmp_path, "reference", {})
     broken = create_run(tmp_path, "broken", {})

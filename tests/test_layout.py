@@ -79,7 +79,10 @@ def test_a_folder_without_pictures_has_none(tmp_path, names):
     assert picture_files(touched(tmp_path, *names)) == []
 
 
-@given(st.from_regex(_PLAIN, fullmatch=True) | st.sampled_from(["PAXHEADERS.1.png", "@a.png", "~$a.png", "é.png"]))
+@given(
+    st.from_regex(_PLAIN, fullmatch=True).filter(lambda name: not set(name) & set("/\\:\0"))
+    | st.sampled_from(["PAXHEADERS.1.png", "@a.png", "~$a.png", "é.png"])
+)
 def test_what_one_look_takes_for_a_picture_is_one_and_no_litter(tmp_path_factory, name):
     if _PLAIN.fullmatch(name):
         there = tmp_path_factory.getbasetemp()  # a folder: the harder case

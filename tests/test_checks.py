@@ -255,6 +255,13 @@ def test_images_of_a_store_are_read_in_blocks(pets: Path, monkeypatch: pytest.Mo
     assert list(plain) == ["near-duplicates"]
 
 
+def test_pictures_without_classes_are_verified_too(pets: Path, capsys: pytest.CaptureFixture) -> None:
+    Image.new("RGB", (SIZE, SIZE)).save(pets / "loose.png")
+    assert list(found(pets, "--labels", "none")) == ["constant"]
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == f"Next: python main.py pretrain --variant simclr --dataset {pets} --labels none"
+
+
 def test_json_replaces_only_what_verify_wrote(pets: Path, capsys: pytest.CaptureFixture) -> None:
     file = pets.parent / "notes.json"
     words = ["data", "verify", str(pets), "--json", str(file)]

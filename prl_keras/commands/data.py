@@ -14,6 +14,7 @@ from prl_keras.commands import verify
 from prl_keras.config import typed
 from prl_keras.data.cache import NOTHING, cache_of, clear, stores
 from prl_keras.data.catalog import CATALOG, is_ready
+from prl_keras.data.layout import UNLABELLED
 from prl_keras.data.request import data_request
 from prl_keras.data.verify import Report
 from prl_keras.errors import InputError
@@ -60,10 +61,10 @@ def _next(report: Report, name: str, options: Data) -> str:
     kinds = {finding.kind for finding in report.spoilt}
     if kinds - {"unreadable"} or report.dataset is None:
         return f"Next: repair what spoils results, then {_command('data verify', name, options)}"
+    pretrain = f"pretrain --variant {'simclr' if report.dataset.class_names == UNLABELLED else 'query'}"
     if not kinds:
-        return f"Next: {_command('pretrain --variant query', name, options)}"
-    skipping = replace(options, damaged="skip")
-    return f"Next: repair these files, or without them: {_command('pretrain --variant query', name, skipping)}"
+        return f"Next: {_command(pretrain, name, options)}"
+    return f"Next: repair these files, or without them: {_command(pretrain, name, replace(options, damaged='skip'))}"
 
 
 def _list(options: Data) -> None:

@@ -85,9 +85,10 @@ def test_equal_images_are_duplicates_and_not_near_ones(pets: Path) -> None:
     assert list(found(pets, code=1)) == ["test-in-train"]
 
 
-def test_what_is_turned_mirrored_or_flat_is_no_near_duplicate() -> None:
+def test_what_is_turned_mirrored_darker_or_flat_is_no_near_duplicate() -> None:
     photo = np.asarray(photograph(1))
-    others = np.stack([photo[::-1], photo[:, ::-1], photo.transpose(1, 0, 2), np.roll(photo, 12, axis=0)])
+    darker = np.rint(0.7 * photo).astype(np.uint8)
+    others = np.stack([photo[::-1], photo[:, ::-1], photo.transpose(1, 0, 2), np.roll(photo, 12, axis=0), darker])
     assert near.twins(near.thumbnails(others), near.thumbnails(photo[None])) == []
     flat = np.full((3, SIZE, SIZE, 3), 128, np.uint8)
     flat[1, :40] += 1
@@ -154,6 +155,12 @@ def test_a_name_that_cannot_be_printed_has_its_reason_too(pets: Path) -> None:
     (example,) = found(pets, code=1)["unreadable"]["examples"]
     assert example["image"] == r"'train/cat/a\nb.png'"
     assert example["reason"] == "the file is empty (0 bytes); replace it or leave it out"
+
+
+def test_what_spoils_a_result_comes_first(pets: Path) -> None:
+    (pets / "train" / "cat" / "x.png").write_bytes(b"")
+    Image.open(pets / "train" / "cat" / "0.png").save(pets / "test" / "cat" / "same.png")
+    assert list(found(pets, "--damaged", "skip", code=1)) == ["test-in-train", "unreadable"]
 
 
 def test_one_image_with_two_classes_spoils_a_result(pets: Path, capsys: pytest.CaptureFixture) -> None:

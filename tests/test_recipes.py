@@ -122,8 +122,8 @@ class Trainings:
             steps.append([np.array(weight) for weight in guard.model.trainable_variables])
             rows.append(guard.batches.rows(batch))
 
-        def poisoned(*arguments: Any) -> Poisoned:
-            self.data = opened(*arguments)
+        def poisoned(*arguments: Any, **options: Any) -> Poisoned:
+            self.data = opened(*arguments, **options)
             return Poisoned(self.data)
 
         def without_test(train: Callable[..., Any]) -> Callable[..., Any]:

@@ -479,7 +479,7 @@ def test_files_are_read_by_several_threads_and_keep_their_order(tmp_path, monkey
         return decode(*args, **kwargs)
 
     monkeypatch.setattr(folder, "decode", slow)
-    monkeypatch.setattr(folder, "_AT_ONCE", 7)
+    monkeypatch.setattr("prl_keras.data.parallel._AHEAD", 2)
     after = folder.read_folder(root).train
     np.testing.assert_array_equal(before.images, after.images)
     assert before.files.tolist() == after.files.tolist()

@@ -177,11 +177,16 @@ def test_a_table_that_parts_a_group_itself_is_told(pets):
     )
 
 
-@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 8)), min_size=6, max_size=40), st.floats(0.05, 0.6))
-def test_whole_groups_are_drawn_near_to_what_is_wanted(pairs, fraction):
+def labelled_groups(pairs: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    """Labels and group names of rows, and the rows of each group."""
     labels = np.unique([label for label, _ in pairs], return_inverse=True)[1]
     names = np.array([group for _, group in pairs])
-    groups = [np.flatnonzero(names == name) for name in np.unique(names)]
+    return labels, names, [np.flatnonzero(names == name) for name in np.unique(names)]
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 8)), min_size=6, max_size=40), st.floats(0.05, 0.6))
+def test_whole_groups_are_drawn_near_to_what_is_wanted(pairs, fraction):
+    labels, names, groups = labelled_groups(pairs)
     try:
         chosen = whole_groups(labels, groups, fraction, "abc")
     except InputError:
@@ -193,9 +198,7 @@ def test_whole_groups_are_drawn_near_to_what_is_wanted(pairs, fraction):
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 30)), min_size=6, max_size=40), st.floats(0.05, 0.6))
 def test_groups_of_one_are_drawn_by_the_rule_of_all_groups(pairs, fraction):
-    labels = np.unique([label for label, _ in pairs], return_inverse=True)[1]
-    names = np.array([group for _, group in pairs])
-    groups = [np.flatnonzero(names == name) for name in np.unique(names)]
+    labels, _, groups = labelled_groups(pairs)
     try:
         chosen = whole_groups(labels, groups, fraction, "abc")
     except InputError:

@@ -6,7 +6,6 @@ import hashlib
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -40,10 +39,10 @@ from prl_keras.terminal import quoted
 
 DEFAULT_SIZE = 96
 TEST_FRACTION = 0.2
+READABLE_NOW = "could not be read when the images were decoded; touch the file to try again"
 _MEMORY_LIMIT = 8 * 2**30
 _MOST_NAMED, _FEW_NAMED = 10, 3
 _FILES = "files.sha256"
-_AT_ONCE = 10_000  # files that wait for a thread
 
 
 class UnreadableError(InputError):
@@ -79,7 +78,7 @@ def _read(layout: Layout, reading: Reading, cache: Cache) -> RawData:
     splits = [split for split, part in parts.items() for _ in part or ()]
     work = _Work([picture.file for picture in pictures])
     labels = [picture.label for picture in pictures]
-    names = _names(layout.root, work.paths)
+    names = names_below(layout.root, work.paths)
     images, rows, facts = _decoded(work, labels, names, layout.root, reading, cache)
     notes = _note_of_bits(facts["deep"], len(rows), facts["bits"])
     if work.wrong and (reading.damaged == "refuse" or not rows):
@@ -126,12 +125,7 @@ class _Work:
             except InputError as error:
                 return error
 
-        pool = ThreadPoolExecutor(os.cpu_count())  # Pillow lets go of Python's lock while it decodes
-        try:
-            for start in range(0, len(rows), _AT_ONCE):
-                yield from pool.map(result, rows[start : start + _AT_ONCE])
-        finally:
-            pool.shutdown(cancel_futures=True)
+        return in_order(result, rows)
 
 
 def _decoded(
@@ -194,7 +188,7 @@ def _kept(images: Rows, work: _Work, reading: Reading) -> tuple[Rows, list[int],
     asked = [row for row in unread.tolist() if row not in work.wrong]
     again = partial(decode, size=images.shape[1:3], bits=None, resize=reading.resize)
     for row in work.each(partial(again, max_megapixels=reading.max_megapixels), asked, "Looking at pictures"):
-        work.wrong[row] = "could not be read when the images were decoded; touch the file to try again"
+        work.wrong[row] = READABLE_NOW
     good = np.flatnonzero(images.labels >= 0)
     return (images.take(good) if len(unread) else images), good.tolist(), images.store.facts
 
@@ -228,7 +222,7 @@ def _split(images: np.ndarray | Rows, pictures: Sequence[Picture], names: Sequen
     return Split(images, labels, np.array(names, dtype=object), groups)
 
 
-def _names(root: Path, paths: Iterable[str]) -> list[str]:
+def names_below(root: Path, paths: Iterable[str]) -> list[str]:
     """Of each file its name as seen from `root`, with slashes; a tenth of the time of `relative_to`."""
     above = str(root / "x")[:-1]
     return [path.removeprefix(above).replace(os.sep, "/") for path in paths]
@@ -257,7 +251,7 @@ def _unreadable(work: _Work, root: Path, labels: Path | None) -> UnreadableError
     path, reason = files[0]
     if len(files) == 1:
         return UnreadableError(f"{path}: {reason} (--damaged skip goes on without it)", files)
-    some = _names(root, (str(path) for path, _ in files[:_MOST_NAMED]))
+    some = names_below(root, (str(path) for path, _ in files[:_MOST_NAMED]))
     names = ", ".join(map(shown, some)) + ", ..." * (len(files) > _MOST_NAMED)
     table = [] if labels is None else ["--labels", str(labels)]
     verify = quoted(["python", "main.py", "data", "verify", "--dataset", str(root), *table])

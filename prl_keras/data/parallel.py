@@ -12,19 +12,24 @@ from typing import Any
 _AHEAD = 8  # items a thread: what is done and not yet taken is held in memory
 
 
-def in_order(function: Callable[[Any], Any], items: Iterable[Any], threads: int | None = None) -> Iterator[Any]:
+def in_order(
+    function: Callable[[Any], Any], items: Iterable[Any], threads: int | None = None, ahead: int | None = None
+) -> Iterator[Any]:
     """`function` of each item, in the order of the items; an error comes where its item would.
+
+    ahead: how many items are begun before the first is taken, and held; None: a few for each thread.
 
     Threads, as decoding, resizing and hashing free Python's lock. What `function` does to the warning filters is
     undone at the end: `warnings.catch_warnings` is not made for threads, so it must not depend on them.
     """
     threads = threads or os.cpu_count() or 1
+    ahead = ahead or _AHEAD * threads
     pool, waiting = ThreadPoolExecutor(threads), deque()
     with warnings.catch_warnings():
         try:
             for item in items:
                 waiting.append(pool.submit(function, item))
-                if len(waiting) >= _AHEAD * threads:
+                if len(waiting) >= ahead:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

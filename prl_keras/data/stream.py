@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import pairwise
+from contextlib import closing
+from itertools import chain, islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import numpy as np
 from prl_keras.data.formats import IMAGE_EXTENSIONS
 from prl_keras.data.images import decode, pillow_ready
 from prl_keras.data.layout import natural, picture_files
+from prl_keras.data.parallel import in_order
 from prl_keras.errors import InputError
 
 _AHEAD = 2  # batches that wait for the model
@@ -54,18 +53,12 @@ def decoded(
     Args:
         reading: as `load_image` takes it, with size (height, width).
     """
-    waiting: deque[tuple[range, list[Future]]] = deque()
-    with pillow_ready():
-        pool = ThreadPoolExecutor(os.cpu_count())  # Pillow lets go of Python's lock while it decodes
-        try:
-            for rows in batches:
-                waiting.append((rows, [pool.submit(_load, files[i], reading) for i in rows]))
-                if len(waiting) > _AHEAD:
-                    yield _collected(*waiting.popleft(), reading["size"])
-            while waiting:
-                yield _collected(*waiting.popleft(), reading["size"])
-        finally:
-            pool.shutdown(cancel_futures=True)
+    batches = list(batches)
+    ahead = _AHEAD * max(map(len, batches), default=0) + 1
+    loaded = in_order(lambda row: _load(files[row], reading), chain.from_iterable(batches), ahead=ahead)
+    with pillow_ready(), closing(loaded):
+        for rows in batches:
+            yield _collected(rows, islice(loaded, len(rows)), reading["size"])
 
 
 def _load(file: str, reading: Mapping[str, Any]) -> np.ndarray | str:
@@ -75,10 +68,12 @@ def _load(file: str, reading: Mapping[str, Any]) -> np.ndarray | str:
         return str(error).removeprefix(f"{Path(file)}: ")
 
 
-def _collected(rows: range, loaded: list[Future], size: tuple[int, int]) -> tuple[range, np.ndarray, dict[int, str]]:
+def _collected(
+    rows: range, loaded: Iterable[np.ndarray | str], size: tuple[int, int]
+) -> tuple[range, np.ndarray, dict[int, str]]:
     images, errors = np.zeros((len(rows), *size, 3), np.uint8), {}
-    for row, future in enumerate(loaded):
-        if isinstance(result := future.result(), str):
+    for row, result in enumerate(loaded):
+        if isinstance(result, str):
             errors[row] = result
         else:
             images[row] = result

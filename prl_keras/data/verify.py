@@ -15,7 +15,7 @@ from prl_keras.data import checks, near
 from prl_keras.data.catalog import is_folder, load_dataset
 from prl_keras.data.checks import Finding
 from prl_keras.data.duplicates import duplicates, names_of
-from prl_keras.data.folder import UnreadableError
+from prl_keras.data.folder import READABLE_NOW, UnreadableError, names_below
 from prl_keras.data.images import PADDING, Header, header, load_image, pillow_ready
 from prl_keras.data.parallel import in_order
 from prl_keras.data.splits import Dataset, Split
@@ -60,7 +60,8 @@ def examined(request: dict[str, Any]) -> Report:
     try:
         dataset = _loaded(request)
     except UnreadableError as error:
-        names = [(_name(path, request["name"]), reason) for path, reason in error.files]
+        paths, reasons = zip(*error.files, strict=True)
+        names = list(zip(names_below(Path(request["name"]), map(str, paths)), reasons, strict=True))
         why = error.__context__ if isinstance(error.__context__, InputError) else "no picture can be read"
         return Report(None, (checks.unreadable(names, False),), (), f"what can be read is no data set: {why}")
     found: dict[str, list[Finding | None]] = {}
@@ -95,7 +96,7 @@ def _reasons(dataset: Dataset, request: dict[str, Any]) -> list[tuple[str, str]]
         path = Path(request["name"], ast.literal_eval(name) if name.startswith(("'", '"')) else name)
         try:
             load_image(path, **options)
-            reason = "could not be read when the images were decoded; touch the file to try again"
+            reason = READABLE_NOW
         except InputError as error:
             reason = str(error).removeprefix(f"{path}: ")
         reasons.append((name, reason))
@@ -182,7 +183,3 @@ def _not_among(split: Split, others: Sequence[Split]) -> np.ndarray:
     """Rows of the split whose image is in none of the others, pixel for pixel."""
     known = {digest.tobytes() for other in others for digest in other.digests}
     return np.array([row for row, digest in enumerate(split.digests) if digest.tobytes() not in known], dtype=int)
-
-
-def _name(path: Path, root: str) -> str:
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)

@@ -17,14 +17,15 @@ Scores = Callable[[np.ndarray], np.ndarray]  # (n, dim) features -> (n, classes)
 def classifiers(train: Features, validation: Features, test: Features, num_classes: int) -> dict[str, ProbeResult]:
     """Every classifier that is fitted on fixed features, by name; `test` needs no labels."""
     splits = (train, validation, test)
-    neighbours, linear = knn(*splits), ridge(*splits, num_classes)
+    near, linear = knn(*splits), ridge(*splits, num_classes)
+    chosen = near.chosen["k"], linear.chosen["alpha"]
     return {
         "linear probe": linear_probe(*splits),
-        "kNN": neighbours,
+        "kNN": near,
         "nearest prototype": nearest_prototype(*splits, num_classes),
         "centred prototype": centred_prototype(*splits, num_classes),
         "ridge": linear,
-        "average": averaged(*splits, num_classes, neighbours.chosen["k"], linear.chosen["alpha"]),
+        "average": averaged(*splits, num_classes, *chosen, near.neighbours),
     }
 
 
@@ -52,19 +53,29 @@ def ridge(train: Features, validation: Features, test: Features, num_classes: in
 
 
 def averaged(
-    train: Features, validation: Features, test: Features, num_classes: int, k: int, alpha: float
+    train: Features,
+    validation: Features,
+    test: Features,
+    num_classes: int,
+    k: int,
+    alpha: float,
+    neighbours: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> ProbeResult:
     """Mean of three posteriors: centred prototypes, `k` nearest neighbours and ridge with `alpha`.
 
     Each is brought to the temperature at which validation is most likely.
+
+    Args:
+        neighbours: those that kNN with this k has found already; None: they are looked for.
     """
-    members = (
-        prototype_scores(train, num_classes),
-        ridge_scores(train, num_classes, alpha),
-        _neighbour_scores(train, num_classes, k),
-    )
     asked = (validation.features, test.features)
-    answers = [_posteriors(scores(asked[0]), scores(asked[1]), validation.labels) for scores in members]
+    near = neighbours or [nearest_labels(train, features, k) for features in asked]
+    scored = [
+        [scores(features) for features in asked]
+        for scores in (prototype_scores(train, num_classes), ridge_scores(train, num_classes, alpha))
+    ]
+    scored.append([_shares(labels, num_classes) for labels in near])
+    answers = [_posteriors(*scores, validation.labels) for scores in scored]
     known, wanted = (np.mean(parts, axis=0) for parts in zip(*answers, strict=True))
     correct = known.argmax(axis=1) == validation.labels
     return ProbeResult(wanted.argmax(axis=1), float(correct.mean()), {}, None, len(correct))
@@ -88,15 +99,11 @@ def ridge_scores(train: Features, num_classes: int, alpha: float) -> Scores:
     return model.predict
 
 
-def _neighbour_scores(train: Features, num_classes: int, k: int) -> Scores:
-    """Log of the share of votes, with one more for each class (Laplace)."""
-
-    def scores(features: np.ndarray) -> np.ndarray:
-        votes = np.zeros((len(features), num_classes))
-        np.add.at(votes, (np.arange(len(features))[:, None], nearest_labels(train, features, k)), 1)
-        return np.log((votes + 1) / (k + num_classes))
-
-    return scores
+def _shares(neighbours: np.ndarray, num_classes: int) -> np.ndarray:
+    """(n, k) labels -> log of the share of votes (n, classes), with one more for each class (Laplace)."""
+    votes = np.zeros((len(neighbours), num_classes))
+    np.add.at(votes, (np.arange(len(neighbours))[:, None], neighbours), 1)
+    return np.log((votes + 1) / (neighbours.shape[1] + num_classes))
 
 
 def unit(vectors: np.ndarray) -> np.ndarray:

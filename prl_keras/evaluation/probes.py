@@ -38,6 +38,7 @@ class ProbeResult:
     """Predictions on test (n,), accuracy 0..1 on validation, what was chosen by it, and scikit-learn's model.
 
     choice: how; None where there was nothing to choose.
+    neighbours: of kNN, the labels (n, k) of the nearest of validation's and of test's images.
     """
 
     predicted: np.ndarray
@@ -46,6 +47,7 @@ class ProbeResult:
     model: Any = None
     validation_images: int = 0
     choice: Choice | None = None
+    neighbours: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
     def how(self) -> str:
@@ -103,8 +105,9 @@ def knn(train: Features, validation: Features, test: Features) -> ProbeResult:
     likelihood = [np.log((v + 1) / (k + classes)).mean() for k, v in zip(candidates, votes, strict=True)]
     choice = choose(correct, likelihood)
     k = candidates[choice.place]
-    predicted = _vote(nearest_labels(train, test.features, k))
-    return ProbeResult(predicted, choice.accuracy, {"k": k}, None, choice.n, choice)
+    wanted = nearest_labels(train, test.features, k)
+    found = neighbours[:, :k], wanted
+    return ProbeResult(_vote(wanted), choice.accuracy, {"k": k}, None, choice.n, choice, found)
 
 
 def nearest_labels(train: Features, features: np.ndarray, k: int) -> np.ndarray:

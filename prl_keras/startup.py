@@ -39,6 +39,7 @@ def start_keras(seed: int | None = None, precision: str = "float32", determinist
             import keras
 
             keras.ops.ones(1).numpy()
+        _collect_garbage_rarely()
     import keras
 
     if deterministic:
@@ -48,6 +49,13 @@ def start_keras(seed: int | None = None, precision: str = "float32", determinist
     keras.mixed_precision.set_global_policy(precision)
     if seed is not None:
         keras.utils.set_random_seed(seed)
+
+
+def _collect_garbage_rarely() -> None:
+    """Imports and the tracing of a model make a million objects that stay; to look for dead ones among them again and
+    again takes a quarter of the time to the first step."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 def forget_models() -> None:

@@ -1,5 +1,6 @@
 """Shared by all tests: a quiet TensorFlow, repeatable property tests, the dtype policy put back, a small network."""
 
+import gc
 import os
 import sys
 
@@ -9,6 +10,8 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 if "PYTEST_XDIST_WORKER" in os.environ:  # a process a core: more threads would only wait for each other
     for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(name, "1")
+
+gc.set_threshold(50_000, 20, 50)  # as prl_keras/startup.py, for tests that import Keras themselves
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext

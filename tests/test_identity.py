@@ -139,6 +139,7 @@ def test_a_run_keeps_what_it_was_trained_on_and_counts_it_in_other_data(encoder_
     assert max(seeds) > 0, "some split has such images"
 
 
+@pytest.mark.slow
 def test_an_encoder_that_knows_the_validation_images_is_not_tuned(
     encoder_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -207,7 +207,10 @@ def trained(tmp_path: Path) -> Callable[..., Run]:
     return train
 
 
-def test_strong_runs_are_whole_runs_and_keep_what_their_recipe_came_to(trained: Callable[..., Run]) -> None:
+@pytest.mark.parametrize("and_more", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_strong_runs_are_whole_runs_and_keep_what_their_recipe_came_to(
+    trained: Callable[..., Run], and_more: bool
+) -> None:
     run = trained("pretrain", "prl", "--variant", "prl", "--recipe", "strong", "--width", "0.125")
     options = run.part("options")
     assert (options["recipe"], options["width"], options["schedule"]) == ("strong", 0.125, "cosine")
@@ -215,6 +218,8 @@ def test_strong_runs_are_whole_runs_and_keep_what_their_recipe_came_to(trained: 
     line = run.metrics[-1]
     assert line["chance_loss"] == pytest.approx(math.log(10), abs=1e-5)
     assert line["least_loss"] < line["loss"] < line["chance_loss"] + 0.5
+    if not and_more:
+        return
     assert main(["evaluate", str(run.path)]) == 0
     assert main(["visualize", str(run.path), "--before", "--split", "test"]) == 0
     words = ["--recipe", "strong", "--name", "head", "--runs-dir", str(run.path.parent), "--epochs", "2"]

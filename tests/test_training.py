@@ -857,7 +857,7 @@ def test_an_unfinished_run_whose_images_were_blurred_less_is_refused(run: Run) -
             fit(model, batches, 1, run)
 
 
-@pytest.mark.parametrize("order", ["prl_keras, keras", "keras, prl_keras"])
+@pytest.mark.parametrize("order", ["prl_keras, keras", pytest.param("keras, prl_keras", marks=pytest.mark.slow)])
 def test_importing_the_package_is_enough_to_load_what_it_saved(order: str, tmp_path: Path) -> None:
     """A pre-trainer with fast layers, loss, augmentation and optimizer; in a process that imports nothing else."""
     encoder = copy_as(small_encoder(), "float32", FAST)

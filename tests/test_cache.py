@@ -156,6 +156,11 @@ def test_a_drawn_test_set_is_the_same_from_the_store_and_no_file_is_read_for_it_
     files = read_count(monkeypatch)
     same(memory, load_dataset(str(tmp_path / "pets"), **how, cache_dir=tmp_path / "cache"))
     assert files == [tmp_path / "pets" / "cow" / "bad.png"]
+    drawn = list((tmp_path / "cache").rglob("*.kept"))
+    assert len(drawn) == 2
+    for file in drawn:
+        file.write_bytes(file.read_bytes()[:-1] + b"?")
+    same(memory, load_dataset(str(tmp_path / "pets"), **how, cache_dir=tmp_path / "cache"))
 
 
 def source(images: np.ndarray) -> RawData:

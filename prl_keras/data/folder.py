@@ -6,7 +6,6 @@ import hashlib
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import numpy as np
 
 from prl_keras.data.cache import Cache, file_facts, store_name
 from prl_keras.data.deep import BITS, bits_for
-from prl_keras.data.groups import by_digests, whole_groups
+from prl_keras.data.drawn import TEST_FRACTION, drawn_test
 from prl_keras.data.images import (
     SMALLEST_SIDE,
     as_shape,
@@ -33,16 +32,13 @@ from prl_keras.data.rows import Rows
 from prl_keras.data.splits import RawData, Split
 from prl_keras.data.table import table_layout
 from prl_keras.errors import InputError
-from prl_keras.files import atomic_path
 from prl_keras.screen.progress import with_progress
 from prl_keras.terminal import quoted
 
 DEFAULT_SIZE = 96
-TEST_FRACTION = 0.2
 READABLE_NOW = "could not be read when the images were decoded; touch the file to try again"
 _MEMORY_LIMIT = 8 * 2**30
 _MOST_NAMED, _FEW_NAMED = 10, 3
-_FILES = "files.sha256"
 
 
 class UnreadableError(InputError):
@@ -92,7 +88,8 @@ def _read(layout: Layout, reading: Reading, cache: Cache) -> RawData:
     data = {split: whole.take(_range(of == split)) for split, part in parts.items() if part is not None}
     if layout.test is None:
         train = data["train"]
-        test = _test_rows(train, _file_digests(work, rows[: len(train)], images), layout)
+        files = partial(work.each, _file_digest, rows[: len(train)], "Drawing test pictures")
+        test = drawn_test(train, lambda: b"".join(files().values()), layout.validation is None, layout.class_names)
         data |= {"train": train.take(np.setdiff1d(np.arange(len(train)), test)), "test": train.take(test)}
         notes += (
             f"Test: {len(test):,} of {len(train):,} images, {TEST_FRACTION:.0%} of each class, drawn by what is in the "
@@ -206,13 +203,6 @@ def _range(chosen: np.ndarray) -> slice:
     return slice(rows[0], rows[-1] + 1) if len(rows) else slice(0)
 
 
-def _test_rows(train: Split, digests: Sequence[bytes], layout: Layout) -> np.ndarray:
-    """Of the pictures, by their files' digests; files that are there twice stay together."""
-    groups = digests if train.groups is None else train.groups
-    fewest = 2 if layout.validation is None else 1  # one of them is for validation
-    return whole_groups(train.labels, by_digests(groups, digests), TEST_FRACTION, layout.class_names, fewest)
-
-
 def _split(images: np.ndarray | Rows, pictures: Sequence[Picture], names: Sequence[str]) -> Split:
     groups = None
     if any(picture.group is not None for picture in pictures):
@@ -226,19 +216,6 @@ def names_below(root: Path, paths: Iterable[str]) -> list[str]:
     """Of each file its name as seen from `root`, with slashes; a tenth of the time of `relative_to`."""
     above = str(root / "x")[:-1]
     return [path.removeprefix(above).replace(os.sep, "/") for path in paths]
-
-
-def _file_digests(work: _Work, rows: Sequence[int], images: np.ndarray | Rows) -> list[bytes]:
-    """SHA-256 of each file; beside the images of a store they are kept as well."""
-    file = images.store.path / _FILES if isinstance(images, Rows) else None
-    if file is not None and file.exists() and file.stat().st_size == 32 * len(rows):
-        found = file.read_bytes()
-        return [found[start : start + 32] for start in range(0, len(found), 32)]
-    digests = list(work.each(_file_digest, rows, "Drawing test pictures").values())
-    if file is not None and len(digests) == len(rows):
-        with suppress(OSError), atomic_path(file) as temporary:  # a cache that may only be read
-            temporary.write_bytes(b"".join(digests))
-    return digests
 
 
 def _file_digest(path: Path) -> bytes:

@@ -1,4 +1,5 @@
-"""Ideas for PRL-2 that are no part of the program: each is a line of benchmarks/study.py's trials, {"idea": NAME}.
+"""Ideas for PRL-2 that are no part of the program: each is a line of benchmarks/study.py's trials, {"idea": NAME}, or
+"neck+pairs" for two at once.
 
 What helped would move into the program; docs/method.md has the figures.
 """
@@ -210,7 +211,8 @@ IDEAS = {
 def trained_with(idea: str | None) -> Iterator[None]:
     """`--variant prl` is this idea for a while."""
     own = build.MemoryPretrainer
-    build.MemoryPretrainer = IDEAS[idea] if idea else own
+    if idea:
+        build.MemoryPretrainer = type(idea, tuple(IDEAS[name] for name in idea.split("+")), {})
     try:
         yield
     finally:

@@ -26,6 +26,7 @@ COMMANDS = {
     "tune": (config.Tune, "tuning.command", "run"),
     "reproduce": (config.Reproduce, "prl_keras.commands.reproduce", "run"),
     "evaluate": (config.Evaluate, "prl_keras.commands.evaluate", "run"),
+    "report": (config.Report, "prl_keras.commands.report", "run"),
     "visualize": (config.Visualize, "prl_keras.commands.visualize", "run"),
     "predict": (config.Predict, "prl_keras.commands.predict", "run"),
     "embed": (config.Embed, "prl_keras.commands.embed", "run"),

@@ -408,6 +408,25 @@ class Evaluate(RunDataOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Report(RunDataOptions):
+    """Write one HTML page of a run, which opens in any browser, without a network: RUN/report.html.
+
+    Figures, curves, confusions, errors, doubtful labels, neighbours and a map, with the pictures themselves.
+    `evaluate` ends with it.
+
+    Example: python main.py report latest
+    """
+
+    run: Positional[RunReference] = "latest"
+    """The run's name, its folder, or latest."""
+    map_per_class: Count = None
+    """Pictures of each class and split on the map, at most 2,000 of a split. None: 30, and at most 400 of a split,
+    which takes seconds; `visualize` shows 100."""
+    runs_dir: Annotated[Path, arg(metavar="PATH")] = Path("saved_models")
+    """Folder that holds the runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Visualize(RunPictureOptions):
     """Look at the representations of a run: TensorBoard's projector, and t-SNE pictures.
 

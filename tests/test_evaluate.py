@@ -20,6 +20,7 @@ from test_evaluation import Secret
 from prl_keras import load_dataset
 from prl_keras.cli import main
 from prl_keras.commands import evaluate
+from prl_keras.evaluation.encoded import encode_run
 from prl_keras.evaluation.statistics import accuracy
 from prl_keras.files import write_json
 from prl_keras.models import build_classifier, classification_head
@@ -263,7 +264,8 @@ def test_the_tables_pictures_come_after_its_figures(
 def test_what_is_chosen_is_chosen_without_the_labels_of_test(tmp_path: Path, two: Path) -> None:
     run = make_run(tmp_path, "run", two)
     dataset = load_dataset(str(two))
-    predictions, results = evaluate._predictions(run, replace(dataset, test=Secret(dataset.test)), None)
+    hidden = replace(dataset, test=Secret(dataset.test))
+    predictions, results = evaluate._predictions(encode_run(run, hidden, None), hidden)
     assert set(predictions) == set(results) == set(CLASSIFIERS)
     for result in results.values():
         assert result.validation_images == len(dataset.validation)

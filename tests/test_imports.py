@@ -35,6 +35,7 @@ LAYERS = {
     "evaluation": 5,
     "visualization": 6,
     "experiments": 7,
+    "reports": 7,
     "commands": 8,
     "cli": 9,
 }

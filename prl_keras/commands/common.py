@@ -1,10 +1,12 @@
 """What several commands do with their options and runs."""
 
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from prl_keras.config import RecipeOptions
+from prl_keras.config import Evaluate, RecipeOptions, Report
+from prl_keras.data import Dataset
 from prl_keras.data.request import data_words
 from prl_keras.errors import InputError
 from prl_keras.runs import Run, find_run, has_encoder, in_folder, reference_to
@@ -73,3 +75,34 @@ def source_run(run: Run) -> Run:
         InputError: it is not there any more.
     """
     return find_run(run.result["encoder_run"], run.path.absolute().parent, has_encoder, "pre-trained encoder")
+
+
+def class_outputs(run: Run, dataset: Dataset, options: Evaluate | Report) -> list[int]:
+    """For each class of the data set the output of the run's classifier with the same name.
+
+    Raises:
+        InputError: the classifier was trained on other classes.
+    """
+    own, wanted = run.part("data", "class_names"), list(dataset.class_names)
+    if own == wanted:
+        return list(range(len(own)))
+    advice = f"{_instead(run, options)} on {dataset.label}"
+    if len(own) != len(wanted):
+        raise InputError(
+            f"run {run.name!r} classifies {len(own)} classes, but {dataset.label} has {len(wanted)}: {advice}"
+        )
+    if sorted(own) != sorted(wanted) or len(set(own)) < len(own):
+        missing = next((name for name in wanted if name not in own), wanted[0])
+        raise InputError(
+            f"run {run.name!r} was not trained on the classes of {dataset.label}: it knows no {missing!a:.60}: {advice}"
+        )
+    return [own.index(name) for name in wanted]
+
+
+def _instead(run: Run, options: Evaluate | Report) -> str:
+    """What to do with data of other classes than the run's."""
+    with suppress(InputError):  # the encoder may be gone
+        if "encoder_run" in (run.result or {}):
+            source = run_argument(source_run(run), options.runs_dir)
+            return f"`python main.py evaluate {source}{data_words(options)}` measures its encoder; or fine-tune that"
+    return "train one"

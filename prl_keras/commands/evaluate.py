@@ -1,20 +1,23 @@
 """`python main.py evaluate`: classifiers on the features of a run, and the confusion matrix."""
 
-from contextlib import suppress
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prl_keras.commands.common import run_argument, source_run
+from prl_keras.commands.common import class_outputs, run_argument
 from prl_keras.commands.finetune import check_encoder
+from prl_keras.commands.report import check_report, write_report
 from prl_keras.config import Evaluate
 from prl_keras.data import Dataset
 from prl_keras.data.request import data_request_of_run, data_words, file_suffix, open_data, warn_of_seen
-from prl_keras.errors import InputError
 from prl_keras.files import atomic_path, write_json
 from prl_keras.runs import Run, find_run, gives_features, has_classifier
 from prl_keras.screen.console import accuracy_table, console, in_words, print_end
 from prl_keras.startup import start_keras
+
+if TYPE_CHECKING:
+    from prl_keras.evaluation.encoded import Encoded
 
 _MOST_IN_JSON = 100  # classes; a thousand make a million lines
 
@@ -24,63 +27,33 @@ def run(options: Evaluate) -> None:
     dataset = open_data(data_request_of_run(run, options), run)
     check_encoder(tuple(run.part("data")["image_shape"]), dataset, run.name)
     outputs = class_outputs(run, dataset, options) if has_classifier(run) else None
+    check_report(run, dataset)
     seen = warn_of_seen(run, dataset)
     start_keras()
-    predictions, results = _predictions(run, dataset, outputs)
-    _report(run, dataset, predictions, results, seen, options)
+    from prl_keras.evaluation.encoded import encode_run
+
+    with console.status("Encoding the images"):
+        encoded = encode_run(run, dataset, outputs)
+    predictions, results = _predictions(encoded, dataset)
+    written = _report(run, dataset, predictions, results, seen)
+    written.append(write_report(run, dataset, encoded, seen, options))
+    reference = run_argument(run, options.runs_dir)
+    following = (
+        f"python main.py predict {reference} IMAGE..."
+        if has_classifier(run)
+        else f"python main.py finetune --encoder {reference} --head linear --freeze{data_words(options)}"
+    )
+    print_end(written, [following])
 
 
-def class_outputs(run: Run, dataset: Dataset, options: Evaluate) -> list[int]:
-    """For each class of the data set the output of the run's classifier with the same name.
-
-    Raises:
-        InputError: the classifier was trained on other classes.
-    """
-    own, wanted = run.part("data", "class_names"), list(dataset.class_names)
-    if own == wanted:
-        return list(range(len(own)))
-    advice = f"{_instead(run, options)} on {dataset.label}"
-    if len(own) != len(wanted):
-        raise InputError(
-            f"run {run.name!r} classifies {len(own)} classes, but {dataset.label} has {len(wanted)}: {advice}"
-        )
-    if sorted(own) != sorted(wanted) or len(set(own)) < len(own):
-        missing = next((name for name in wanted if name not in own), wanted[0])
-        raise InputError(
-            f"run {run.name!r} was not trained on the classes of {dataset.label}: it knows no {missing!a:.60}: {advice}"
-        )
-    return [own.index(name) for name in wanted]
-
-
-def _instead(run: Run, options: Evaluate) -> str:
-    """What to do with data of other classes than the run's."""
-    with suppress(InputError):  # the encoder may be gone
-        if "encoder_run" in (run.result or {}):
-            source = run_argument(source_run(run), options.runs_dir)
-            return f"`python main.py evaluate {source}{data_words(options)}` measures its encoder; or fine-tune that"
-    return "train one"
-
-
-def _predictions(run: Run, dataset: Dataset, outputs: list[int] | None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def _predictions(encoded: "Encoded", dataset: Dataset) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Method -> predicted test labels; method -> `ProbeResult`. Never reads the labels of test."""
     from prl_keras.evaluation.closed_form import classifiers
-    from prl_keras.evaluation.probes import Features
-    from prl_keras.models.encode import encode
-    from prl_keras.models.storage import load_encoder, load_model
 
-    predictions = {}
-    if outputs is not None:
-        logits = encode(load_model(run.classifier_file), dataset.test.images)
-        predictions["classifier"] = logits[:, outputs].argmax(axis=-1)
-    encoder = load_encoder(run)
-    with console.status("Encoding the images"):
-        train, validation = (
-            Features(encode(encoder, split.images), split.labels) for split in (dataset.train, dataset.validation)
-        )
-        test = Features(encode(encoder, dataset.test.images))
+    own = {} if encoded.logits is None else {"classifier": encoded.logits["test"].argmax(axis=-1)}
     with console.status("Fitting the probes"):
-        results = classifiers(train, validation, test, dataset.num_classes)
-    return predictions | {name: result.predicted for name, result in results.items()}, results
+        results = classifiers(*encoded.labelled(dataset), dataset.num_classes)
+    return own | {name: result.predicted for name, result in results.items()}, results
 
 
 def _report(
@@ -89,8 +62,7 @@ def _report(
     predictions: dict[str, np.ndarray],
     results: dict[str, Any],
     seen: dict[str, int] | None,
-    options: Evaluate,
-) -> None:
+) -> list[Path]:
     """Figures first, written and printed: whatever becomes of the picture, they are there."""
     from prl_keras.evaluation.statistics import accuracy, confusion_matrix
     from prl_keras.training.tensorboard import log_image
@@ -130,16 +102,10 @@ def _report(
         f"test {in_words(figures[method], class_labels(dataset.class_names))}",
     )
     log_image(run, f"confusion{suffix}", picture)
-    reference = run_argument(run, options.runs_dir)
-    following = (
-        f"python main.py predict {reference} IMAGE..."
-        if has_classifier(run)
-        else f"python main.py finetune --encoder {reference} --head linear --freeze{data_words(options)}"
-    )
-    print_end([file, picture], [following])
+    return [file, picture]
 
 
-def _write(run: Run, suffix: str, content: dict[str, Any], method: str, matrix: np.ndarray) -> Any:
+def _write(run: Run, suffix: str, content: dict[str, Any], method: str, matrix: np.ndarray) -> Path:
     """evaluation.json; of many classes the confusions stand beside it, in confusion.npz."""
     confusion: dict[str, Any] = {"method": method}
     if len(matrix) <= _MOST_IN_JSON:

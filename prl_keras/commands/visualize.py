@@ -15,7 +15,7 @@ from prl_keras.errors import InputError
 from prl_keras.runs import Run, find_run, gives_features, has_classifier
 from prl_keras.screen.console import console, print_end, tensorboard_command
 from prl_keras.startup import start_keras
-from prl_keras.visualization.sample import MOST, balanced_rows, shown_classes
+from prl_keras.visualization.sample import MOST, drawn_rows, shown_classes
 
 if TYPE_CHECKING:
     from prl_keras.visualization.figures import MapPanel
@@ -87,8 +87,7 @@ def draw_sample(dataset: Dataset, options: Visualize) -> Sample:
     parts, asked = [], 0
     for split_name in chosen:
         split = getattr(dataset, split_name)
-        order = np.random.default_rng((options.seed, SPLITS.index(split_name))).permutation(len(split))
-        rows = balanced_rows(split.labels, options.samples_per_class, order)
+        rows = drawn_rows(split.labels, options.samples_per_class, options.seed, SPLITS.index(split_name))
         parts.append((split.images[rows], split.labels[rows], np.full(len(rows), split_name), rows))
         asked += int(np.minimum(np.bincount(split.labels), options.samples_per_class).sum())
     sample = Sample(*(np.concatenate(column) for column in zip(*parts, strict=True)))

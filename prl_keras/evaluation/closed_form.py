@@ -74,8 +74,8 @@ def averaged(
         [scores(features) for features in asked]
         for scores in (prototype_scores(train, num_classes), ridge_scores(train, num_classes, alpha))
     ]
-    scored.append([_shares(labels, num_classes) for labels in near])
-    answers = [_posteriors(*scores, validation.labels) for scores in scored]
+    scored.append([shares(labels, num_classes) for labels in near])
+    answers = [posteriors(*scores, validation.labels) for scores in scored]
     known, wanted = (np.mean(parts, axis=0) for parts in zip(*answers, strict=True))
     correct = known.argmax(axis=1) == validation.labels
     return ProbeResult(wanted.argmax(axis=1), float(correct.mean()), {}, None, len(correct))
@@ -99,7 +99,7 @@ def ridge_scores(train: Features, num_classes: int, alpha: float) -> Scores:
     return model.predict
 
 
-def _shares(neighbours: np.ndarray, num_classes: int) -> np.ndarray:
+def shares(neighbours: np.ndarray, num_classes: int) -> np.ndarray:
     """(n, k) labels -> log of the share of votes (n, classes), with one more for each class (Laplace)."""
     votes = np.zeros((len(neighbours), num_classes))
     np.add.at(votes, (np.arange(len(neighbours))[:, None], neighbours), 1)
@@ -111,7 +111,7 @@ def unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
-def _posteriors(known: np.ndarray, wanted: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def posteriors(known: np.ndarray, wanted: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of both, at the temperature that makes the labels of the known ones most likely."""
     from scipy.special import log_softmax, softmax
 

@@ -26,3 +26,9 @@ def balanced_rows(labels: np.ndarray, per_class: int, order: np.ndarray | None =
 def shown_classes(labels: np.ndarray, num_classes: int, most: int = MOST) -> np.ndarray:
     """Whose prototypes a picture shows: all, or those of the images in it."""
     return np.arange(num_classes) if num_classes <= most else np.unique(labels)
+
+
+def drawn_rows(labels: np.ndarray, per_class: int, seed: int, split: int, most: int = MOST) -> np.ndarray:
+    """`balanced_rows` of a split, by its place among train, validation and test, in a random order."""
+    order = np.random.default_rng((seed, split)).permutation(len(labels))
+    return balanced_rows(labels, per_class, order, most)

@@ -1,0 +1,63 @@
+"""`python main.py report`: one HTML page of a run, with its pictures inside."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prl_keras.commands.common import class_outputs, run_argument
+from prl_keras.commands.finetune import check_encoder
+from prl_keras.config import Evaluate, Report
+from prl_keras.data import Dataset
+from prl_keras.data.request import data_request_of_run, data_words, file_suffix, open_data, warn_of_seen
+from prl_keras.errors import InputError
+from prl_keras.reports.page import check_replaceable, write_page
+from prl_keras.runs import Run, find_run, gives_features, has_classifier
+from prl_keras.screen.console import console, print_end
+from prl_keras.startup import start_keras
+
+if TYPE_CHECKING:
+    from prl_keras.evaluation.encoded import Encoded
+
+
+def run(options: Report) -> None:
+    if options.map_per_class is not None and options.map_per_class < 2:
+        raise InputError(f"--map-per-class is {options.map_per_class}; expected at least 2")
+    run = find_run(options.run, options.runs_dir, gives_features, "run with an encoder")
+    dataset = open_data(data_request_of_run(run, options), run)
+    check_encoder(tuple(run.part("data")["image_shape"]), dataset, run.name)
+    outputs = class_outputs(run, dataset, options) if has_classifier(run) else None
+    check_report(run, dataset)
+    seen = warn_of_seen(run, dataset)
+    start_keras()
+    from prl_keras.evaluation.encoded import encode_run
+
+    with console.status("Encoding the images"):
+        encoded = encode_run(run, dataset, outputs)
+    page = write_report(run, dataset, encoded, seen, options)
+    reference = f"{run_argument(run, options.runs_dir)}{data_words(options)}"
+    evaluated = (run.path / f"evaluation{file_suffix(run, dataset)}.json").exists()
+    console.print(f"A page for your browser: {page.resolve().as_uri()}")
+    print_end([page], [f"python main.py {'visualize' if evaluated else 'evaluate'} {reference}"])
+
+
+def check_report(run: Run, dataset: Dataset) -> None:
+    """Raise InputError if what has the page's name is no page: before the work, and before anything is written."""
+    check_replaceable(_file(run, dataset))
+
+
+def write_report(
+    run: Run, dataset: Dataset, encoded: "Encoded", seen: dict[str, int] | None, options: Report | Evaluate
+) -> Path:
+    """RUN/report.html, or report-DATA.html for other data than the run's."""
+    from prl_keras.reports.record import run_record
+    from prl_keras.reports.run_page import page_data
+
+    suffix = file_suffix(run, dataset)
+    record = run_record(run, dataset, suffix, seen)
+    included = bool(run.config.get("options", {}).get("include_validation")) and not suffix
+    with console.status("Making the page"):
+        data, sheets = page_data(dataset, encoded, record, included, getattr(options, "map_per_class", None))
+    return write_page(_file(run, dataset), f"{run.name} on {dataset.label}", data, sheets)
+
+
+def _file(run: Run, dataset: Dataset) -> Path:
+    return run.path / f"report{file_suffix(run, dataset)}.html"

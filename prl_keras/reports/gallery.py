@@ -117,5 +117,5 @@ def _jpeg(sheet: np.ndarray, quality: int) -> bytes:
     from PIL import Image
 
     file = io.BytesIO()
-    Image.fromarray(sheet).save(file, "JPEG", quality=quality, subsampling=0, optimize=True)
+    Image.fromarray(sheet).save(file, "JPEG", quality=quality, subsampling=0)
     return file.getvalue()

@@ -27,6 +27,7 @@ function svg(tag, attributes = {}, text) {
   return node;
 }
 
+const narrow = window.innerWidth < 500;
 const note = (text) => el("p", { class: "soft" }, text);
 
 // Pictures -----------------------------------------------------------------------------------------------------------
@@ -60,7 +61,7 @@ function pic(n, side = 60, captions = [], label = words(n)) {
   return el("button", { class: "pic", type: "button", "data-number": n, "aria-label": label, title: label, onclick: () => open(n) }, thumb(n, side), ...lines);
 }
 
-const answerCaption = (n) => [[named(P.label[n]), ""], [`→ ${named(P.predicted[n])} · ${share(P.confidence[n])}`, isWrong(n) ? "bad" : ""]];
+const answerCaption = (n) => [[named(P.label[n]), ""], [`→ ${named(P.predicted[n])}`, isWrong(n) ? "bad" : ""], [share(P.confidence[n]), "soft"]];
 
 function pictureList(numbers, make, { captioned = false, step = 60 } = {}) {
   const box = el("div", { class: `pictures${captioned ? " captioned" : ""}` });
@@ -137,7 +138,7 @@ function chart({ name, x, series, xlabel, ylabel = "", yRange, xRange, isPercent
     root.append(svg("line", { class: "rule", x1: L, x2: W - R, y1: Y(v), y2: Y(v) }), svg("text", { x: L - 6, y: Y(v) + 4, "text-anchor": "end" }, label(v, yTicks.digits, isPercent)));
   }
   for (const v of xTicks.found) {
-    if (!isPercent || xRange || Number.isInteger(v)) if (xRange || Number.isInteger(v)) root.append(svg("text", { x: X(v), y: H - B + 16, "text-anchor": "middle" }, label(v, xTicks.digits, Boolean(xRange))));
+    if (xRange || Number.isInteger(v)) root.append(svg("text", { x: X(v), y: H - B + 16, "text-anchor": "middle" }, label(v, 0, Boolean(xRange))));
   }
   root.append(svg("text", { x: (L + W - R) / 2, y: H - 2, "text-anchor": "middle" }, xlabel));
   if (diagonal) root.append(svg("line", { x1: X(0), y1: Y(0), x2: X(1), y2: Y(1), stroke: "var(--e)", class: "dashed" }));
@@ -146,7 +147,7 @@ function chart({ name, x, series, xlabel, ylabel = "", yRange, xRange, isPercent
   for (const s of series) {
     s.hue = s.dashed ? "var(--e)" : hues[used++ % 4];
     const points = x.map((v, i) => [v, s.values[i], s.sizes?.[i]]).filter(([, v]) => v !== null);
-    const path = points.map(([v, w], i) => (s.steps && i ? `H${X(v).toFixed(1)}V${Y(w).toFixed(1)}` : `${i ? "L" : "M"}${X(v).toFixed(1)},${Y(w).toFixed(1)}`)).join("");
+    const path = points.map(([v, w], i) => `${i ? "L" : "M"}${X(v).toFixed(1)},${Y(w).toFixed(1)}`).join("");
     root.append(svg("path", { d: path, fill: "none", stroke: s.hue, "stroke-width": 2, "stroke-linejoin": "round", class: s.dashed ? "dashed" : "" }));
     if (!s.dashed && points.length <= 40) for (const [v, w, size] of points) root.append(svg("circle", { cx: X(v), cy: Y(w), r: size ?? 2.6, fill: s.hue, "fill-opacity": size ? 0.75 : 1 }));
   }
@@ -253,7 +254,7 @@ function confusions() {
     const what = i === j ? `${named(k)}, answered right` : `${named(k)} taken for ${named(m)}`;
     panel.replaceChildren(el("h3", {}, `${what}: ${count(counts[i][j])}`),
       note(found.length < counts[i][j] ? `${count(found.length)} of them are in this page, the surest first.` : "The surest first."),
-      pictureList(found, (n) => pic(n, 60, [[share(P.confidence[n]), ""]])));
+      pictureList(found, (n) => pic(n, 60, [[share(P.confidence[n]), ""]]), { step: narrow ? 20 : 42 }));
   };
   const body = chosen.map((k, i) => {
     const total = counts[i].reduce((a, b) => a + b, 0);
@@ -262,10 +263,9 @@ function confusions() {
       if (!n) return el("td", {}, el("span", { "aria-hidden": "true" }, ""));
       const button = el("button", { type: "button", tabindex: "-1", "aria-pressed": "false", title: `${named(k)} → ${named(m)}: ${n}`,
         "aria-label": `${count(n)} test pictures of ${named(k)} ${i === j ? "answered right" : `taken for ${named(m)}`}`, onclick: () => choose(i, j) }, count(n));
-      const strength = i === j ? (n / total) * 80 : 22 + 70 * Math.sqrt(n / total);
+      const strength = i === j ? (55 * n) / total : 12 + 43 * Math.sqrt(n / total);
       button.style.setProperty("--hue", i === j ? "var(--a)" : "var(--bad)");
       button.style.setProperty("--strength", `${strength.toFixed(0)}%`);
-      if (strength > 50) button.style.setProperty("--on", "var(--card)");
       grid[i][j] = button;
       return el("td", {}, button);
     });
@@ -295,15 +295,15 @@ function confusions() {
 function errors() {
   const box = $("errors");
   box.append(el("h3", {}, "Surely wrong"), note("The wrong answers on test with the highest probability: label, then the answer."));
-  box.append(data.wrong.length ? pictureList(data.wrong, (n) => pic(n, 76, answerCaption(n)), { captioned: true, step: 24 }) : el("p", {}, "No answer on test is wrong."));
+  box.append(data.wrong.length ? pictureList(data.wrong, (n) => pic(n, 76, answerCaption(n)), { captioned: true, step: narrow ? 12 : 24 }) : el("p", {}, "No answer on test is wrong."));
   box.append(el("h3", {}, "Least sure"), note("The test pictures whose two likeliest classes are closest to each other."),
-    pictureList(data.unsure, (n) => pic(n, 76, [[`${named(P.predicted[n])} · ${share(P.confidence[n])}`, isWrong(n) ? "bad" : ""], [`${named(P.second[n])} · ${share(P.second_confidence[n])}`, "soft"]]), { captioned: true, step: 24 }));
+    pictureList(data.unsure, (n) => pic(n, 76, [[`${share(P.confidence[n])} ${named(P.predicted[n])}`, isWrong(n) ? "bad" : ""], [`${share(P.second_confidence[n])} ${named(P.second[n])}`, "soft"]]), { captioned: true, step: narrow ? 12 : 24 }));
 }
 
 function theClasses() {
   const box = $("classes"), many = classes.length > 20;
   const dot = (k) => { const node = el("i", { class: "dot" }); node.style.background = data.colours[k]; return node; };
-  const side = window.innerWidth < 500 ? 34 : 46;
+  const side = narrow ? 34 : 46;
   const group = (kind, k, numbers) => el("div", { class: "pictures", role: "group", "data-kind": kind, "aria-label": `${named(k)}, ${kind}` }, ...numbers.map((n) => pic(n, side)));
   const row = (k) => el("div", { class: "class" }, el("b", {}, dot(k), named(k)), group("typical", k, data.extremes[k][0]), group("strange", k, data.extremes[k][1]));
   box.append(note("Training pictures of each class. Typical: nearest to its prototype, the mean of its features. Strange: its own pictures that are farthest from that."));
@@ -320,10 +320,10 @@ function theClasses() {
 
 function doubtful() {
   const box = $("labels");
-  box.append(note("Confident learning (Northcutt et al. 2021): a model that has not seen the picture is as sure of another class as it usually is of that class's own pictures. Look before you change a label."));
+  box.append(note("Confident learning (Northcutt et al. 2021): a model that has not seen the picture is as sure of another class as it usually is of that class's own pictures. A weak model doubts many right labels: look before you change one."));
   for (const part of data.doubtful) {
     box.append(el("h3", {}, `${part.split[0].toUpperCase() + part.split.slice(1)}: ${count(part.found)} of ${count(part.of)}`), note(`Judged by ${part.how}.` + (part.split === "train" && data.other_data === null ? " The encoder was trained on these pictures, so what it has learned by heart is not found." : "")));
-    if (part.shown.length) box.append(pictureList(part.shown, ({ number: n, suggested }) => pic(n, 76, [[`label ${named(P.label[n])}`, ""], [`rather ${named(suggested)}`, "bad"]], `${title(n)}: label ${named(P.label[n])}, rather ${named(suggested)}`), { captioned: true, step: 24 }));
+    if (part.shown.length) box.append(pictureList(part.shown, ({ number: n, suggested }) => pic(n, 76, [[named(P.label[n]), ""], [`rather ${named(suggested)}`, "bad"]], `${title(n)}: label ${named(P.label[n])}, rather ${named(suggested)}`), { captioned: true, step: narrow ? 12 : 24 }));
   }
 }
 
@@ -507,7 +507,7 @@ function trust() {
     say: (j) => `${count(c.counts[kept[j]])} answers with ${percent(c.confidence[kept[j]])} on average: ${percent(c.accuracy[kept[j]])} right` });
   const lowest = Math.min(...r.accuracy);
   const reject = chart({ name: "Leaving the doubtful ones out", ylabel: "right, % of what is answered", xlabel: "answered, % of the test pictures", x: r.coverage, xRange: [0, 1], yRange: [Math.min(0.9, Math.floor(20 * lowest) / 20), 1], isPercent: true,
-    series: [{ name: "right", values: r.accuracy, steps: false }],
+    series: [{ name: "right", values: r.accuracy }],
     say: (i) => `the ${percent(r.coverage[i])} surest: ${percent(r.accuracy[i])} right` });
   $("trust").append(el("div", { class: "charts" }, calibrated, reject), note(`On test. On the dashed line a probability says how often the answer is right; large dots are many pictures. Area under the risk-coverage curve: ${r.aurc.toFixed(4)}.`));
   if (!r.thresholds.length) return;

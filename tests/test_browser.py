@@ -204,6 +204,23 @@ def test_a_browser_shows_labelled_points_with_thumbnails(tensorboard: str, tmp_p
     assert len(np.unique(scene.reshape(-1, 3), axis=0)) > 200  # shades of the thumbnails, not only flat points
 
 
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_of_a_trained_run_shows_its_curves_and_asks_for_nothing(runs_dir: Path, width: int) -> None:
+    """As `evaluate` left it; more of such pages in test_report."""
+    file = runs_dir / "tuned" / "report.html"
+    with browser_page() as page:
+        wrong: list[str] = []
+        page.on("pageerror", lambda error: wrong.append(error.message))
+        page.on("console", lambda message: wrong.append(message.text))
+        page.on("request", lambda request: wrong.append(request.url))
+        page.set_viewport_size({"width": width, "height": 844})
+        page.goto(file.as_uri())
+        assert page.locator("#curves svg").count() == 2
+        assert page.locator("#figures tbody tr").count() == 3 + 6, "three splits, six classifiers on features"
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert [url for url in wrong if not url.startswith("data:")] == [file.as_uri()]
+
+
 def test_a_report_opens_in_a_browser_without_a_network(tmp_path: Path) -> None:
     """All pictures are shown, nothing is fetched, and a laptop's screen is wide enough."""
     from prl_keras.experiments.page import to_html

@@ -138,6 +138,7 @@ def test_a_result_that_is_too_large_hides_no_other_run(
 
 ON_A_RUN = [
     ["evaluate", "run"],
+    ["report", "run"],
     ["finetune", "--encoder", "run"],
     ["finetune", "--resume"],
     ["visualize", "run", "--before"],

@@ -30,7 +30,7 @@ def probably_mislabelled(probabilities: np.ndarray, labels: np.ndarray) -> tuple
     own = probabilities[rows, labels]
     counts = np.bincount(labels, minlength=classes)
     usual = np.bincount(labels, own, classes) / np.maximum(counts, 1)
-    sure = (probabilities >= usual) & (counts >= FEWEST)
+    sure = (probabilities >= usual - 1e-9) & (counts >= FEWEST)  # equals may differ by rounding from their mean
     suggested = np.where(sure, probabilities, -1.0).argmax(axis=1)
     wrong = sure.any(axis=1) & (suggested != labels) & (probabilities.argmax(axis=1) != labels)
     found = np.flatnonzero(wrong & (counts[labels] >= FEWEST))

@@ -295,9 +295,9 @@ function confusions() {
 function errors() {
   const box = $("errors");
   box.append(el("h3", {}, "Surely wrong"), note("The wrong answers on test with the highest probability: label, then the answer."));
-  box.append(data.wrong.length ? pictureList(data.wrong, (n) => pic(n, 76, answerCaption(n)), { captioned: true, step: narrow ? 12 : 24 }) : el("p", {}, "No answer on test is wrong."));
+  box.append(data.wrong.length ? pictureList(data.wrong, (n) => pic(n, narrow ? 66 : 76, answerCaption(n)), { captioned: true, step: narrow ? 12 : 24 }) : el("p", {}, "No answer on test is wrong."));
   box.append(el("h3", {}, "Least sure"), note("The test pictures whose two likeliest classes are closest to each other."),
-    pictureList(data.unsure, (n) => pic(n, 76, [[`${share(P.confidence[n])} ${named(P.predicted[n])}`, isWrong(n) ? "bad" : ""], [`${share(P.second_confidence[n])} ${named(P.second[n])}`, "soft"]]), { captioned: true, step: narrow ? 12 : 24 }));
+    pictureList(data.unsure, (n) => pic(n, narrow ? 66 : 76, [[`${share(P.confidence[n])} ${named(P.predicted[n])}`, isWrong(n) ? "bad" : ""], [`${share(P.second_confidence[n])} ${named(P.second[n])}`, "soft"]]), { captioned: true, step: narrow ? 12 : 24 }));
 }
 
 function theClasses() {
@@ -323,7 +323,7 @@ function doubtful() {
   box.append(note("Confident learning (Northcutt et al. 2021): a model that has not seen the picture is as sure of another class as it usually is of that class's own pictures. A weak model doubts many right labels: look before you change one."));
   for (const part of data.doubtful) {
     box.append(el("h3", {}, `${part.split[0].toUpperCase() + part.split.slice(1)}: ${count(part.found)} of ${count(part.of)}`), note(`Judged by ${part.how}.` + (part.split === "train" && data.other_data === null ? " The encoder was trained on these pictures, so what it has learned by heart is not found." : "")));
-    if (part.shown.length) box.append(pictureList(part.shown, ({ number: n, suggested }) => pic(n, 76, [[named(P.label[n]), ""], [`rather ${named(suggested)}`, "bad"]], `${title(n)}: label ${named(P.label[n])}, rather ${named(suggested)}`), { captioned: true, step: narrow ? 12 : 24 }));
+    if (part.shown.length) box.append(pictureList(part.shown, ({ number: n, suggested }) => pic(n, narrow ? 66 : 76, [[named(P.label[n]), ""], [`rather ${named(suggested)}`, "bad"]], `${title(n)}: label ${named(P.label[n])}, rather ${named(suggested)}`), { captioned: true, step: narrow ? 12 : 24 }));
   }
 }
 

@@ -1,5 +1,5 @@
 """Ideas for PRL-2 that are no part of the program: each is a line of benchmarks/study.py's trials, {"idea": NAME}, or
-"neck+pairs" for two at once.
+"pairs+margins" for two at once.
 
 What helped would move into the program; docs/method.md has the figures.
 """
@@ -162,15 +162,6 @@ class Spread(TwoViews):
         return self._update_metrics(episode, both, loss, ops.ones_like(both, dtype="bool"))
 
 
-class Neck(MemoryPretrainer):
-    """A batch normalisation is the whole projection (Luo et al. 2019): features are means of ReLUs, so that without one
-    all cosines are near 1 at first, and never below 0. For --projection-dim 0."""
-
-    def __init__(self, encoder, projection_head, *args: Any, **options: Any):
-        neck = [keras.Input(encoder.output_shape[1:]), keras.layers.BatchNormalization(name="neck")]
-        super().__init__(encoder, keras.Sequential(neck, name="projection_head"), *args, **options)
-
-
 class Rotations(MemoryPretrainer):
     """Class x rotation prototypes: an image turned by a quarter is of another class (Lee et al. 2020, SLA)."""
 
@@ -203,7 +194,6 @@ IDEAS = {
     "two-views": TwoViews,
     "spread": Spread,
     "rotations": Rotations,
-    "neck": Neck,
 }
 
 

@@ -228,6 +228,8 @@ class Pretrain(DataOptions, RecipeOptions, RunOptions):
     """prl: share of the target that is that encoder's own answer (0)."""
     projection_dim: Count = None
     """Output size of the projection head (512 -> 512 -> this); 0: no head, the loss acts on the features."""
+    neck: Annotated[Literal["none", "norm"] | None, arg(metavar="{none,norm}")] = None
+    """norm: a batch normalisation between features and projection, which spreads their cosines (the paper: none)."""
     stem: Annotated[Stem | None, arg(metavar=_STEMS)] = None
     """First layers of the ResNet, by how much they shrink the image: imagenet and small 4 times, stride2 2, stride1
     not at all; fine: stride2 for images under 64 px, else small. None: the recipe's; the paper's is small for images

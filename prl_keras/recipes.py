@@ -15,6 +15,7 @@ class Recipe:
 
     what, why, source: in words. measured: the figure, with its data, n and seeds. cost: as measured.
     stem, width: of the ResNet-18, see `models.resnet18`; None: by the size of the images.
+    neck: "norm", a batch normalisation between features and projection, or "none".
     classes_per_batch: as many classes in each batch, with equally many images; None: as they come.
     augment: a policy of `data.augment`; None: the variant's own.
     mix, mix_alpha, mix_probability: of `data.mixing`.
@@ -41,6 +42,7 @@ class Recipe:
     stem: str | None = None
     width: float = 1.0
     projection_dim: int = 128
+    neck: str = "none"
     distance: str = "euclidean"
     temperature: float | None = None
     label_smoothing: float = 0.0
@@ -110,10 +112,13 @@ _STRONG_PRL = replace(
     _STRONG,
     what="PRL-2: prototypes of a memory of all images",
     why="the loss is the leave-one-out error of the nearest-mean classifier of the whole set; hard views are asked, "
-    "clean ones remembered; the temperature is matched to the smoothing",
-    source="our own; MoPro and PiCO for the moving memory, FixMatch for weak and strong views",
+    "clean ones remembered; the temperature is matched to the smoothing. A batch normalisation is the whole "
+    "projection: the features themselves are compared, around their mean",
+    source="our own; BNNeck: Luo et al. 2019; MoPro and PiCO for the moving memory, FixMatch for weak and strong views",
     distance="cosine",
     batch_size=64,
+    projection_dim=0,
+    neck="norm",
 )
 _STRONG_BATCH = replace(
     _STRONG,

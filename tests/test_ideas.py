@@ -15,7 +15,7 @@ from ideas import IDEAS, trained_with
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("idea", [*IDEAS, "neck+pairs"])
+@pytest.mark.parametrize("idea", [*IDEAS, "pairs+several"])
 def test_an_idea_learns_pictures_that_can_be_told_apart(idea: str) -> None:
     rng = np.random.default_rng(0)
     labels = np.arange(64) % 4

@@ -279,6 +279,20 @@ def test_projection_dim_0_is_the_identity() -> None:
     assert projection_head(0).count_params() == 0
 
 
+def test_a_neck_moves_the_features_around_0_before_they_are_projected() -> None:
+    features = np.abs(np.random.default_rng(0).normal(5, 1, size=(64, 512))).astype("float32")
+    head = projection_head(0, neck="norm")
+    embeddings = head(features, training=True).numpy()
+    np.testing.assert_allclose(embeddings, (features - features.mean(axis=0)) / features.std(axis=0), atol=2e-2)
+    assert [layer.name for layer in projection_head(8, neck="norm").layers] == [
+        "neck",
+        "projection_hidden",
+        "projection",
+    ]
+    with pytest.raises(InputError, match="none, norm"):
+        projection_head(neck="cosine")
+
+
 def test_heads_have_the_papers_sizes() -> None:
     assert projection_head(128).count_params() == 512 * 512 + 512 + 512 * 128 + 128
     assert classification_head("linear", 10).count_params() == 5130

@@ -104,6 +104,13 @@ def test_the_schedule_is_the_options(schedule: str, rates: tuple[float, ...]) ->
     assert all(everything._use_weight_decay(variable) for variable in model.trainable_variables)
 
 
+def test_prl_2_compares_the_features_themselves_around_their_mean() -> None:
+    head = build_pretrainer(Pretrain(variant="prl"), SHAPE, 4, np.arange(8) % 4).projection_head
+    assert [layer.name for layer in head.layers] == ["neck"]
+    usual = build_pretrainer(Pretrain(variant="loo"), SHAPE, 4).projection_head
+    assert [layer.name for layer in usual.layers] == ["projection_hidden", "projection"]
+
+
 def test_the_temperature_is_learned_if_it_is_asked_for() -> None:
     learned, fixed = (
         build_pretrainer(Pretrain(variant="prl", learn_temperature=yes), SHAPE, 4, np.arange(8) % 4)

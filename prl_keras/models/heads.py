@@ -7,23 +7,36 @@ from prl_keras.errors import InputError
 from prl_keras.models.storage import copy_as
 
 HEADS = ("linear", "mlp")
+NECKS = ("none", "norm")
 
 
 def projection_head(
-    projection_dim: int = 128, hidden_dim: int = 512, input_dim: int = 512, name: str = "projection_head"
+    projection_dim: int = 128,
+    hidden_dim: int = 512,
+    input_dim: int = 512,
+    name: str = "projection_head",
+    neck: str = "none",
 ) -> keras.Model:
     """(batch, input_dim) -> embeddings (batch, projection_dim): Dense -> ReLU -> Dense, dropped afterwards.
 
-    `projection_dim=0` is the identity: the loss then acts on the features, as on the paper's poster.
+    Args:
+        projection_dim: 0 is the identity: the loss then acts on the features, as on the paper's poster.
+        neck: "norm": a batch normalisation comes first (Luo et al. 2019, BNNeck). Features are means of ReLUs: their
+            cosines are near 1 at first and never below 0, those of normalised ones are around 0.
 
     Raises:
-        InputError: a negative size.
+        InputError: a negative size; an unknown neck.
     """
     if projection_dim < 0 or hidden_dim < 1:
         raise InputError(f"projection head of {hidden_dim} -> {projection_dim}; expected sizes above 0")
+    if neck not in NECKS:
+        raise InputError(f"neck is {neck!r}; expected one of {', '.join(NECKS)}")
     head = keras.Sequential([keras.Input((input_dim,), name="features")], name=name)
+    if neck == "norm":
+        head.add(layers.BatchNormalization(name="neck"))
     if projection_dim == 0:
-        head.add(layers.Identity(name="no_projection"))
+        if neck == "none":
+            head.add(layers.Identity(name="no_projection"))
         return head
     head.add(layers.Dense(hidden_dim, activation="relu", name="projection_hidden"))
     head.add(layers.Dense(projection_dim, name="projection"))

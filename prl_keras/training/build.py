@@ -159,7 +159,7 @@ def build_pretrainer(
     parts = Parts(
         options,
         encoder,
-        projection_head(options.projection_dim, input_dim=encoder.output_shape[-1]),
+        projection_head(options.projection_dim, input_dim=encoder.output_shape[-1], neck=options.neck),
         augmentation(augment, image_shape[:2], options.seed),
         num_classes,
         np.zeros(1, int) if labels is None else labels,

@@ -139,6 +139,8 @@ class RunOptions:
     run without it, except tune's."""
     seed: int = 0
     """Seed of everything random: weights, order of images, augmentation, dropout."""
+    verbose: bool = False
+    """Show all figures of each epoch, not only those that matter. metrics.jsonl always has all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -571,7 +573,7 @@ _UNUSED: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
             "pca": (
                 *("recipe", "stem", "width", "epochs", "batch_size", "learning_rate", "average", "augment"),
                 *("label_smoothing", "mix", "mix_alpha", "mix_probability", "schedule", "warmup", "weight_decay"),
-                *("decay", "precision", "deterministic", "checkpoint_steps", "test_each_epoch"),
+                *("decay", "precision", "deterministic", "checkpoint_steps", "test_each_epoch", "verbose"),
             ),
         },
         **_UNMIXED,

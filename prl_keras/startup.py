@@ -58,6 +58,27 @@ def _collect_garbage_rarely() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
+def device(precision: str) -> str:
+    """What computes, and in which precision, in words; after `start_keras`."""
+    import tensorflow as tf
+
+    if gpus := tf.config.list_physical_devices("GPU"):
+        names = [tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in gpus]
+        where = names[0] if len(gpus) == 1 else f"{names[0]} (1 of {len(gpus)} GPUs)"
+        return f"Computing on {where}, {precision}"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    slow = precision == "mixed_bfloat16" and "avx512f" not in (_processor_flags() or "avx512f")
+    note = ", which is slow on a processor without AVX-512 (docs/results.md)" if slow else ""
+    return f"Computing on {cores} CPU core{'' if cores == 1 else 's'}, {precision}{note}"
+
+
+def _processor_flags() -> str:
+    """Of Linux on x86; empty where they are not known."""
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+        return next((line for line in file if line.startswith("flags")), "")
+    return ""
+
+
 def forget_models() -> None:
     """Free what earlier models of this process left behind; none of them can be trained afterwards.
 

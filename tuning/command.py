@@ -22,7 +22,7 @@ from prl_keras.runs.locks import locked
 from prl_keras.runs.names import check_new_name, free_name
 from prl_keras.runs.records import read_json
 from prl_keras.screen.console import console
-from prl_keras.startup import start_keras
+from prl_keras.startup import device, start_keras
 from tuning.data import search_data
 from tuning.parallel import Role, process_name, process_role, wait_until
 from tuning.space import finetune_options, winner_name
@@ -43,6 +43,7 @@ def run(options: Tune) -> None:
         warn_of_seen(source, dataset)  # of test: the winner's figure would come too late to choose other encoders
 
     start_keras(options.seed, options.precision)
+    console.print(device(options.precision))
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # many models in one process: no advice on retracing
     from tuning.finish import finish
     from tuning.search import load_encoders, search

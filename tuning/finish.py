@@ -9,7 +9,8 @@ from prl_keras.commands.finetune import train_and_test
 from prl_keras.config import Finetune, Tune
 from prl_keras.files import write_json
 from prl_keras.runs import Run, is_finished
-from prl_keras.screen.console import console, print_end, tensorboard_command
+from prl_keras.runs.lifecycle import NOT_RECORDED
+from prl_keras.screen.console import console, print_end, say, tensorboard_command
 from prl_keras.terminal import quoted
 from tuning.figures import FEWEST, plot_importance, plot_parallel
 from tuning.report import Row, best_first, best_table, cannot_choose, write_csv
@@ -26,7 +27,7 @@ def finish(run: Run, rows: list[Row], options: Tune) -> None:
     if warning := cannot_choose(rows):
         console.print(f"warning: {warning}")
     settings = winner_settings(best, run, options)
-    console.print(
+    say(
         f"\nTraining the winner, trial {best.number} by {best.validation['n']:,} validation images, "
         f"on train + validation with seed {settings.seed}"
     )
@@ -65,7 +66,7 @@ def command_line(settings: Finetune) -> str:
     words = ["python main.py finetune"]
     for field in fields(Finetune):
         value = getattr(settings, field.name)
-        if field.name in ("name", "runs_dir", "resume") or (value == field.default and field.name != "encoder"):
+        if field.name in NOT_RECORDED or (value == field.default and field.name != "encoder"):
             continue
         flag = field.name.replace("_", "-")
         words.append(

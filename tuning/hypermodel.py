@@ -12,9 +12,12 @@ from prl_keras.data.batches import Batches, steps_per_epoch, to_validate_on
 from prl_keras.models import build_classifier, classification_head
 from prl_keras.models.layer_types import FAST
 from prl_keras.models.storage import copy_as
+from prl_keras.screen.training import TrainingScreen
 from prl_keras.training.callbacks import EpochOrder
+from prl_keras.training.cross_entropy import chance
 from prl_keras.training.finetuning import augmented, compile_classifier, on_features
 from prl_keras.training.fit import create_variables
+from prl_keras.training.screen import EpochScreen, figures_ahead
 from tuning.best import OBJECTIVE, BestEpoch
 from tuning.data import SearchData
 from tuning.features import FeatureCache
@@ -64,29 +67,45 @@ class FineTuning(kt.HyperModel):
         callbacks: Sequence[keras.callbacks.Callback] = (),
         epochs: int | None = None,
         initial_epoch: int = 0,
+        title: str | None = None,
     ) -> dict[str, float]:
         """Train until validation accuracy stops improving, or until `epochs`.
+
+        Args:
+            title: of the trial, above its epochs.
 
         Returns:
             Figures of the best epoch (see `BestEpoch`), the last epoch's number, and seconds.
         """
         started = time.monotonic()
-        train, validation = self._inputs(self.settings(hp))
+        settings = self.settings(hp)
+        train, validation = self._inputs(settings)
         batches = Batches(train, self.data.train.labels, self.options.batch_size, self.options.seed)
         stop = keras.callbacks.EarlyStopping(OBJECTIVE, mode="max", patience=self.options.patience)
         guard = keras.callbacks.TerminateOnNaN(raise_error=True)  # the trial failed; the search goes on
         best = BestEpoch(validation, self.data.validation.labels)
         create_variables(model, batches)
-        history = model.fit(
-            batches,
-            validation_data=to_validate_on(validation, self.data.validation.labels),
-            epochs=epochs or self.options.epochs,
-            initial_epoch=initial_epoch,
-            shuffle=False,
-            verbose=0,
-            callbacks=[EpochOrder(batches), guard, best, *callbacks, stop],
-        )
+        with self._screen(model, batches, epochs or self.options.epochs, settings, title) as screen:
+            history = model.fit(
+                batches,
+                validation_data=to_validate_on(validation, self.data.validation.labels),
+                epochs=epochs or self.options.epochs,
+                initial_epoch=initial_epoch,
+                shuffle=False,
+                verbose=0,
+                callbacks=[EpochOrder(batches), guard, best, *callbacks, stop, EpochScreen(screen)],
+            )
         return best.figures | {"epochs": history.epoch[-1] + 1, "seconds": time.monotonic() - started}
+
+    def _screen(
+        self, model: keras.Model, batches: Batches, epochs: int, settings: Finetune, title: str | None
+    ) -> TrainingScreen:
+        """Of one trial; unless all figures are wanted it goes with the trial, as a line about that follows."""
+        shown = {"chance_loss": chance(batches.labels, self.data.num_classes, settings.label_smoothing)}
+        keys, verbose = figures_ahead(model, validated=True), self.options.verbose
+        return TrainingScreen(
+            keys, epochs, len(batches), batches.images, shown, verbose=verbose, title=title, stays=verbose
+        )
 
     def _inputs(self, settings: Finetune) -> tuple[np.ndarray, np.ndarray]:
         if _on_features(settings):

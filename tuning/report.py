@@ -1,17 +1,20 @@
 """Trials as rows: progress lines, the table of the best, trials.csv."""
 
 import csv
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from prl_keras.evaluation.statistics import proportion
 from prl_keras.files import atomic_path
 from prl_keras.screen.console import is_balanced, percent, percent_interval, worst_class
+from prl_keras.screen.pace import duration
 from tuning.parallel import last_line
 from tuning.space import PAPER, complete_values, is_paper
 
@@ -93,29 +96,55 @@ def describe(values: dict[str, Any], with_encoder: bool) -> str:
     return ", ".join(parts)
 
 
-def progress_line(trial: Any, best: float | None, max_trials: int, encoders: tuple[str, ...]) -> str:
-    """What a user reads when a trial ended."""
-    values = complete_values(trial.hyperparameters.values, encoders)
-    start = f"trial {int(trial.trial_id) + 1} of {max_trials}: {describe(values, len(encoders) > 1)}: "
-    if trial.status != "COMPLETED":
-        return f"{start}failed ({last_line(trial.message or '')})"
+def trial_header(max_trials: int) -> Text:
+    """The names of what stands in a `trial_line`."""
+    return Text(f"{'':{len(_number(1, max_trials))}}  validation     epoch     time  configuration", "bold")
+
+
+def trial_line(trial: Any, best: float | None, max_trials: int, encoders: tuple[str, ...], width: int | None) -> Text:
+    """What a user reads when a trial ended: its best epoch and how many there were, its time, what it was.
+
+    width: fold the last column so that no line is longer; None: one line.
+    """
+    configuration = describe(complete_values(trial.hyperparameters.values, encoders), len(encoders) > 1)
     metric = trial.metrics.get_last_value
-    score = f"validation {100 * trial.score:.1f} %{_beside(trial)}"
-    epochs = f"after {metric('best_epoch'):.0f} of {metric('epochs'):.0f} epochs"
-    return f"{start}{score} {epochs}, best so far {100 * max(best or 0, trial.score):.1f} %, {metric('seconds'):.0f} s"
+    is_best = trial.status == "COMPLETED" and trial.score >= (best or 0.0)
+    if trial.status == "COMPLETED":
+        score = f"{100 * trial.score:.1f} %{' best' if is_best else ''}"
+        epochs, seconds = f"{metric('best_epoch'):.0f} of {metric('epochs'):.0f}", duration(metric("seconds"))
+        configuration += _beside(trial)
+    else:
+        score, epochs, seconds = "failed", "", ""
+        configuration += f": {last_line(trial.message or '')}"
+    before = [
+        (f"{_number(int(trial.trial_id) + 1, max_trials)}  ", ""),
+        (f"{score:12}", "bold green" if is_best else ""),
+    ]
+    start = Text.assemble(*before, f"{epochs:>8}{seconds:>9}  ")
+    lines = [configuration] if width is None else textwrap.wrap(configuration, max(width - len(start), 20))
+    return start + Text(("\n" + " " * len(start)).join(lines))
+
+
+def trial_title(number: int, values: dict[str, Any], max_trials: int, encoders: tuple[str, ...]) -> str:
+    return f"{_number(number, max_trials)}: {describe(complete_values(values, encoders), len(encoders) > 1)}"
+
+
+def _number(number: int, max_trials: int) -> str:
+    return f"trial {number:{len(str(max_trials))}} of {max_trials}"
 
 
 def _beside(trial: Any) -> str:
-    """Balanced accuracy, where it is another."""
+    """Balanced accuracy, where it shows that it is another."""
     balanced = {name: trial.metrics.get_last_value(name) for name in trial.metrics.metrics}.get("balanced")
-    same = balanced is None or is_balanced({"value": trial.score, "balanced": balanced})
-    return "" if same else f" (balanced {100 * balanced:.1f} %)"
+    if balanced is None or f"{100 * balanced:.1f}" == f"{100 * trial.score:.1f}":
+        return ""
+    return f" (balanced {100 * balanced:.1f} %)"
 
 
 def best_table(rows: list[Row], class_names: Sequence[str], most: int = 10) -> Table:
     """The best trials with their intervals; the paper's configurations are marked."""
     title = f"The best of {len(rows)} trials on validation (n = {rows[0].validation['n']}); * the paper's settings"
-    table = Table(title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     shown = best_first(rows)[:most]
     balanced = any(not is_balanced(row.validation) for row in shown)
     for column in ("trial", "configuration"):

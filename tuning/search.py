@@ -10,13 +10,13 @@ from prl_keras.errors import InputError
 from prl_keras.models.layer_types import FAST
 from prl_keras.models.storage import copy_as, load_encoder
 from prl_keras.runs import Run
-from prl_keras.screen.console import console
+from prl_keras.screen.console import console, is_watched, say
 from tuning.data import SearchData
 from tuning.features import FeatureCache
 from tuning.hypermodel import FineTuning
 from tuning.oracles import make_oracle
 from tuning.parallel import Role, chief_answers, last_line, process_name, serve
-from tuning.report import Row, finished_rows, progress_line
+from tuning.report import Row, finished_rows, trial_header, trial_line
 from tuning.tuner import SearchTuner
 
 
@@ -43,9 +43,14 @@ def search(
     cache = FeatureCache(run.path / "features", data, options.precision)
     hypermodel = FineTuning(data, encoders, cache, options)
 
+    header = iter([trial_header(options.max_trials)])
+    width = console.width - 1 if is_watched(console) else None
+
     def announce(trial: kt.engine.trial.Trial) -> None:
+        for line in header:  # once, above the first
+            console.print(line)
         best = next((t.score for t in tuner.oracle.get_best_trials() if t.status == "COMPLETED"), None)
-        console.print(progress_line(trial, best, options.max_trials, names))
+        console.print(trial_line(trial, best, options.max_trials, names, width))
 
     if role == "worker":
         with chief_answers(options.worker_timeout):
@@ -97,7 +102,7 @@ def _tensorboard(run: Run) -> keras.callbacks.TensorBoard:
 def _introduce(run: Run, oracle: kt.Oracle, options: Tune) -> None:
     done = sum(trial.status == "COMPLETED" for trial in oracle.trials.values())
     start = f"Continuing {run.name} after {done} trials" if done else f"Searching in {run.name}"
-    console.print(
+    say(
         f"{start}: {options.tuner}, at most {options.max_trials} trials of at most {options.epochs} epochs, "
         f"compared on validation; encoder{'s' if len(options.encoder) > 1 else ''} {', '.join(options.encoder)}"
     )

@@ -61,7 +61,7 @@ def finetune_options(values: dict[str, Any], options: Tune, **changes: Any) -> F
     Without averaging of weights: when a trial will stop is not known beforehand.
     """
     data = (field.name for field in fields(RunDataOptions))
-    same = (*data, "recipe", "batch_size", "precision", "seed", "epochs", "runs_dir")
+    same = (*data, "recipe", "batch_size", "precision", "seed", "epochs", "runs_dir", "verbose")
     common = {name: getattr(options, name) for name in same}
     return Finetune(**common | {"average": False} | values | changes)
 

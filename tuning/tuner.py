@@ -16,6 +16,7 @@ from keras_tuner.src import config
 from prl_keras.files import write_json
 from prl_keras.runs import Run
 from tuning.hypermodel import FineTuning
+from tuning.report import trial_title
 
 
 class SearchTuner(kt.Hyperband):
@@ -36,7 +37,10 @@ class SearchTuner(kt.Hyperband):
 
     def run_trial(self, trial: Any, *args: Any, callbacks: Sequence[Any] = (), **kwargs: Any) -> Any:
         """Without saving weights every time they improve, unless a later trial may continue from them."""
-        if "tuner/epochs" in trial.hyperparameters.values:
+        values, model = trial.hyperparameters.values, self.hypermodel
+        number = int(trial.trial_id) + 1
+        kwargs["title"] = trial_title(number, values, model.options.max_trials, tuple(model.encoders))
+        if "tuner/epochs" in values:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
                 return super().run_trial(trial, *args, callbacks=list(callbacks), **kwargs)

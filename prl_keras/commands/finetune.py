@@ -17,7 +17,7 @@ from prl_keras.runs.lifecycle import check_name, start_run, to_continue
 from prl_keras.runs.locks import working_on
 from prl_keras.runs.recorded import recorded_options
 from prl_keras.screen.console import accuracy_table, console, print_end
-from prl_keras.startup import start_keras
+from prl_keras.startup import device, start_keras
 
 
 def run(options: Finetune) -> None:
@@ -36,6 +36,7 @@ def train_and_test(options: Finetune) -> tuple[Run, Path]:
     seen = warn_of_seen(source, dataset)
 
     start_keras(options.seed, options.precision, options.deterministic)
+    console.print(device(options.precision))
     from prl_keras.models.layer_types import FAST
     from prl_keras.models.storage import copy_as, load_encoder, weights_sha256
     from prl_keras.training import finetuning
@@ -79,6 +80,7 @@ def run_baseline(options: Baseline) -> None:
     if options.model == "pca":
         _run_pca(options, request, dataset)
         return
+    console.print(device(options.precision))
     from prl_keras.models import build_classifier
     from prl_keras.training.build import build_encoder
     from prl_keras.training.finetuning import train_classifier

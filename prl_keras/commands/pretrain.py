@@ -17,8 +17,8 @@ from prl_keras.files import write_json
 from prl_keras.runs import Run
 from prl_keras.runs.lifecycle import check_name, start_run
 from prl_keras.runs.locks import working_on
-from prl_keras.screen.console import console, in_words, print_end
-from prl_keras.startup import start_keras
+from prl_keras.screen.console import console, in_words, print_end, say
+from prl_keras.startup import device, start_keras
 from prl_keras.training.batch_size import fitted
 
 
@@ -30,10 +30,11 @@ def run(options: Pretrain) -> None:
     images = dataset.train.images if unlabelled is None else unlabelled
     options, note = fitted(options, dataset.train.labels if unlabelled is None else np.full(len(images), -1))
     if note:
-        console.print(note)
+        say(note)
     check_training(options, len(images), whole_batches=True)
 
     start_keras(options.seed, options.precision, options.deterministic)
+    console.print(device(options.precision))
     from prl_keras.training import build, pretraining
 
     plan = pretraining.plan(dataset, options, unlabelled)
@@ -63,14 +64,14 @@ def _announce(plan: Any, options: Pretrain, run: Run) -> None:
     from prl_keras.training.outlook import in_words as task
 
     if plan.warning:
-        console.print(plan.warning)
-    console.print(
+        say(plan.warning)
+    say(
         f"Pre-training {run.name}: {len(plan.batches)} steps of {plan.batches.batch_size} images an epoch; "
         f"{task(plan.ahead, options.variant)}"
     )
     watched = len(plan.validation.labels)
     if plan.validation.images < watched:
-        console.print(
+        say(
             f"Validation loss: of whole batches, {plan.validation.images:,} of {watched:,} images, the same ones; "
             "validation accuracies: of all"
         )

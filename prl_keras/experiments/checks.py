@@ -12,6 +12,7 @@ from prl_keras.data.request import WHERE
 from prl_keras.errors import InputError
 from prl_keras.experiments.table import Cell
 from prl_keras.runs import Run
+from prl_keras.runs.lifecycle import NOT_RECORDED
 from prl_keras.runs.recorded import as_json, as_resolved
 from prl_keras.runs.records import FIGURE, Check, damage, is_list, is_number, is_text, is_whole, read_record
 
@@ -56,7 +57,7 @@ def check_options(cell: Cell) -> None:
     resolved = as_resolved(command, recorded)
     for key, value in asdict(cell.options).items():
         if key in recorded and resolved[key] != as_json(value):
-            if key in ("data_dir", "cache_dir", "runs_dir", "name", "resume") or key in unused_of(cell):
+            if key in ("data_dir", "cache_dir", *NOT_RECORDED) or key in unused_of(cell):
                 continue
             raise InputError(
                 f"run {cell.run.path} was made with {key} = {recorded[key]}, the table needs {value}: {_AGAIN}"

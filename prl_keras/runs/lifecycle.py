@@ -17,6 +17,8 @@ from prl_keras.runs.recorded import as_json, as_resolved
 from prl_keras.runs.versions import package_versions
 from prl_keras.screen.console import console
 
+NOT_RECORDED = ("resume", "name", "runs_dir", "verbose")  # options that decide nothing about a run's result
+
 
 def run_config(
     command: str, options: Any, left_out: Collection[str], request: dict[str, Any], dataset: Dataset
@@ -51,7 +53,7 @@ def start_run(
     Args:
         inputs: hashes of what else is trained on or from, such as the encoder of a fine-tuning.
     """
-    elsewhere = {"resume", "name", "runs_dir", "checkpoint_steps"} | {field.name for field in fields(DataOptions)}
+    elsewhere = {*NOT_RECORDED, "checkpoint_steps", *(field.name for field in fields(DataOptions))}
     config = run_config(command, options, elsewhere, request, dataset)
     config["data"] |= inputs or {}
     run = to_continue(command, options) or _repeated(config, options)

@@ -26,6 +26,16 @@ class Terminal(Console):
 console = Terminal(soft_wrap=True)
 
 
+def is_watched(terminal: Console) -> bool:
+    """Whether a line can be drawn again there. A file is no terminal, even where FORCE_COLOR wants colours in it."""
+    return terminal.is_interactive and terminal.file.isatty()
+
+
+def say(text: str) -> None:
+    """Wrapped between words where somebody reads it; in a file a line stays a line."""
+    console.print(text, soft_wrap=not is_watched(console))
+
+
 def percent(figure: dict[str, Any]) -> str:
     return f"{100 * figure['value']:.1f} %"
 

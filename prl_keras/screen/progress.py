@@ -38,10 +38,17 @@ def _bar(stack: ExitStack, total: int, what: str):
     """The function that moves a new bar, which the stack takes away."""
     from functools import partial
 
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+    from rich.text import Text
 
-    from prl_keras.screen.console import console
+    from prl_keras.screen.console import Terminal, is_watched
+    from prl_keras.screen.pace import duration
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bar = stack.enter_context(Progress(*columns, console=console, transient=True, disable=not console.is_terminal))
+    class Left(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text("" if task.time_remaining is None else f"{duration(task.time_remaining)} left")
+
+    terminal = Terminal(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,}/{task.total:,}"), Left())
+    bar = stack.enter_context(Progress(*columns, console=terminal, transient=True, disable=not is_watched(terminal)))
     return partial(bar.update, bar.add_task(what, total=total))

@@ -99,6 +99,8 @@ class TestAccuracy(keras.callbacks.Callback):
         inputs, labels: (n, ...) what the trained model takes, and (n,) or (n, 1) whole numbers.
     """
 
+    adds = ("test_accuracy", "test_balanced")
+
     def __init__(self, inputs: np.ndarray, labels: np.ndarray):
         super().__init__()
         self.inputs, self.labels = inputs, checked_labels(labels)

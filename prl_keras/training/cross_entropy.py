@@ -1,9 +1,11 @@
 """Cross-entropy of class numbers with smoothed labels."""
 
 import keras
+import numpy as np
 from keras import KerasTensor
 
 from prl_keras.embedding_loss import check_smoothing
+from prl_keras.labels import checked_labels
 from prl_keras.prototypes import one_hot_labels
 
 
@@ -34,3 +36,15 @@ class SmoothedCrossEntropy(keras.losses.Loss):
 
     def get_config(self) -> dict:
         return {**super().get_config(), "label_smoothing": self.label_smoothing}
+
+
+def chance(labels: np.ndarray, num_classes: int, label_smoothing: float = 0.0) -> float:
+    """The cross-entropy of the best answer that is the same for every image: the entropy of the mean target.
+
+    Args:
+        labels: (n,) or (n, 1) whole numbers.
+    """
+    shares = np.bincount(checked_labels(labels), minlength=num_classes) / len(labels)
+    target = (1 - label_smoothing) * shares + label_smoothing / num_classes
+    target = target[target > 0]
+    return float(-np.sum(target * np.log(target)))

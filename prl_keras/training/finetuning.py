@@ -20,7 +20,7 @@ from prl_keras.models.storage import copy_as
 from prl_keras.runs import Run
 from prl_keras.training.average import adam_of, recalibrate_batch_norm
 from prl_keras.training.callbacks import TestAccuracy
-from prl_keras.training.cross_entropy import SmoothedCrossEntropy
+from prl_keras.training.cross_entropy import SmoothedCrossEntropy, chance
 from prl_keras.training.fit import fit
 from prl_keras.training.mixed import MixedClassifier
 from prl_keras.training.scratch import as_command, scratch_run, through_a_file
@@ -86,7 +86,17 @@ def train_head(
     monitors = (
         [TestAccuracy(encode(encoder, dataset.test.images), dataset.test.labels)] if options.test_each_epoch else []
     )
-    fit(head, batches, options.epochs, run, validation, monitors, checkpoint_steps=options.checkpoint_steps)
+    fit(
+        head,
+        batches,
+        options.epochs,
+        run,
+        validation,
+        monitors,
+        checkpoint_steps=options.checkpoint_steps,
+        chance=chance(dataset.train.labels, dataset.num_classes, options.label_smoothing),
+        verbose=options.verbose,
+    )
 
 
 def train_classifier(classifier: keras.Model, dataset: Dataset, options: Finetune | Baseline, run: Run) -> None:
@@ -104,6 +114,8 @@ def train_classifier(classifier: keras.Model, dataset: Dataset, options: Finetun
         validation and to_validate_on(*validation),
         monitors,
         checkpoint_steps=options.checkpoint_steps,
+        chance=chance(dataset.train.labels, dataset.num_classes, options.label_smoothing),
+        verbose=options.verbose,
     )
     if options.average:
         layer = None if trained is classifier else trained.get_layer("augmentation")

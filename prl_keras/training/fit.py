@@ -1,7 +1,6 @@
 """Run `model.fit` inside a run folder: continue from its checkpoint, log every epoch, keep the state."""
 
 import shutil
-import sys
 from collections.abc import Sequence
 
 import keras
@@ -12,8 +11,10 @@ from prl_keras.data.batches import Batches
 from prl_keras.errors import InputError
 from prl_keras.runs import Run
 from prl_keras.runs.interruption import noted
+from prl_keras.screen.training import TrainingScreen
 from prl_keras.training.callbacks import Checkpoint, EpochOrder, FiniteGuard, MetricsLog
 from prl_keras.training.checkpoint import Position, restore_checkpoint
+from prl_keras.training.screen import EpochScreen, figures_ahead
 from prl_keras.training.tensorboard import TensorBoardLog, log_config
 
 
@@ -26,6 +27,8 @@ def fit(
     monitors: Sequence[keras.callbacks.Callback] = (),
     constants: dict[str, float | None] | None = None,
     checkpoint_steps: int | None = None,
+    chance: float | None = None,
+    verbose: bool = False,
 ) -> None:
     """Train a built, compiled model for `epochs` epochs in all, those of an earlier, interrupted call included.
 
@@ -34,6 +37,8 @@ def fit(
         monitors: callbacks that add to the epoch's logs.
         constants: values to repeat on each line of metrics.jsonl, such as the loss's chance level; None: no such value.
         checkpoint_steps: keep the state every so many steps too, not only after each epoch.
+        chance: what the screen shows beside the loss where the constants have no chance_loss.
+        verbose: show all figures of each epoch.
 
     Raises:
         Stopped: Ctrl-C or SIGTERM came; the state is saved.
@@ -50,20 +55,24 @@ def fit(
     constants = {key: value for key, value in (constants or {}).items() if value is not None}
     metrics = MetricsLog(run, batches.images, constants, start)
     order = EpochOrder(batches, start)
-    with noted() as request:
+    keys = figures_ahead(model, validation is not None, monitors)
+    shown = {"chance_loss": chance} | constants
+    screen = TrainingScreen(keys, epochs, len(batches), batches.images, shown, metrics.lines, verbose)
+    with noted() as request, screen:
         model.fit(
             batches,
             validation_data=validation,
             epochs=epochs,
             initial_epoch=start.epoch,
             shuffle=False,
-            verbose=1 if sys.stdout.isatty() else 2,
+            verbose=0,
             callbacks=[
                 order,
                 FiniteGuard(run, batches),
                 *monitors,
                 metrics,
                 TensorBoardLog(run, metrics),
+                EpochScreen(screen, lambda: metrics.lines[-1]),
                 Checkpoint(order, metrics, run, request, checkpoint_steps),
             ],
         )

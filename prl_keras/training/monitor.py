@@ -7,11 +7,17 @@ from prl_keras.labels import balanced_accuracy, checked_labels
 from prl_keras.losses import prototypical_episode
 from prl_keras.models.encode import encode
 from prl_keras.prototypes import class_prototypes, prototype_logits
+from prl_keras.screen.console import console
 
 KNN_K = 10
 BLOCK = 1000  # images whose neighbours are looked for together
 MOST_SUPPORT = 2000  # images in all, or one a class
 COLLAPSED = 1.5  # effective rank
+_OF_ALL = ("val_effective_rank",)
+_OF_CLASSES = (
+    *("val_prototype_accuracy", "val_prototype_balanced", "val_knn_accuracy", "val_knn_balanced"),
+    "val_class_spread",
+)
 
 
 class RepresentationMonitor(keras.callbacks.Callback):
@@ -51,14 +57,20 @@ class RepresentationMonitor(keras.callbacks.Callback):
         self.warned = False
         self.answers: tuple[np.ndarray, np.ndarray] | None = None
 
+    @property
+    def adds(self) -> tuple[str, ...]:
+        """Names of the figures."""
+        return _OF_CLASSES + _OF_ALL if self.num_classes >= 2 else _OF_ALL
+
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         figures = self.figures()
         if figures["val_effective_rank"] < COLLAPSED and not self.warned and self._tells_no_classes():
             self.warned = True
-            print(
-                f"\nwarning: the embeddings collapse: after epoch {epoch + 1} their effective rank is "
+            console.print(
+                f"warning: the embeddings collapse: after epoch {epoch + 1} their effective rank is "
                 f"{figures['val_effective_rank']:.2f} (1: all alike), so the loss can hardly tell classes apart; "
-                "try a lower --learning-rate or another --temperature"
+                "try a lower --learning-rate or another --temperature",
+                style="yellow",
             )
         logs.update(figures)
 

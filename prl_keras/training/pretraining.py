@@ -109,7 +109,17 @@ def train(plan: Plan, dataset: Dataset, options: Pretrain, run: Run) -> Trained:
         log_views(run, pretrainer.augmentation, dataset.train.images[:12])
     pretrainer.compile(adam_of(options, len(batches) * options.epochs))
     constants = outlook.constants(plan.ahead, there)
-    fit(pretrainer, batches, options.epochs, run, plan.validation, [monitor], constants, options.checkpoint_steps)
+    fit(
+        pretrainer,
+        batches,
+        options.epochs,
+        run,
+        plan.validation,
+        [monitor],
+        constants,
+        options.checkpoint_steps,
+        verbose=options.verbose,
+    )
     if options.average:
         recalibrate_batch_norm(pretrainer.encoder, batches, pretrainer.augmentation)
     figures = {key: finite(value) for key, value in monitor.figures().items()}

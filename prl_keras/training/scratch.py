@@ -12,7 +12,7 @@ from prl_keras.config import RunOptions
 from prl_keras.data import Dataset
 from prl_keras.models.storage import load_model, save_model
 from prl_keras.runs import Run, create_run
-from prl_keras.runs.lifecycle import run_config
+from prl_keras.runs.lifecycle import NOT_RECORDED, run_config
 
 
 @contextmanager
@@ -41,5 +41,5 @@ def scratch_run(command: str, options: Any, dataset: Dataset, run: Run | None) -
         yield run
         return
     with tempfile.TemporaryDirectory(prefix="prl-keras-") as folder:
-        config = run_config(command, options, ("resume", "name", "runs_dir"), {"name": dataset.name}, dataset)
+        config = run_config(command, options, NOT_RECORDED, {"name": dataset.name}, dataset)
         yield create_run(Path(folder), "run", config)

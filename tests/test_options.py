@@ -61,8 +61,9 @@ def test_the_options_of_a_pretraining(planned) -> None:
         *("pretrain", *TINY, "--batch-size", "20", "--epochs", "3", "--learning-rate", "0.02", "--no-average"),
         *("--stem", "imagenet", "--projection-dim", "32", "--augment", "light", "--seed", "7"),
         *("--checkpoint-steps", "2", "--distance", "cosine", "--temperature", "0.3", "--variant", "loo"),
-        *("--precision", "mixed_bfloat16"),
+        *("--precision", "mixed_bfloat16", "--verbose"),
     )
+    assert (usual.verbose, other.verbose) == (False, True)
     assert (first_kernel(other.model.encoder), other.model.projection_head.output_shape[-1]) == ((7, 7), 32)
     assert (rate(other), other.epochs, other.checkpoint_steps) == (pytest.approx(0.02), 3, 2)
     assert (other.batches.batch_size, other.batches.seed, other.batches.drop_remainder) == (20, 7, True)
@@ -83,8 +84,9 @@ def test_the_options_of_a_finetuning(planned, encoder: list[str]) -> None:
     other = planned(
         *(*encoder, "--head", "mlp", "--dropout", "0.25", "--no-freeze", "--augment", "light", "--weight-decay", "0.1"),
         *("--learning-rate", "0.02", "--batch-size", "20", "--epochs", "3", "--seed", "7", "--checkpoint-steps", "2"),
-        *("--no-average", "--test-each-epoch"),
+        *("--no-average", "--test-each-epoch", "--verbose"),
     )
+    assert (usual.verbose, other.verbose) == (False, True)
     augmentation, classifier = other.model.layers
     assert (augmentation.recipe, augmentation.seed) == ("light", 7)
     head = classifier.layers[-1]

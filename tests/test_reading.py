@@ -4,6 +4,7 @@ import json
 import random
 import shutil
 import time
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -501,14 +502,15 @@ def test_an_interruption_waits_for_no_further_files(tmp_path, monkeypatch):
 
 
 def test_long_work_is_shown_on_a_terminal_only(monkeypatch, capsys):
-    from rich.console import Console
-
+    usual = screen.Terminal
     for terminal, patience in ((False, 0.0), (True, 60.0), (True, 0.0)):
-        console = Console(force_terminal=terminal, width=80)
-        monkeypatch.setattr(screen, "console", console)
+        monkeypatch.setattr(screen, "Terminal", partial(usual, force_terminal=terminal, width=80))
+        monkeypatch.setattr(screen, "is_watched", lambda console: console.is_terminal)
         monkeypatch.setattr(progress, "_PATIENCE", patience)
         assert list(progress.with_progress(iter("abc"), 3, "Reading pictures")) == ["a", "b", "c"]
-        assert ("Reading pictures" in capsys.readouterr().out) == (terminal and not patience)
+        shown = capsys.readouterr()
+        assert ("Reading pictures" in shown.err) == (terminal and not patience)
+        assert not shown.out
 
 
 def test_pillows_settings_are_put_back(tmp_path):

@@ -104,7 +104,7 @@ def _finish(trained: Any, run: Run, options: Pretrain) -> None:
     if labelled:
         figure = in_words(validation["val_prototype"], run.part("data")["class_names"])
         line += f", validation accuracy with the nearest prototype {figure}"
-    console.print(line)
+    say(line)
     picture = plot_training(run)
     reference = run_argument(run, options.runs_dir)
     following = [

@@ -9,7 +9,6 @@ from typing import Any
 from prl_keras.screen.pace import duration
 
 GAP = "  "
-_MATTERS = ("val_prototype_accuracy", "val_accuracy", "accuracy")  # the first that there is
 
 # What a figure may look like, the form that is preferred first.
 _FORMS: dict[str, Callable[[float], tuple[str, ...]]] = {
@@ -41,36 +40,45 @@ class Column:
 
 
 # In the order in which they are shown. Late ones stand together: until they are known the bar has their place.
-COLUMNS = (
+_FIRST = (
     Column("loss", "loss", 8, "loss", 0),
     Column("chance", "chance_loss", 8, "loss", 0),
     Column("val loss", "val_loss", 8, "loss", 3, late=True),
-    Column("val proto", "val_prototype_accuracy", 9, "share", 6, late=True),
-    Column("val kNN", "val_knn_accuracy", 7, "share", 5, late=True),
-    Column("val acc", "val_accuracy", 7, "share", 7, late=True),
+)
+_PRETRAINING = (
+    Column("val proto", "val_prototype_accuracy", 9, "share", 0, late=True),
+    Column("val kNN", "val_knn_accuracy", 7, "share", 4, late=True),
+    Column("batch acc", "accuracy", 9, "share", 5, late=True),
+    Column("rank", "val_effective_rank", 8, "loss", 7, late=True),
+)
+_CLASSIFIER = (
+    Column("val acc", "val_accuracy", 7, "share", 0, late=True),
     Column("test acc", "test_accuracy", 8, "share", 1, late=True),
-    Column("train acc", "accuracy", 9, "share", 4, late=True),
-    Column("rank", "val_effective_rank", 8, "loss", 8, late=True),
+    Column("train acc", "accuracy", 9, "share", 5, late=True),
+)
+_LAST = (
     Column("rate", "learning_rate", 8, "rate", 6, late=True),
     Column("images/s", "images_per_second", 9, "speed", 2),
     Column("left", "left", 8, "time", 1),
 )
 
 
-def matters(keys: Collection[str]) -> str | None:
-    """The accuracy that tells how a training goes whose epochs have these figures."""
-    return next((key for key in _MATTERS if key in keys), None)
+def layout(keys: Collection[str], width: int) -> tuple[tuple[Column, ...], str | None]:
+    """Columns of those figures, as many as fit behind each other; loss, chance and the accuracy that matters always.
 
-
-def layout(keys: Collection[str], width: int) -> tuple[Column, ...]:
-    """Columns of those figures, as many as fit behind each other; loss, chance and what matters always."""
-    main = matters(keys)
-    there = [replace(each, need=0) if each.key == main else each for each in COLUMNS if each.key in keys]
+    Returns:
+        The columns, and the key of that accuracy: of pre-training by the prototypes on validation, of a classifier on
+        validation; of both on the training images where that is not known.
+    """
+    accuracies = _PRETRAINING if "val_effective_rank" in keys else _CLASSIFIER
+    main = next((key for key in (accuracies[0].key, "accuracy") if key in keys), None)
+    there = [each for each in (*_FIRST, *accuracies, *_LAST) if each.key in keys]
+    there = [replace(each, need=0) if each.key == main else each for each in there]
     chosen: list[Column] = []
     for column in sorted(there, key=lambda column: column.need):
         if not column.need or taken((*chosen, column)) <= width:
             chosen.append(column)
-    return tuple(column for column in there if column in chosen)
+    return tuple(column for column in there if column in chosen), main
 
 
 def taken(columns: Sequence[Column]) -> int:

@@ -8,11 +8,11 @@ _RECENT = 200  # whose median it is
 
 
 def duration(seconds: float) -> str:
-    """4:05, or 1:02:30; from a thousand hours on these alone."""
-    minutes, rest = divmod(math.ceil(seconds), 60)
+    """4:05, or 1:02:30; from a hundred hours on these alone."""
+    minutes, rest = divmod(max(0, math.ceil(seconds)), 60)
     hours, minutes = divmod(minutes, 60)
-    if hours >= 1000:
-        return f"{hours} h" if hours < 1e6 else "ages"
+    if hours >= 100:
+        return f"{hours} h" if hours < 1e6 else f"{hours:.0e} h"
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 

@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from prl_keras.screen.columns import GAP, Column, all_figures, layout, matters, taken
+from prl_keras.screen.columns import GAP, Column, all_figures, layout, taken
 from prl_keras.screen.console import console, is_watched
 from prl_keras.screen.pace import Usual
 
@@ -57,9 +57,8 @@ class TrainingScreen:
         self.width = (console.width if self.watched else _IN_A_FILE) - _FREE
         keys = {*keys, *self.constants, "images_per_second", "left"}
         self.first = max(len("epoch"), len(f"{epochs}/{epochs}"))
-        self.columns = layout(keys, self.width - self.first - len(GAP))
+        self.columns, self.main = layout(keys, self.width - self.first - len(GAP))
         self.validates = any(key.startswith("val_") for key in keys)
-        self.main = matters(keys)
         self.best = max((line.get(self.main) or 0.0 for line in earlier), default=-1.0)
         titles = [column.title.rjust(column.width) for column in self.columns]
         self.head = [Text(title)] if title else []
@@ -127,14 +126,15 @@ class TrainingScreen:
         return ""
 
     def _left(self, end_so_far: float = 0.0) -> float | None:
-        """Steps, and the ends of epochs: validation, monitors, files."""
+        """Steps and ends of epochs (validation, monitors, files). Most of the first end is work that is done once."""
         after = self.epochs - self.epoch
         steps = after * self.steps + self.steps - self.done
         if steps and self.step_seconds.value is None:
             return None
         ends = after + (self.done < self.steps)
-        seconds = (self.end_seconds.value, self.end_seconds.first, end_so_far)
-        end = next(each for each in seconds if each is not None)
+        end = self.end_seconds.value
+        if end is None:
+            end = 0.0 if self.end_seconds.first is None else end_so_far
         return steps * (self.step_seconds.value or 0.0) + ends * end
 
     def _speed(self) -> float | None:

@@ -55,7 +55,7 @@ def fit(
     constants = {key: value for key, value in (constants or {}).items() if value is not None}
     metrics = MetricsLog(run, batches.images, constants, start)
     order = EpochOrder(batches, start)
-    keys = figures_ahead(model, validation is not None, monitors)
+    keys = figures_ahead(model, validation is not None, monitors) | {"learning_rate"}
     shown = {"chance_loss": chance} | constants
     screen = TrainingScreen(keys, epochs, len(batches), batches.images, shown, metrics.lines, verbose)
     with noted() as request, screen:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -378,6 +379,24 @@ def test_a_trial_shows_its_last_epoch_above_the_bar_and_leaves_nothing(monkeypat
         shown = lines(looks(sent.getvalue()))
     assert [line.split()[0] for line in shown] == ["trial", "epoch", "3/3", "3/3"]
     assert lines(looks(sent.getvalue())) == []
+
+
+def test_a_long_title_leaves_room_for_the_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    """And its brackets are no markup."""
+    from prl_keras.screen import console, progress
+
+    monkeypatch.setattr(console, "Terminal", partial(Terminal, force_terminal=True, width=80))
+    monkeypatch.setattr(console, "is_watched", lambda terminal: True)
+    title = f"Decoding 1,234 images of /pictures/[red]{'cats and dogs ' * 5}once"
+    with progress.progress(title, 1234) as done:
+        done(617)
+        time.sleep(0.3)  # a thread of its own draws it
+        sent = capsys.readouterr().err
+        shown = lines(looks(sent))
+        assert "".join(shown[:-1]).startswith("Decoding 1,234 images of /pictures/[red]cats")
+        assert "━" in shown[-1]
+        assert "617/1,234" in shown[-1]
+    assert lines(looks(sent + capsys.readouterr().err)) == shown[:-1], "the bar is gone"
 
 
 # The commands --------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from prl_keras.errors import InputError
 from prl_keras.runs import Run
 from prl_keras.runs.names import usable
 from prl_keras.runs.records import damaged
-from prl_keras.screen.console import console
+from prl_keras.screen.console import say
 from prl_keras.startup import start_keras
 from prl_keras.terminal import quoted
 
@@ -40,7 +40,7 @@ def data_request(options: DataOptions, seed: int) -> dict[str, Any]:
         name = os.path.dirname(_absolute(options.labels))
     if name is None:
         name, why = default_dataset(options.data_dir)
-        console.print(why)
+        say(why)
         data_dir = data_dir if takes_data_dir(name) else None
     name = resolved(name)
     _check_data_dir(name, data_dir)
@@ -164,12 +164,12 @@ def open_data(request: dict[str, Any], run: Run | None = None, labelled: bool = 
         )
     height, width, _ = dataset.image_shape
     classes = "no classes" if dataset.class_names == UNLABELLED else f"{dataset.num_classes} classes"
-    console.print(
+    say(
         f"Data: {dataset.label}, {classes}, {height}x{width} px, "
         f"{len(dataset.train):,} train / {len(dataset.validation):,} validation / {len(dataset.test):,} test"
     )
     for note in dataset.notes:
-        console.print(note)
+        say(note)
     if run is not None:
         _check_unchanged(request, run, dataset)
     return dataset
@@ -214,7 +214,7 @@ def warn_of_seen(run: Run, dataset: Dataset) -> dict[str, int] | None:
     seen = count_seen(run, dataset)
     if seen is None:
         if run.part("data")["fingerprint"] != dataset.fingerprint:
-            console.print(
+            say(
                 f"warning: run {run.name} kept no record of its training images: whether it has seen some of the "
                 f"validation and test images of {dataset.label} is not known"
             )
@@ -223,7 +223,7 @@ def warn_of_seen(run: Run, dataset: Dataset) -> dict[str, int] | None:
         return seen
     totals = {"validation": len(dataset.validation), "test": len(dataset.test)}
     counts = " and ".join(f"{seen[split]:,} of {totals[split]:,} {split} images" for split in seen if seen[split])
-    console.print(f"warning: run {run.name} was trained on {counts}: figures on these are not of new images")
+    say(f"warning: run {run.name} was trained on {counts}: figures on these are not of new images")
     return seen
 
 

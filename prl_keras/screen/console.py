@@ -24,6 +24,7 @@ class Terminal(Console):
 
 
 console = Terminal(soft_wrap=True)
+BAR = {"complete_style": "none", "finished_style": "none"}  # colour is for what is good or bad
 
 
 def is_watched(terminal: Console) -> bool:

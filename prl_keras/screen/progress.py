@@ -12,13 +12,10 @@ Result = TypeVar("Result")
 
 @contextmanager
 def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Yields what is to be called with the number that is done: a bar where somebody watches, else one line first."""
-    if not sys.stderr.isatty():
-        print(title, file=sys.stderr)
-        yield lambda done: None
-        return
+    """Says the title, and yields what is to be called with the number that is done: a bar where somebody watches."""
+    print(title, file=sys.stderr)
     with ExitStack() as stack:
-        update = _bar(stack, total, title)
+        update = _bar(stack, total, "")
         yield lambda done: update(completed=done)
 
 
@@ -41,7 +38,7 @@ def _bar(stack: ExitStack, total: int, what: str):
     from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
     from rich.text import Text
 
-    from prl_keras.screen.console import Terminal, is_watched
+    from prl_keras.screen.console import BAR, Terminal, is_watched
     from prl_keras.screen.pace import duration
 
     class Left(ProgressColumn):
@@ -49,6 +46,11 @@ def _bar(stack: ExitStack, total: int, what: str):
             return Text("" if task.time_remaining is None else f"{duration(task.time_remaining)} left")
 
     terminal = Terminal(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,}/{task.total:,}"), Left())
+    columns = (
+        *([TextColumn("{task.description}", markup=False)] if what else []),
+        BarColumn(**BAR),
+        TextColumn("{task.completed:,}/{task.total:,}"),
+        Left(),
+    )
     bar = stack.enter_context(Progress(*columns, console=terminal, transient=True, disable=not is_watched(terminal)))
     return partial(bar.update, bar.add_task(what, total=total))

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from prl_keras.screen.columns import GAP, Column, all_figures, layout, taken
-from prl_keras.screen.console import console, is_watched
+from prl_keras.screen.console import BAR, console, is_watched
 from prl_keras.screen.pace import Usual
 
 _IN_A_FILE = 80  # characters a line
@@ -178,7 +178,7 @@ class TrainingScreen:
         count = f" {str(self.done).rjust(len(str(self.steps)))}/{self.steps}"
         if width - len(count) < _LEAST_BAR:
             count = ""
-        return [ProgressBar(self.steps, self.done, width - len(count)), count]
+        return [ProgressBar(self.steps, self.done, width - len(count), **BAR), count]
 
 
 def _error_is_terminal() -> bool:

@@ -1,5 +1,6 @@
 """What a training shows: one aligned line an epoch, a bar on a terminal only, all figures if asked for."""
 
+import contextlib
 import io
 import itertools
 import os
@@ -204,6 +205,16 @@ def test_a_file_gets_no_control_characters_even_if_colours_are_forced(monkeypatc
     shown = capsys.readouterr().out
     assert not CONTROL.search(shown)
     assert shown.splitlines()[0] == "trial 1"
+
+
+def test_a_terminal_that_becomes_a_file_writes_no_styles(capsys: pytest.CaptureFixture) -> None:
+    """As the output of the trainings of `reproduce`, which goes into its log."""
+    log = io.StringIO()
+    terminal = Terminal(color_system="truecolor", soft_wrap=True)
+    with contextlib.redirect_stdout(log):
+        terminal.print("warning: something", style="yellow")
+    assert log.getvalue() == "warning: something\n"
+    assert capsys.readouterr().out == ""
 
 
 def test_verbose_adds_every_figure_of_the_epoch(capsys: pytest.CaptureFixture) -> None:

@@ -19,6 +19,14 @@ class Terminal(Console):
     def __init__(self, **kwargs: Any):
         super().__init__(**{"highlight": False, "markup": False, "emoji": False} | kwargs)
 
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Without styles where standard output has become a file, as the log of `reproduce`: Rich looks only once."""
+        if self.color_system is None or self.is_terminal:
+            super().print(*objects, **options)
+        else:
+            plain = Terminal(file=self.file, color_system=None, soft_wrap=self.soft_wrap, width=self.width)
+            plain.print(*objects, **options)
+
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError  # for `cli.main`; Rich would end the process
 

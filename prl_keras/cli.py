@@ -10,20 +10,22 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from inspect import getdoc
 from itertools import dropwhile, takewhile
+from typing import Annotated, Any, Union
 
 from prl_keras import config
 from prl_keras.errors import InputError
 from prl_keras.runs.interruption import Stopped, terminating
 from prl_keras.runs.records import is_text
-from prl_keras.terminal import WINDOWS, quoted, ready_streams
+from prl_keras.terminal import WINDOWS, as_started, program, quoted, ready_streams
 
 # name -> (options, module, function)
 COMMANDS = {
     "pretrain": (config.Pretrain, "prl_keras.commands.pretrain", "run"),
     "finetune": (config.Finetune, "prl_keras.commands.finetune", "run"),
     "baseline": (config.Baseline, "prl_keras.commands.finetune", "run_baseline"),
-    "tune": (config.Tune, "tuning.command", "run"),
+    "tune": (config.Tune, "prl_keras.tuning.command", "run"),
     "reproduce": (config.Reproduce, "prl_keras.commands.reproduce", "run"),
     "evaluate": (config.Evaluate, "prl_keras.commands.evaluate", "run"),
     "report": (config.Report, "prl_keras.commands.report", "run"),
@@ -123,14 +125,14 @@ def _check_text(arguments: Sequence[str]) -> None:
 
 def _how_to_continue(arguments: Sequence[str], run: str | None) -> str:
     """The command that continues; a table continues by its own name, not by that of the run."""
-    words = ["python", "main.py", *arguments]
+    words = list(arguments)
     given = {word.partition("=")[0] for word in arguments}
     if arguments[:1] != ["reproduce"] and "--out" not in given:
         if run is None:
             return "nothing was kept: repeat the command"
         words += [] if {"--name", "--resume"} & given else ["--name", run]
         words += ["--resume"] if arguments[0] == "tune" and "--resume" not in given else []
-    return f"to continue: {quoted(words)}"
+    return f"to continue: {program()} {quoted(words)}"
 
 
 def parse(arguments: Sequence[str]) -> object | None:
@@ -146,12 +148,18 @@ def parse(arguments: Sequence[str]) -> object | None:
 
         print(f"prl-keras {__version__}")
         return None
-    commands = {name: row[0] for name, row in COMMANDS.items()}
+    commands = [
+        Annotated[Any, tyro.conf.subcommand(name, constructor=row[0], description=as_started(getdoc(row[0])))]
+        for name, row in COMMANDS.items()
+    ]
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.extras.subcommand_cli_from_dict(
-                commands, prog="main.py", description=_DESCRIPTION, args=arguments, use_underscores=False
+            return tyro.cli(
+                Union[tuple(commands)],  # noqa: UP007
+                prog=program(),
+                description=as_started(_DESCRIPTION),
+                args=arguments,
             )
     except SystemExit as stop:
         if not stop.code:
@@ -164,7 +172,7 @@ def _one_line(box: str, arguments: Sequence[str]) -> str:
     lines = [line.strip("│ ") for line in box.splitlines()[1:]]  # without the title
     text = takewhile(lambda line: not _is_rule(line), dropwhile(_is_rule, lines))
     command = f"{arguments[0]} " if arguments and arguments[0] in COMMANDS else ""
-    return f"{' '.join(text)} (see python main.py {command}--help)"
+    return f"{' '.join(text)} (see {program()} {command}--help)"
 
 
 def _is_rule(line: str) -> bool:

@@ -149,7 +149,7 @@ class RecipeOptions:
 
     recipe: RecipeName = "paper"
     """paper: the report's settings. strong: the strongest training that we know for few labels. Every option that is
-    given overrules it; see `python main.py recipes`."""
+    given overrules it; the command `recipes` shows both."""
     average: bool = True
     """Keep the moving average of the weights over about the last tenth of the steps instead of what the last
     step leaves. --no-average: the last step, as in the paper."""

@@ -1,4 +1,6 @@
-"""The one exception a user is meant to read. Imports nothing; anyone may import it."""
+"""The one exception a user is meant to read. Anyone may import it."""
+
+from prl_keras.terminal import as_started
 
 
 class InputError(ValueError):
@@ -6,3 +8,6 @@ class InputError(ValueError):
 
     `main.py` prints it as one line and exits with code 2.
     """
+
+    def __str__(self) -> str:
+        return as_started(super().__str__())

@@ -15,6 +15,8 @@ _NOISE = (
     b"before absl::InitializeLog",
     b"cpu_feature_guard",
     b"To enable the following",
+    b"Could not find cuda drivers",  # of a TensorFlow that could use them, on a machine that has none
+    b"cuInit: UNKNOWN ERROR (303)",
 )
 # Keras imports these eagerly when they are installed, for features that are not used here: 1-4 s.
 _NOT_FOR_KERAS = ("matplotlib", "pandas", "sklearn")

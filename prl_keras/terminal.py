@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 
 WINDOWS = os.name == "nt"
 _said: set[str] = set()
@@ -34,7 +35,21 @@ def warn(message: str) -> None:
     """One line on standard error, however often a command comes by."""
     if message not in _said:
         _said.add(message)
-        print(f"warning: {message}", file=sys.stderr)
+        print(as_started(f"warning: {message}"), file=sys.stderr)
+
+
+def program() -> str:
+    """What is typed to start this program here: as it was started, else what its own folder or installation offers."""
+    started = Path(*sys.argv[:1])
+    if started.parts[-2:] == ("prl_keras", "__main__.py"):
+        return "python -m prl_keras"
+    cloned = (Path(__file__).parents[1] / "main.py").is_file()
+    return "python main.py" if cloned and started.stem != "prl-keras" else "prl-keras"
+
+
+def as_started(text: str) -> str:
+    """Messages are written for a clone, `python main.py COMMAND`; this is the only place that knows other ways."""
+    return text.replace("python main.py", program())
 
 
 def quoted(words: Sequence[str]) -> str:

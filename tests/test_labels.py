@@ -21,10 +21,10 @@ from prl_keras.labels import checked_labels
 from prl_keras.losses import PrototypicalLoss, SupervisedContrastiveLoss, prototypical_loss
 from prl_keras.prototypes import class_prototypes
 from prl_keras.training import callbacks, monitor
+from prl_keras.tuning import best
 from prl_keras.visualization.embeddings import map_quality
 from prl_keras.visualization.figures import MapPanel, plot_maps
 from prl_keras.visualization.sample import balanced_rows
-from tuning import best
 
 IMAGES, LABELS = pictures(48)
 LOGITS = np.random.default_rng(0).normal(size=(48, CLASSES)).astype("float32") + 2 * np.eye(CLASSES)[LABELS]

@@ -261,11 +261,11 @@ def test_no_side_of_a_figure_is_longer_than_twenty_inches(tmp_path: Path) -> Non
 def test_a_search_over_many_encoders_with_long_names_stays_readable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tuning.figures.TREES", 20)
-    monkeypatch.setattr("tuning.figures.REPEATS", 3)
-    from tuning.figures import plot_importance, plot_parallel
-    from tuning.report import Row
-    from tuning.space import PAPER
+    monkeypatch.setattr("prl_keras.tuning.figures.TREES", 20)
+    monkeypatch.setattr("prl_keras.tuning.figures.REPEATS", 3)
+    from prl_keras.tuning.figures import plot_importance, plot_parallel
+    from prl_keras.tuning.report import Row
+    from prl_keras.tuning.space import PAPER
 
     rng = np.random.default_rng(0)
     rows = []

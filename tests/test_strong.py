@@ -291,7 +291,7 @@ def test_a_value_that_no_training_can_use_is_one_line_and_leaves_nothing(
 
 def test_a_search_takes_from_the_recipe_what_it_does_not_search() -> None:
     from prl_keras.config import Tune
-    from tuning.space import PAPER, finetune_options
+    from prl_keras.tuning.space import PAPER, finetune_options
 
     values = {**PAPER, "encoder": "a", "head": "mlp", "freeze": True, "learning_rate": 0.5}
     for recipe, schedule, smoothing in (("paper", "constant", 0.0), ("strong", "cosine", 0.1)):

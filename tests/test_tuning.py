@@ -29,17 +29,17 @@ from prl_keras.models.storage import save_model, weights_sha256
 from prl_keras.runs import Run, create_run, list_runs
 from prl_keras.screen.console import console
 from prl_keras.training import callbacks
-from tuning import command, features, hypermodel
-from tuning.best import BestEpoch
-from tuning.data import SearchData, search_data
-from tuning.features import FeatureCache
-from tuning.figures import plot_importance
-from tuning.oracles import make_oracle
-from tuning.parallel import process_role
-from tuning.report import Row, best_first, best_table, cannot_choose, finished_rows
-from tuning.search import search
-from tuning.space import NAMES, PAPER, complete_values, paper_configurations
-from tuning.tuner import SearchTuner
+from prl_keras.tuning import command, features, hypermodel
+from prl_keras.tuning.best import BestEpoch
+from prl_keras.tuning.data import SearchData, search_data
+from prl_keras.tuning.features import FeatureCache
+from prl_keras.tuning.figures import plot_importance
+from prl_keras.tuning.oracles import make_oracle
+from prl_keras.tuning.parallel import process_role
+from prl_keras.tuning.report import Row, best_first, best_table, cannot_choose, finished_rows
+from prl_keras.tuning.search import search
+from prl_keras.tuning.space import NAMES, PAPER, complete_values, paper_configurations
+from prl_keras.tuning.tuner import SearchTuner
 
 ROOT = Path(__file__).parents[1]
 REQUEST = {"name": "digits", "data_dir": None, "seed": 0, "validation_fraction": 0.1}
@@ -469,7 +469,7 @@ def test_three_failures_in_a_row_end_the_search_in_one_line(
     def fail(*args: Any, **kwargs: Any) -> None:
         raise MemoryError("no memory left")
 
-    monkeypatch.setattr("tuning.hypermodel.FineTuning.fit", fail)
+    monkeypatch.setattr("prl_keras.tuning.hypermodel.FineTuning.fit", fail)
     assert main([*SEARCH, "--name", "broken", "--runs-dir", str(runs_dir)]) == 2
     streams = capsys.readouterr()
     assert streams.err.count("\n") == 1
@@ -593,7 +593,7 @@ def test_the_best_epoch_is_the_most_accurate_then_the_likeliest_then_the_first()
 def test_a_search_whose_pictures_fail_has_its_winner(
     finished: tuple[Run, dict[str, int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tuning import finish
+    from prl_keras.tuning import finish
 
     run, _ = finished
     rows = [row(1, 38, 0.1), row(2, 30, 0.2)]

@@ -23,9 +23,9 @@ from prl_keras.runs.names import check_new_name, free_name
 from prl_keras.runs.records import read_json
 from prl_keras.screen.console import console
 from prl_keras.startup import device, start_keras
-from tuning.data import search_data
-from tuning.parallel import Role, process_name, process_role, wait_until
-from tuning.space import finetune_options, winner_name
+from prl_keras.tuning.data import search_data
+from prl_keras.tuning.parallel import Role, process_name, process_role, wait_until
+from prl_keras.tuning.space import finetune_options, winner_name
 
 
 def run(options: Tune) -> None:
@@ -45,8 +45,8 @@ def run(options: Tune) -> None:
     start_keras(options.seed, options.precision)
     console.print(device(options.precision))
     logging.getLogger("tensorflow").setLevel(logging.ERROR)  # many models in one process: no advice on retracing
-    from tuning.finish import finish
-    from tuning.search import load_encoders, search
+    from prl_keras.tuning.finish import finish
+    from prl_keras.tuning.search import load_encoders, search
 
     encoders = load_encoders(sources, dataset, options.precision)
     run = _start(options, role, request, dataset)

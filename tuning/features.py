@@ -9,7 +9,7 @@ import numpy as np
 from prl_keras.files import atomic_path
 from prl_keras.models.encode import encode
 from prl_keras.models.storage import weights_sha256
-from tuning.data import SearchData
+from prl_keras.tuning.data import SearchData
 
 
 class FeatureCache:

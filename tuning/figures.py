@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from prl_keras.tuning.report import Row, best_first
+from prl_keras.tuning.space import NAMES
 from prl_keras.visualization.canvas import new_figure, save_figure
 from prl_keras.visualization.text import class_labels, drawable
-from tuning.report import Row, best_first
-from tuning.space import NAMES
 
 LABELS = {
     "freeze": "encoder's weights",

@@ -12,9 +12,9 @@ from prl_keras.runs import Run, is_finished
 from prl_keras.runs.lifecycle import NOT_RECORDED
 from prl_keras.screen.console import console, print_end, say, tensorboard_command
 from prl_keras.terminal import quoted
-from tuning.figures import FEWEST, plot_importance, plot_parallel
-from tuning.report import Row, best_first, best_table, cannot_choose, write_csv
-from tuning.space import finetune_options, winner_name
+from prl_keras.tuning.figures import FEWEST, plot_importance, plot_parallel
+from prl_keras.tuning.report import Row, best_first, best_table, cannot_choose, write_csv
+from prl_keras.tuning.space import finetune_options, winner_name
 
 
 def finish(run: Run, rows: list[Row], options: Tune) -> None:

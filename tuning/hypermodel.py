@@ -18,10 +18,10 @@ from prl_keras.training.cross_entropy import chance
 from prl_keras.training.finetuning import augmented, compile_classifier, on_features
 from prl_keras.training.fit import create_variables
 from prl_keras.training.screen import EpochScreen, figures_ahead
-from tuning.best import OBJECTIVE, BestEpoch
-from tuning.data import SearchData
-from tuning.features import FeatureCache
-from tuning.space import declare_space, finetune_options
+from prl_keras.tuning.best import OBJECTIVE, BestEpoch
+from prl_keras.tuning.data import SearchData
+from prl_keras.tuning.features import FeatureCache
+from prl_keras.tuning.space import declare_space, finetune_options
 
 
 class FineTuning(kt.HyperModel):

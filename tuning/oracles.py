@@ -15,8 +15,8 @@ from typing import Any
 import keras_tuner as kt
 
 from prl_keras.files import write_json
-from tuning.hypermodel import OBJECTIVE
-from tuning.space import declare_space, paper_configurations, rounded
+from prl_keras.tuning.hypermodel import OBJECTIVE
+from prl_keras.tuning.space import declare_space, paper_configurations, rounded
 
 RUNNING, STOPPED, COMPLETED = "RUNNING", "STOPPED", "COMPLETED"
 

@@ -15,8 +15,8 @@ from prl_keras.evaluation.statistics import proportion
 from prl_keras.files import atomic_path
 from prl_keras.screen.console import is_balanced, percent, percent_interval, worst_class
 from prl_keras.screen.pace import duration
-from tuning.parallel import last_line
-from tuning.space import PAPER, complete_values, is_paper
+from prl_keras.tuning.parallel import last_line
+from prl_keras.tuning.space import PAPER, complete_values, is_paper
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def _row(trial: Any, encoders: tuple[str, ...], n: int) -> Row:
 
 
 def _classes(values: dict[str, float | None]) -> dict[str, Any]:
-    """What `tuning.best` kept, in the words of `statistics.accuracy`."""
+    """What `prl_keras.tuning.best` kept, in the words of `statistics.accuracy`."""
     if values.get("balanced") is None:
         return {}
     worst = {key: int(values[f"worst_{key}"]) for key in ("class", "correct", "n")}

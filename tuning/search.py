@@ -11,13 +11,13 @@ from prl_keras.models.layer_types import FAST
 from prl_keras.models.storage import copy_as, load_encoder
 from prl_keras.runs import Run
 from prl_keras.screen.console import console, is_watched, say
-from tuning.data import SearchData
-from tuning.features import FeatureCache
-from tuning.hypermodel import FineTuning
-from tuning.oracles import make_oracle
-from tuning.parallel import Role, chief_answers, last_line, process_name, serve
-from tuning.report import Row, finished_rows, trial_header, trial_line
-from tuning.tuner import SearchTuner
+from prl_keras.tuning.data import SearchData
+from prl_keras.tuning.features import FeatureCache
+from prl_keras.tuning.hypermodel import FineTuning
+from prl_keras.tuning.oracles import make_oracle
+from prl_keras.tuning.parallel import Role, chief_answers, last_line, process_name, serve
+from prl_keras.tuning.report import Row, finished_rows, trial_header, trial_line
+from prl_keras.tuning.tuner import SearchTuner
 
 
 def load_encoders(sources: dict[str, Run], dataset: Dataset, precision: str) -> dict[str, keras.Model]:

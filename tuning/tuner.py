@@ -15,8 +15,8 @@ from keras_tuner.src import config
 
 from prl_keras.files import write_json
 from prl_keras.runs import Run
-from tuning.hypermodel import FineTuning
-from tuning.report import trial_title
+from prl_keras.tuning.hypermodel import FineTuning
+from prl_keras.tuning.report import trial_title
 
 
 class SearchTuner(kt.Hyperband):
@@ -24,7 +24,7 @@ class SearchTuner(kt.Hyperband):
 
     Args:
         run: the tuning run; trials are kept in its trials/, event files for TensorBoard in its logs/.
-        oracle: see `tuning.oracles`.
+        oracle: see `prl_keras.tuning.oracles`.
         announce: called with every trial that a worker process finished.
     """
 

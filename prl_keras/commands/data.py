@@ -18,7 +18,7 @@ from prl_keras.data.layout import UNLABELLED
 from prl_keras.data.request import data_request
 from prl_keras.data.verify import Report
 from prl_keras.errors import InputError
-from prl_keras.screen.console import Terminal
+from prl_keras.screen.console import Terminal, console
 from prl_keras.terminal import quoted
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def run(options: Data) -> int:
     if options.action == "verify" and not is_ready(name, options.data_dir):
         raise InputError(f"{name} is not prepared; type: {_command('data prepare', name, options)}")
     report = verify.run(request, options.json)
-    print(_next(report, name, options))
+    console.print(_next(report, name, options))
     return int(options.action == "verify" and bool(report.spoilt))
 
 

@@ -15,6 +15,7 @@ from prl_keras.experiments.page import to_html
 from prl_keras.experiments.table import SELF_SUPERVISED, STRONG, STRONG_SUPERVISED, SUPERVISED
 from prl_keras.files import atomic_path
 from prl_keras.runs import Run
+from prl_keras.terminal import as_started
 
 _CAPTIONS = {
     "curves": "Mean over the seeds, and their range. Nothing was chosen by these curves: the last epoch counts.",
@@ -45,7 +46,7 @@ def write_report(
     table: Run, analysis: Analysis, dataset: Dataset, pictures: dict[str, Path], command: str
 ) -> list[Path]:
     """report.md and report.html in the table's folder."""
-    text = _markdown(table, analysis, dataset, pictures, command)
+    text = as_started(_markdown(table, analysis, dataset, pictures, command))
     markdown, page = table.path / "report.md", table.path / "report.html"
     for file, content in ((markdown, text), (page, to_html(text, table.path))):
         with atomic_path(file) as temporary:

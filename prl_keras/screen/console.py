@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from prl_keras.terminal import quoted
+from prl_keras.terminal import as_started, quoted
 
 
 class Terminal(Console):
@@ -26,6 +26,9 @@ class Terminal(Console):
         else:
             plain = Terminal(file=self.file, color_system=None, soft_wrap=self.soft_wrap, width=self.width)
             plain.print(*objects, **options)
+
+    def render_str(self, text: str, **kwargs: Any) -> Text:
+        return super().render_str(as_started(text), **kwargs)
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError  # for `cli.main`; Rich would end the process

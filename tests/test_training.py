@@ -4,8 +4,6 @@ import ast
 import json
 import math
 import re
-import subprocess
-import sys
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +24,6 @@ from prl_keras.losses import NTXentLoss, PrototypicalLoss, SupervisedContrastive
 from prl_keras.models import build_classifier, classification_head, projection_head
 from prl_keras.models.batch_norm import FusedBatchNormalization
 from prl_keras.models.encode import encode
-from prl_keras.models.layer_types import FAST
 from prl_keras.models.storage import copy_as, weights_sha256
 from prl_keras.runs import Run, create_run
 from prl_keras.training import callbacks, checkpoint, outlook
@@ -855,36 +852,6 @@ def test_an_unfinished_run_whose_images_were_blurred_less_is_refused(run: Run) -
         as_first_version(save_checkpoint(model, run, 1))
         with pytest.raises(InputError, match="blurred images of this size less") if refused else nullcontext():
             fit(model, batches, 1, run)
-
-
-@pytest.mark.parametrize("order", ["prl_keras, keras", pytest.param("keras, prl_keras", marks=pytest.mark.slow)])
-def test_importing_the_package_is_enough_to_load_what_it_saved(order: str, tmp_path: Path) -> None:
-    """A pre-trainer with fast layers, loss, augmentation and optimizer; in a process that imports nothing else."""
-    encoder = copy_as(small_encoder(), "float32", FAST)
-    for name, kind, loss in (
-        ("prl", PrototypicalPretrainer, PrototypicalLoss(CLASSES)),
-        ("simclr", SimCLRPretrainer, NTXentLoss()),
-        ("supcon", SimCLRPretrainer, SupervisedContrastiveLoss()),
-    ):
-        model = kind(encoder, projection_head(8, 16, 16), loss, augmentation("simclr", (8, 8), 0))
-        model.compile(adam(1e-3, 10, average=True))
-        model.save(tmp_path / f"{name}.keras")
-    code = f"""
-import sys
-import {order}
-for name in ("prl", "simclr", "supcon"):
-    model = keras.models.load_model(rf"{tmp_path}/{{name}}.keras")
-    print(*(type(part).__name__ for part in (model, model.embedding_loss, model.augmentation, model.optimizer)))
-print(keras.saving.get_registered_object("prl_keras>PrototypicalLoss").__name__)
-"""
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == [
-        "PrototypicalPretrainer PrototypicalLoss Augmentation FusedAdam",
-        "SimCLRPretrainer NTXentLoss Augmentation FusedAdam",
-        "SimCLRPretrainer SupervisedContrastiveLoss Augmentation FusedAdam",
-        "PrototypicalLoss",
-    ]
 
 
 def test_every_registered_class_can_be_found_before_it_is_imported() -> None:

@@ -19,6 +19,10 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import pytest
 from hypothesis import HealthCheck, settings
 
+# They play Windows with /proc, kill and limit processes, and mount disks: Linux only. Then what Windows itself lacks.
+collect_ignore = [] if sys.platform == "linux" else ["test_windows.py", "test_campaign.py"]
+collect_ignore += ["test_hostile.py", "test_outputs.py", "test_browser.py"] if os.name == "nt" else []
+
 settings.register_profile(
     "repeatable", deadline=None, derandomize=True, max_examples=25, suppress_health_check=[HealthCheck.too_slow]
 )

@@ -82,6 +82,7 @@ def test_a_run_that_is_continued_within_an_epoch_is_bit_identical(name: str, tmp
     assert lines[0] == lines[1]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="there os.kill ends this process")
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)]
 )

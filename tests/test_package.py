@@ -136,6 +136,7 @@ def test_a_wheel_has_the_modules_under_one_name_and_nothing_else(built: dict[str
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
         content = {name: archive.read(name) for name in names}
     ours = {file.relative_to(ROOT).as_posix(): file for file in (ROOT / "prl_keras").rglob("*.py")}
+    ours |= {file.relative_to(ROOT).as_posix(): file for file in (ROOT / "prl_keras" / "reports").glob("page.*")}
     ours |= {f"prl_keras/tuning/{file.name}": file for file in (ROOT / "tuning").glob("*.py")}
     assert names == set(ours)
     for name, file in ours.items():

@@ -520,7 +520,7 @@ def test_the_device_is_told_in_one_line(
 
 
 def test_a_trials_line_folds_only_its_configuration() -> None:
-    from tuning.report import trial_header, trial_line
+    from prl_keras.tuning.report import trial_header, trial_line
 
     figures = {"best_epoch": 3.0, "epochs": 7.0, "seconds": 65.0, "balanced": 0.6}
     values = {"head": "mlp", "freeze": False, "learning_rate": 0.00123, "weight_decay": 0.01, "dropout": 0.25}

@@ -108,7 +108,17 @@ class _ContrastiveLoss(EmbeddingLoss):
 
 @keras.saving.register_keras_serializable("prl_keras")
 class NTXentLoss(_ContrastiveLoss):
-    """`loss(labels, views)`: `nt_xent_loss` of the two halves of `views` (2n, dim); labels are ignored."""
+    """`loss(labels, views)`: `nt_xent_loss` of the two halves of `views` (2n, dim); labels are ignored.
+
+        NTXentLoss(temperature=0.07)(labels, views)
+
+    Args:
+        temperature: positive; similarities are divided by it.
+        label_smoothing: at least 0 and below 1.
+
+    Raises:
+        InputError: an argument out of its range; sample weights.
+    """
 
     def call(self, y_true: KerasTensor, y_pred: KerasTensor) -> KerasTensor:
         first_view, second_view = ops.split(y_pred, 2, axis=0)
@@ -120,7 +130,17 @@ class NTXentLoss(_ContrastiveLoss):
 
 @keras.saving.register_keras_serializable("prl_keras")
 class SupervisedContrastiveLoss(_ContrastiveLoss):
-    """`loss(labels, views)`: `supervised_contrastive_loss` of `views` (2n, dim) with labels (2n,)."""
+    """`loss(labels, views)`: `supervised_contrastive_loss` of `views` (2n, dim) with labels (2n,).
+
+        SupervisedContrastiveLoss(temperature=0.1)(labels, views)
+
+    Args:
+        temperature: positive; similarities are divided by it.
+        label_smoothing: at least 0 and below 1.
+
+    Raises:
+        InputError: an argument out of its range; sample weights.
+    """
 
     def call(self, y_true: KerasTensor, y_pred: KerasTensor) -> KerasTensor:
         return supervised_contrastive_loss(y_true, y_pred, self.temperature, self.label_smoothing)

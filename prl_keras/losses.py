@@ -116,6 +116,8 @@ def _cross_entropy(episode: Episode, labels: KerasTensor, label_smoothing: float
 class PrototypicalLoss(EmbeddingLoss):
     """`loss(labels, embeddings)` -> scalar: PRL's loss. See `prototypical_episode` for the variants.
 
+        PrototypicalLoss(10, "loo", "cosine", temperature=0.1)(labels, embeddings)
+
     Args:
         num_classes: number of classes of the data set; a batch need not contain all.
         variant: "standard", "query" or "loo".
@@ -204,6 +206,8 @@ class PrototypicalLoss(EmbeddingLoss):
 @keras.saving.register_keras_serializable("prl_keras")
 class CrossViewLoss(EmbeddingLoss):
     """`loss(labels, views)`: `cross_view_loss` of the two halves of `views` (2n, dim); labels (2n,), the same twice.
+
+        CrossViewLoss(10)(labels, views)
 
     Args:
         num_classes: number of classes of the data set; a batch need not contain all.

@@ -63,6 +63,9 @@ def load_dataset(
 ) -> Dataset:
     """Load a data set: a catalog name, `tfds:NAME`, or a folder of pictures (docs/data.md).
 
+        dataset = prl_keras.load_dataset("digits", samples_per_class=20, seed=0)
+        dataset.train.images.shape, dataset.validation.labels, dataset.class_names
+
     `seed` decides which training images become validation images and which ones a subset keeps.
     `samples_per_class` shrinks train only (validation stays), `test_per_class` shrinks test (to the same images for
     every seed); `fold` (0..9) takes one of STL-10's predefined parts of train.

@@ -19,6 +19,8 @@ def projection_head(
 ) -> keras.Model:
     """(batch, input_dim) -> embeddings (batch, projection_dim): Dense -> ReLU -> Dense, dropped afterwards.
 
+        projection_head(128, input_dim=512)
+
     Args:
         projection_dim: 0 is the identity: the loss then acts on the features, as on the paper's poster.
         neck: "norm": a batch normalisation comes first (Luo et al. 2019, BNNeck). Features are means of ReLUs: their
@@ -79,6 +81,8 @@ def build_classifier(
     dropout: float = 0.0,
 ) -> keras.Model:
     """Put a head on an encoder: raw images -> logits (batch, num_classes), a plain Functional model.
+
+        build_classifier(resnet18((32, 32, 3)), num_classes=10, head="mlp", freeze=True)
 
     Args:
         encoder: a Functional or Sequential model, (batch, height, width, channels) -> (batch, features).

@@ -52,6 +52,8 @@ def resnet18(
     Convolutions have no bias, batch normalisation uses the original's epsilon and momentum, padding is
     symmetric also where the stride is 2.
 
+        features = resnet18((28, 28, 3), stem="stride2", width=0.5)(images)
+
     Args:
         input_shape: (height, width, channels) of raw images, 0..255, uint8 or float.
         stem: "imagenet" (7x7/2 convolution, 3x3/2 max-pool), "small" (3x3/2 instead of 7x7/2), "stride2" (3x3/1, the

@@ -36,6 +36,8 @@ def load_model(file: Path) -> keras.Model:
 def load_encoder(run: str | Path | Run, runs_dir: str | Path = "saved_models") -> keras.Model:
     """The encoder of a run: raw images (batch, height, width, channels) -> features (batch, dim), 512 at width 1.
 
+        encoder = prl_keras.load_encoder("latest")
+
     Args:
         run: a run's name, its folder, "latest", or a `.keras` file.
 

@@ -5,16 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prl_keras.commands.common import class_outputs, run_argument
-from prl_keras.commands.finetune import check_encoder
-from prl_keras.commands.report import check_report, write_report
+from prl_keras.commands.common import run_argument
+from prl_keras.commands.report import encoded_images, write_report
 from prl_keras.config import Evaluate
 from prl_keras.data import Dataset
-from prl_keras.data.request import data_request_of_run, data_words, file_suffix, open_data, warn_of_seen
+from prl_keras.data.request import data_words, file_suffix
 from prl_keras.files import atomic_path, write_json
-from prl_keras.runs import Run, find_run, gives_features, has_classifier
+from prl_keras.runs import Run, has_classifier
 from prl_keras.screen.console import accuracy_table, console, in_words, print_end
-from prl_keras.startup import start_keras
 
 if TYPE_CHECKING:
     from prl_keras.evaluation.encoded import Encoded
@@ -23,20 +21,10 @@ _MOST_IN_JSON = 100  # classes; a thousand make a million lines
 
 
 def run(options: Evaluate) -> None:
-    run = find_run(options.run, options.runs_dir, gives_features, "run with an encoder")
-    dataset = open_data(data_request_of_run(run, options), run)
-    check_encoder(tuple(run.part("data")["image_shape"]), dataset, run.name)
-    outputs = class_outputs(run, dataset, options) if has_classifier(run) else None
-    check_report(run, dataset)
-    seen = warn_of_seen(run, dataset)
-    start_keras()
-    from prl_keras.evaluation.encoded import encode_run
-
-    with console.status("Encoding the images"):
-        encoded = encode_run(run, dataset, outputs)
+    run, dataset, encoded, seen = encoded_images(options)
     predictions, results = _predictions(encoded, dataset)
     written = _report(run, dataset, predictions, results, seen)
-    written.append(write_report(run, dataset, encoded, seen, options))
+    written.append(write_report(run, dataset, encoded, seen, results.get("kNN")))
     reference = run_argument(run, options.runs_dir)
     following = (
         f"python main.py predict {reference} IMAGE..."

@@ -16,38 +16,52 @@ from prl_keras.startup import start_keras
 
 if TYPE_CHECKING:
     from prl_keras.evaluation.encoded import Encoded
+    from prl_keras.evaluation.probes import ProbeResult
 
 
 def run(options: Report) -> None:
     if options.map_per_class is not None and options.map_per_class < 2:
         raise InputError(f"--map-per-class is {options.map_per_class}; expected at least 2")
-    run = find_run(options.run, options.runs_dir, gives_features, "run with an encoder")
-    dataset = open_data(data_request_of_run(run, options), run)
-    check_encoder(tuple(run.part("data")["image_shape"]), dataset, run.name)
-    outputs = class_outputs(run, dataset, options) if has_classifier(run) else None
-    check_report(run, dataset)
-    seen = warn_of_seen(run, dataset)
-    start_keras()
-    from prl_keras.evaluation.encoded import encode_run
-
-    with console.status("Encoding the images"):
-        encoded = encode_run(run, dataset, outputs)
-    page = write_report(run, dataset, encoded, seen, options)
+    run, dataset, encoded, seen = encoded_images(options)
+    page = write_report(run, dataset, encoded, seen, map_per_class=options.map_per_class)
     reference = f"{run_argument(run, options.runs_dir)}{data_words(options)}"
     evaluated = (run.path / f"evaluation{file_suffix(run, dataset)}.json").exists()
     console.print(f"A page for your browser: {page.resolve().as_uri()}")
     print_end([page], [f"python main.py {'visualize' if evaluated else 'evaluate'} {reference}"])
 
 
-def check_report(run: Run, dataset: Dataset) -> None:
-    """Raise InputError if what has the page's name is no page: before the work, and before anything is written."""
+def encoded_images(options: Report | Evaluate) -> tuple[Run, Dataset, "Encoded", dict[str, int] | None]:
+    """The run, its data set, all images as the run sees them, and how many of them it was trained on.
+
+    Raises:
+        InputError: before the work, and before anything is written: no such run, data that it cannot see, or what has
+            the name of its page is no page.
+    """
+    run = find_run(options.run, options.runs_dir, gives_features, "run with an encoder")
+    dataset = open_data(data_request_of_run(run, options), run)
+    check_encoder(tuple(run.part("data")["image_shape"]), dataset, run.name)
+    outputs = class_outputs(run, dataset, options) if has_classifier(run) else None
     check_replaceable(_file(run, dataset))
+    seen = warn_of_seen(run, dataset)
+    start_keras()
+    from prl_keras.evaluation.encoded import encode_run
+
+    with console.status("Encoding the images"):
+        return run, dataset, encode_run(run, dataset, outputs), seen
 
 
 def write_report(
-    run: Run, dataset: Dataset, encoded: "Encoded", seen: dict[str, int] | None, options: Report | Evaluate
+    run: Run,
+    dataset: Dataset,
+    encoded: "Encoded",
+    seen: dict[str, int] | None,
+    near: "ProbeResult | None" = None,
+    map_per_class: int | None = None,
 ) -> Path:
-    """RUN/report.html, or report-DATA.html for other data than the run's."""
+    """RUN/report.html, or report-DATA.html for other data than the run's.
+
+    near, map_per_class: see `run_page.page_data`.
+    """
     from prl_keras.reports.record import run_record
     from prl_keras.reports.run_page import page_data
 
@@ -55,7 +69,7 @@ def write_report(
     record = run_record(run, dataset, suffix, seen)
     included = bool(run.config.get("options", {}).get("include_validation")) and not suffix
     with console.status("Making the page"):
-        data, sheets = page_data(dataset, encoded, record, included, getattr(options, "map_per_class", None))
+        data, sheets = page_data(dataset, encoded, record, included, map_per_class, near)
     return write_page(_file(run, dataset), f"{run.name} on {dataset.label}", data, sheets)
 
 

@@ -6,10 +6,8 @@ import numpy as np
 
 from prl_keras.evaluation.choice import choose
 from prl_keras.evaluation.closed_form import posteriors, shares
-from prl_keras.evaluation.probes import Features, knn
-from prl_keras.prototypes import class_prototypes, prototype_logits
-
-_ROWS = 10_000  # of the distances to prototypes at a time
+from prl_keras.evaluation.probes import Features, ProbeResult, knn, minus_distances
+from prl_keras.prototypes import class_prototypes
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,12 +28,17 @@ def of_classifier(validation: np.ndarray, test: np.ndarray) -> Answers:
     return Answers("classifier", "The run's own classifier gives the answers.", *parts)
 
 
-def of_features(train: Features, validation: Features, test: Features, num_classes: int) -> Answers:
+def of_features(
+    train: Features, validation: Features, test: Features, num_classes: int, near: ProbeResult | None = None
+) -> Answers:
     """Nearest prototype or kNN, whichever is right more often on validation; `test` needs no labels.
 
     Both at the temperature at which validation is most likely.
+
+    Args:
+        near: what `knn` gives for them; None: it is asked.
     """
-    near = knn(train, validation, test)
+    near = near or knn(train, validation, test)
     scores = {
         "nearest prototype": _prototype_scores(train, validation, test, num_classes),
         "kNN": tuple(shares(labels, num_classes) for labels in near.neighbours),
@@ -59,15 +62,7 @@ def _prototype_scores(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Minus the Euclidean distances to the class means, in units of their spread on validation."""
     prototypes, counts = class_prototypes(train.labels, train.features, num_classes)
-    known, wanted = (
-        np.concatenate(
-            [
-                np.asarray(prototype_logits(features[at : at + _ROWS], prototypes))
-                for at in range(0, len(features), _ROWS)
-            ]
-        )
-        for features in (validation.features, test.features)
-    )
+    known, wanted = (np.concatenate(list(minus_distances(split.features, prototypes))) for split in (validation, test))
     spread = float(known.std()) or 1.0
     absent = np.where(np.asarray(counts) > 0, 0.0, -1e3)  # a class without pictures is nobody's
     return known / spread + absent, wanted / spread + absent

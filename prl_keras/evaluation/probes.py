@@ -1,6 +1,7 @@
 """Classifiers on fixed features: linear probe, kNN, nearest prototype. Choices are made on validation."""
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -131,9 +132,15 @@ def nearest_prototype(train: Features, validation: Features, test: Features, num
     """Nearest class mean of the training features, Euclidean distance; nothing to choose."""
     prototypes, _ = class_prototypes(train.labels, train.features, num_classes)
 
-    def predict(features: np.ndarray) -> np.ndarray:
-        blocks = (features[at : at + _ROWS] for at in range(0, len(features), _ROWS))
-        return np.concatenate([np.argmax(prototype_logits(block, prototypes), axis=-1) for block in blocks])
+    known, wanted = (
+        np.concatenate([block.argmax(axis=-1) for block in minus_distances(split.features, prototypes)])
+        for split in (validation, test)
+    )
+    correct = known == validation.labels
+    return ProbeResult(wanted, float(np.mean(correct)), {}, None, len(correct))
 
-    correct = predict(validation.features) == validation.labels
-    return ProbeResult(predict(test.features), float(np.mean(correct)), {}, None, len(correct))
+
+def minus_distances(features: np.ndarray, prototypes: Any) -> Iterator[np.ndarray]:
+    """Minus the Euclidean distance of each row to each prototype, (rows, classes) for a part of the rows at a time."""
+    for start in range(0, len(features), _ROWS):
+        yield np.asarray(prototype_logits(features[start : start + _ROWS], prototypes))

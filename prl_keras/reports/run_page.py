@@ -9,7 +9,7 @@ from prl_keras.evaluation.answers import Answers, of_classifier, of_features
 from prl_keras.evaluation.encoded import Encoded
 from prl_keras.evaluation.extremes import least_sure, surely_wrong, typical_and_strange
 from prl_keras.evaluation.label_errors import FOLDS, cross_validated, probably_mislabelled
-from prl_keras.evaluation.probes import Features
+from prl_keras.evaluation.probes import Features, ProbeResult
 from prl_keras.evaluation.statistics import accuracy
 from prl_keras.prototypes import class_prototypes
 from prl_keras.reports import sections
@@ -19,6 +19,7 @@ from prl_keras.visualization.figures import class_colours
 from prl_keras.visualization.sample import MOST, drawn_rows, shown_classes
 
 SHOWN = 48  # pictures of a list
+_WRONG = 5_000  # of the wrong answers that are in the gallery whatever its room
 PER_CLASS = 8  # typical ones, and as many strange ones, fewer of many classes
 _OF_CLASSES = 4_000  # of these in all
 MAP_PER_CLASS, MAP_MOST = 30, 400  # pictures of a class, and of a split
@@ -30,6 +31,7 @@ def page_data(
     record: dict[str, Any],
     validation_trained_on: bool = False,
     map_per_class: int | None = None,
+    near: ProbeResult | None = None,
 ) -> tuple[dict[str, Any], list[str]]:
     """What page.js shows, and the sheets of thumbnails.
 
@@ -38,19 +40,19 @@ def page_data(
         validation_trained_on: no answer on validation is then out of sample: those of a cross-validation take their
             place, and it chooses no threshold.
         map_per_class: None: 30 pictures a class and split, and at most 400 of a split.
+        near: what `probes.knn` has found on these features already; None: it is asked where it may give the answers.
     """
-    answers = _answers(dataset, encoded)
+    answers = _answers(dataset, encoded, near)
     unseen = _out_of_sample(dataset, encoded, answers, validation_trained_on)
     labels = dataset.test.labels
-    wrong, unsure = surely_wrong(answers.test, labels, SHOWN), least_sure(answers.test, SHOWN)
+    wrong, unsure = surely_wrong(answers.test, labels, _WRONG), least_sure(answers.test, SHOWN)
     most = max(1, min(PER_CLASS, _OF_CLASSES // (2 * dataset.num_classes)))
     extremes = typical_and_strange(encoded.features["train"], dataset.train.labels, dataset.num_classes, most)
     doubtful = _doubtful(dataset, unseen, validation_trained_on)
     mapped = _map_rows(dataset, map_per_class)
-    all_wrong = surely_wrong(answers.test, labels, 5_000)
     named = {split: np.concatenate([mapped[split], doubtful[split][0][:SHOWN]]) for split in SPLITS}
     named["train"] = np.concatenate([named["train"], *(rows for pair in extremes for rows in pair)])
-    named["test"] = np.concatenate([named["test"], all_wrong, unsure])
+    named["test"] = np.concatenate([named["test"], wrong, unsure])
     gallery = gallery_of(dataset, named)
     data = record | {
         "classes": list(dataset.class_names),
@@ -60,7 +62,7 @@ def page_data(
         "sizes": {split: len(getattr(dataset, split)) for split in SPLITS},
         "pictures": sections.pictures(dataset, gallery, encoded.features, unseen),
         "confusions": sections.confusions(answers, labels, dataset.num_classes),
-        "wrong": gallery.numbers("test", wrong).tolist(),
+        "wrong": gallery.numbers("test", wrong[:SHOWN]).tolist(),
         "unsure": gallery.numbers("test", unsure).tolist(),
         "extremes": [[gallery.numbers("train", rows).tolist() for rows in pair] for pair in extremes],
         "doubtful": _doubtful_shown(gallery, doubtful, dataset, validation_trained_on),
@@ -74,11 +76,11 @@ def page_data(
     return data, data["sheet"].pop("sheets")
 
 
-def _answers(dataset: Dataset, encoded: Encoded) -> Answers:
+def _answers(dataset: Dataset, encoded: Encoded, near: ProbeResult | None = None) -> Answers:
     """Never reads the labels of test."""
     if encoded.logits is not None:
         return of_classifier(encoded.logits["validation"], encoded.logits["test"])
-    return of_features(*encoded.labelled(dataset), dataset.num_classes)
+    return of_features(*encoded.labelled(dataset), dataset.num_classes, near)
 
 
 def _out_of_sample(

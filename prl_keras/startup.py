@@ -41,7 +41,7 @@ def start_keras(seed: int | None = None, precision: str = "float32", determinist
             import keras
 
             keras.ops.ones(1).numpy()
-        _collect_garbage_rarely()
+        collect_garbage_rarely()
     import keras
 
     if deterministic:
@@ -53,7 +53,7 @@ def start_keras(seed: int | None = None, precision: str = "float32", determinist
         keras.utils.set_random_seed(seed)
 
 
-def _collect_garbage_rarely() -> None:
+def collect_garbage_rarely() -> None:
     """Imports and the tracing of a model make a million objects that stay; to look for dead ones among them again and
     again takes a quarter of the time to the first step."""
     gc.freeze()

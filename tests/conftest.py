@@ -1,6 +1,5 @@
 """Shared by all tests: a quiet TensorFlow, repeatable property tests, the dtype policy put back, a small network."""
 
-import gc
 import os
 import sys
 
@@ -11,13 +10,15 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # a process a core: more threads would 
     for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(name, "1")
 
-gc.set_threshold(50_000, 20, 50)  # as prl_keras/startup.py, for tests that import Keras themselves
-
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from prl_keras.startup import collect_garbage_rarely
+
+collect_garbage_rarely()  # also where a test imports Keras itself
 
 # They play Windows with /proc, kill and limit processes, and mount disks: Linux only. Then what Windows itself lacks.
 collect_ignore = [] if sys.platform == "linux" else ["test_windows.py", "test_campaign.py"]

@@ -595,6 +595,11 @@ class RealTerminal:
         raise AssertionError(f"not finished: {lines(self.screen)}")
 
 
+def pretraining(epochs: int, runs_dir: Path) -> list[str]:
+    words = [sys.executable, "main.py", "pretrain", *TINY, "--width", "0.125", "--batch-size", "16"]
+    return [*words, "--epochs", str(epochs), "--name", "pre", "--runs-dir", str(runs_dir)]
+
+
 pty_only = pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
 
 
@@ -602,21 +607,7 @@ pty_only = pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-termina
 @pty_only
 @pytest.mark.parametrize("columns", [80, 140])
 def test_the_screen_of_a_real_pretraining(tmp_path: Path, columns: int) -> None:
-    words = [
-        sys.executable,
-        "main.py",
-        "pretrain",
-        *TINY,
-        "--width",
-        "0.125",
-        "--batch-size",
-        "16",
-        "--epochs",
-        "3",
-        "--name",
-        "pre",
-    ]
-    terminal = RealTerminal([*words, "--runs-dir", str(tmp_path)], columns)
+    terminal = RealTerminal(pretraining(3, tmp_path), columns)
     seen = list(terminal.read())
     assert terminal.process.wait() == 0
     assert any("━" in line and re.search(r" \d/5 ", line) for view in seen for line in view), "a bar within the epoch"
@@ -636,21 +627,7 @@ def test_the_screen_of_a_real_pretraining(tmp_path: Path, columns: int) -> None:
 @pytest.mark.slow
 @pty_only
 def test_a_real_interruption_leaves_its_message_alone(tmp_path: Path) -> None:
-    words = [
-        sys.executable,
-        "main.py",
-        "pretrain",
-        *TINY,
-        "--width",
-        "0.125",
-        "--batch-size",
-        "16",
-        "--epochs",
-        "500",
-        "--name",
-        "pre",
-    ]
-    terminal = RealTerminal([*words, "--runs-dir", str(tmp_path)], 80)
+    terminal = RealTerminal(pretraining(500, tmp_path), 80)
     asked = False
     for view in terminal.read():
         if not asked and any(line.split()[0] == "2/500" for line in view):

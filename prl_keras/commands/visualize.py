@@ -11,6 +11,7 @@ from prl_keras.commands.finetune import check_encoder
 from prl_keras.config import RunDataOptions, RunPictureOptions, Visualize
 from prl_keras.data import Dataset, Split, resolved
 from prl_keras.data.request import data_request_of_run, data_words, file_suffix, open_data, warn_of_seen
+from prl_keras.data.splits import SPLITS
 from prl_keras.errors import InputError
 from prl_keras.runs import Run, find_run, gives_features, has_classifier
 from prl_keras.screen.console import console, print_end, tensorboard_command
@@ -19,8 +20,6 @@ from prl_keras.visualization.sample import MOST, drawn_rows, shown_classes
 
 if TYPE_CHECKING:
     from prl_keras.visualization.figures import MapPanel
-
-SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True, eq=False)

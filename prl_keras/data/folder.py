@@ -88,8 +88,11 @@ def _read(layout: Layout, reading: Reading, cache: Cache) -> RawData:
     data = {split: whole.take(_range(of == split)) for split, part in parts.items() if part is not None}
     if layout.test is None:
         train = data["train"]
-        files = partial(work.each, _file_digest, rows[: len(train)], "Drawing test pictures")
-        test = drawn_test(train, lambda: b"".join(files().values()), layout.validation is None, layout.class_names)
+
+        def digests() -> bytes:
+            return b"".join(work.each(_file_digest, rows[: len(train)], "Drawing test pictures").values())
+
+        test = drawn_test(train, digests, layout.validation is None, layout.class_names)
         data |= {"train": train.take(np.setdiff1d(np.arange(len(train)), test)), "test": train.take(test)}
         notes += (
             f"Test: {len(test):,} of {len(train):,} images, {TEST_FRACTION:.0%} of each class, drawn by what is in the "

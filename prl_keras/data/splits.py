@@ -19,6 +19,7 @@ from prl_keras.data.rows import Rows
 from prl_keras.errors import InputError
 from prl_keras.labels import checked_labels
 
+SPLITS = ("train", "validation", "test")  # of a `Dataset`, by their names
 # One number for each kind of draw, so that two draws with the same seed are independent.
 _VALIDATION, _SUBSET, _TEST, _HOLD_OUT = range(4)
 _BLOCK = 1000  # images that are read together

@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 
 from prl_keras.data import Dataset
+from prl_keras.data.splits import SPLITS
 from prl_keras.evaluation.probes import Features
 from prl_keras.runs import Run
-
-SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True, eq=False)

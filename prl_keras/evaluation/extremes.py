@@ -5,6 +5,8 @@ import numpy as np
 from prl_keras.evaluation.closed_form import unit
 from prl_keras.labels import checked_labels
 
+_BLOCK = 2_000  # pictures whose similarities are in memory together
+
 
 def surely_wrong(probabilities: np.ndarray, labels: np.ndarray, most: int) -> np.ndarray:
     """Rows of the wrong answers of (n, classes) probabilities, the most confident first."""
@@ -58,6 +60,3 @@ def nearest_pictures(
         rows.append(best)
         similarities.append(np.take_along_axis(block, best, axis=1))
     return np.concatenate(rows), np.concatenate(similarities)
-
-
-_BLOCK = 2_000  # pictures whose similarities are in memory together

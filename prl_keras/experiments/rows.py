@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from prl_keras.data.splits import SPLITS
 from prl_keras.errors import InputError
 from prl_keras.evaluation import statistics
 from prl_keras.evaluation.choice import LEVEL
@@ -79,7 +80,7 @@ def read_row(row: Row, folder: Path, repeated: list[Replicate]) -> RowFigures:
     classes = answers[0]["test_logits"].shape[1]
     correct = np.stack([p == labels for p in predicted])
     accuracy = {}
-    for split in ("train", "validation", "test"):
+    for split in SPLITS:
         values = [result["accuracy"][split]["value"] for result in results]
         accuracy[split] = {**statistics.mean_over_seeds(values), "values": values}
     all_logits = np.concatenate([answer["test_logits"] for answer in answers])

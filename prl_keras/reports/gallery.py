@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from prl_keras.data import Dataset
+from prl_keras.data.splits import SPLITS
 from prl_keras.visualization.sample import balanced_rows
 
-SPLITS = ("train", "validation", "test")
 MOST = {"train": 8_000, "validation": 2_000, "test": 10_000}  # thumbnails, beside those that a section names
 COLUMNS, ROWS = 32, 64  # of a sheet
 _CELL = 8  # a JPEG's blocks: cells of whole blocks do not run into each other

@@ -6,7 +6,7 @@ from prl_keras.data import Dataset
 from prl_keras.data.splits import dataset_label
 from prl_keras.reports.sections import curves
 from prl_keras.runs import Run
-from prl_keras.runs.records import FIGURE, damaged, is_text, or_none, read_record
+from prl_keras.runs.records import FIGURE, damage, damaged, is_text, or_none, read_record
 
 _OPTIONS = (
     *("variant", "model", "encoder", "head", "freeze", "recipe", "epochs", "batch_size", "classes_per_batch"),
@@ -31,7 +31,7 @@ def run_record(run: Run, dataset: Dataset, suffix: str, seen: dict[str, int] | N
     Raises:
         InputError: a record is damaged.
     """
-    options = run.config.get("options", {})
+    options, evaluation = run.config.get("options", {}), _evaluation(run, dataset, suffix)
     made = [[name.replace("_", " "), str(options[name])] for name in _OPTIONS if options.get(name) is not None]
     return {
         "run": run.name,
@@ -41,8 +41,8 @@ def run_record(run: Run, dataset: Dataset, suffix: str, seen: dict[str, int] | N
         "other_data": dataset_label(run.part("data", "request", "name")) if suffix else None,
         "seen": {name: count for name, count in (seen or {}).items() if count},
         "options": made,
-        "figures": _own_figures(run, suffix) + _evaluated(run, dataset, suffix),
-        "chosen": _chosen(run, dataset, suffix),
+        "figures": _own_figures(run, suffix) + _evaluated(run, evaluation, suffix),
+        "chosen": _chosen(evaluation),
         "curves": curves(run.metrics),
     }
 
@@ -71,11 +71,9 @@ def _evaluation(run: Run, dataset: Dataset, suffix: str) -> dict[str, Any]:
     return content if content["fingerprint"] == dataset.fingerprint else {}
 
 
-def _evaluated(run: Run, dataset: Dataset, suffix: str) -> list[dict[str, Any]]:
-    from prl_keras.runs.records import damage
-
+def _evaluated(run: Run, evaluation: dict[str, Any], suffix: str) -> list[dict[str, Any]]:
     found = []
-    for name, figure in _evaluation(run, dataset, suffix).get("accuracy", {}).items():
+    for name, figure in evaluation.get("accuracy", {}).items():
         if wrong := damage(figure, FIGURE | {"low": FIGURE["value"], "high": FIGURE["value"]}, "accuracy"):
             raise damaged(run.path / f"evaluation{suffix}.json", wrong)
         if suffix or name != "classifier":  # that one stands in result.json
@@ -83,8 +81,7 @@ def _evaluated(run: Run, dataset: Dataset, suffix: str) -> list[dict[str, Any]]:
     return found
 
 
-def _chosen(run: Run, dataset: Dataset, suffix: str) -> list[str]:
-    content = _evaluation(run, dataset, suffix)
-    lines = [f"{name}: {how}" for name, how in content.get("chosen_on_validation", {}).items() if how]
-    best = content.get("best_on_validation")
+def _chosen(evaluation: dict[str, Any]) -> list[str]:
+    lines = [f"{name}: {how}" for name, how in evaluation.get("chosen_on_validation", {}).items() if how]
+    best = evaluation.get("best_on_validation")
     return [*lines, f"best on validation: {best}"] if best else lines

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from prl_keras.data import Dataset
+from prl_keras.data.splits import SPLITS
 from prl_keras.evaluation.answers import Answers, of_classifier, of_features
 from prl_keras.evaluation.encoded import Encoded
 from prl_keras.evaluation.extremes import least_sure, surely_wrong, typical_and_strange
@@ -13,7 +14,7 @@ from prl_keras.evaluation.probes import Features, ProbeResult
 from prl_keras.evaluation.statistics import accuracy
 from prl_keras.prototypes import class_prototypes
 from prl_keras.reports import sections
-from prl_keras.reports.gallery import SPLITS, Gallery, gallery_of, sheets, thumbnails
+from prl_keras.reports.gallery import Gallery, gallery_of, sheets, thumbnails
 from prl_keras.visualization.embeddings import joint_map
 from prl_keras.visualization.figures import class_colours
 from prl_keras.visualization.sample import MOST, drawn_rows, shown_classes

@@ -6,11 +6,12 @@ from typing import Any
 import numpy as np
 
 from prl_keras.data import Dataset
+from prl_keras.data.splits import SPLITS
 from prl_keras.evaluation.answers import Answers
 from prl_keras.evaluation.extremes import nearest_pictures
 from prl_keras.evaluation.reject import area_under_risk, coverage_curve, thresholds
 from prl_keras.evaluation.statistics import calibration, confusion_matrix
-from prl_keras.reports.gallery import SPLITS, Gallery
+from prl_keras.reports.gallery import Gallery
 from prl_keras.visualization.confusion import most_confused
 
 NEIGHBOURS = 6

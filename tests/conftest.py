@@ -12,6 +12,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # a process a core: more threads would 
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import cache
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -38,6 +39,16 @@ def forgotten_models() -> Iterator[None]:
         from prl_keras.startup import forget_models
 
         forget_models()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _digits_read_once() -> Iterator[None]:
+    """They are the data of most commands here, and enlarging them takes as long as many a test."""
+    from prl_keras.data import digits
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(digits, "read_digits", cache(digits.read_digits))
+        yield
 
 
 @pytest.fixture

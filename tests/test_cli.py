@@ -175,6 +175,7 @@ def test_finetuning_the_whole_encoder_changes_it(runs_dir: Path, tmp_path: Path)
     assert result["encoder_sha256_before"] != result["encoder_sha256_after"]
 
 
+@pytest.mark.slow
 def test_an_stl10_archive_runs_through_data_pretrain_and_finetune(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -484,7 +484,9 @@ def test_tfds_images_of_different_sizes_need_a_size(tfds_folder):
     assert load_dataset("tfds:varied", tfds_folder, image_size=16).image_shape == (16, 16, 3)
 
 
-@pytest.mark.parametrize(("name", "size"), [("grey", None), ("grey", 16), ("varied", 16)])
+@pytest.mark.parametrize(
+    ("name", "size"), [("varied", 16), *(pytest.param("grey", size, marks=pytest.mark.slow) for size in (None, 16))]
+)
 def test_tfds_images_from_the_store_are_those_from_memory(tfds_folder, tmp_path, monkeypatch, name, size):
     monkeypatch.setattr("prl_keras.data.rows._SHARD_BYTES", 5 * 20 * 24)  # of grey in files of five
     memory = load_dataset(f"tfds:{name}", tfds_folder, image_size=size, cache_dir="none")

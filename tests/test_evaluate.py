@@ -179,6 +179,7 @@ def test_images_that_were_moved_are_asked_for_and_the_next_command_finds_them(
     assert "restore them, add --dataset NEWPATH if they were moved, or train anew" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_folder_of_files_that_was_moved_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     write_fashion(tmp_path / "files", train_per_class=500, test_per_class=800)
     words = ["baseline", "--model", "pca", "--dataset", "fashion_500", "--samples-per-class", "10", "--name", "run"]

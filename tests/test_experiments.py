@@ -203,7 +203,11 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Analysis:
     """Every row has 60 %, but SupCon, frozen, linear has 70 % and the MLP 50 %."""
     folder = tmp_path_factory.mktemp("planted")
     cells = fake_table(folder, OPTIONS, {"supcon-frozen-linear": 0.70, "mlp": 0.50})
-    return analyse(OPTIONS, folder, cells)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "prl_keras.evaluation.statistics.RESAMPLES", 2_000
+        )  # a fifth: enough for differences of 10 points
+        return analyse(OPTIONS, folder, cells)
 
 
 def test_planted_differences_are_found_and_planted_nulls_are_not(planted: Analysis) -> None:
@@ -262,7 +266,8 @@ def test_one_seed_never_speaks_of_methods(tmp_path: Path) -> None:
     assert "Significantly" not in text
 
 
-def test_optimism_is_the_maximum_minus_the_last_epoch(tmp_path: Path) -> None:
+def test_optimism_is_the_maximum_minus_the_last_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prl_keras.evaluation.statistics.RESAMPLES", 100)  # no p-value is looked at
     options = Reproduce(seeds=2, rows=("paper",), protocol="paper")
     analysis = analyse(options, tmp_path, fake_table(tmp_path, options, {}, n=1000))
     text = next(text for text in findings(analysis) if text.startswith("**Optimism"))
@@ -724,7 +729,8 @@ def test_a_table_of_strong_rows_is_compared_with_strong_cross_entropy(
     assert "strong-resnet18" in rows[1]["against"]
 
 
-@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
 def test_the_only_run_of_a_seed_is_compared_with_the_images_of_its_seed(
     tmp_path: Path, seed: int, capsys: pytest.CaptureFixture
 ) -> None:
@@ -739,6 +745,7 @@ def test_the_only_run_of_a_seed_is_compared_with_the_images_of_its_seed(
     assert f"mlp-s{seed} was made from other images" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_rows_without_a_pre_training_need_no_whole_batch_and_no_epochs(
     tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

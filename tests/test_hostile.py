@@ -147,7 +147,7 @@ ON_A_RUN = [
 ]
 
 
-@pytest.mark.parametrize("every", [6, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [12, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("words", ON_A_RUN, ids=" ".join)
 def test_no_command_trusts_a_damaged_config(
     tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, words: list[str], every: int

@@ -185,6 +185,7 @@ def test_predict_says_which_images_it_was_trained_on(encoder_dir: Path, capsys: 
         assert ("was trained on" in output) == bool(line)
 
 
+@pytest.mark.slow
 def test_the_built_in_sets_of_clothes_share_images_and_say_so(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """fashion_500's validation images are in fashion_mnist's train."""
     write_fashion(tmp_path / "files", train_per_class=500, test_per_class=800)

@@ -60,14 +60,8 @@ def trained(name: str, run: Run, steps: int | None, interrupt_at: int | None = N
     return [np.array(variable) for variable in [*model.variables, *model.optimizer.variables]]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param("query, light", marks=pytest.mark.slow),
-        pytest.param("simclr", marks=pytest.mark.slow),
-        "classifier",
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["query, light", "simclr", "classifier"])
 def test_a_run_that_is_continued_within_an_epoch_is_bit_identical(name: str, tmp_path: Path) -> None:
     reference, broken = create_run(tmp_path, "reference", {}), create_run(tmp_path, "broken", {})
     expected = trained(name, reference, steps=None)
@@ -297,6 +291,7 @@ def test_a_lock_that_is_a_link_is_refused(tmp_path: Path) -> None:
     assert (tmp_path / "mine.txt").read_text(encoding="utf-8") == "mine"
 
 
+@pytest.mark.slow
 def test_a_search_has_one_process(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """The second leaves the first's folder alone, also when it is stopped."""
     where = ["--runs-dir", str(tmp_path)]
@@ -311,7 +306,10 @@ def test_a_search_has_one_process(tmp_path: Path, capsys: pytest.CaptureFixture)
     assert (tmp_path / "search" / "config.json").exists()
 
 
-@pytest.mark.parametrize(("stop", "code"), [(KeyboardInterrupt, 130), (Stopped(signal.SIGTERM), 143)])
+@pytest.mark.parametrize(
+    ("stop", "code"),
+    [(Stopped(signal.SIGTERM), 143), pytest.param(KeyboardInterrupt, 130, marks=pytest.mark.slow)],
+)
 def test_a_stop_outside_training_says_what_was_kept(
     tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, stop: BaseException, code: int
 ) -> None:

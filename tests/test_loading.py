@@ -73,7 +73,8 @@ def check(found: Found, expected: Found) -> None:
         np.testing.assert_allclose(answer, expected[name][1], rtol=1e-4, atol=1e-5, err_msg=name)
 
 
-@pytest.mark.parametrize("first", ["prl_keras", pytest.param("keras", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("first", ["prl_keras", "keras"])
 def test_importing_the_package_is_enough_to_load_what_it_saved(first: str, tmp_path: Path) -> None:
     """Every pre-trainer with fast layers, loss, augmentation and optimizer, and a classifier that goes on training."""
     images, labels = pictures(30)

@@ -145,7 +145,7 @@ def test_supcon_is_that_of_the_slow_loop(n: int, dim: int, classes: int, tempera
     assert float(single) == pytest.approx(expected, rel=1e-5, abs=1e-5)
 
 
-@pytest.mark.parametrize("smoothing", [0.05, 0.6])
+@pytest.mark.parametrize("smoothing", [0.05, pytest.param(0.6, marks=pytest.mark.slow)])
 def test_smoothed_losses_are_those_of_the_slow_loop(smoothing: float) -> None:
     """Also with classes that have no support in the batch, which get nothing of the target."""
     for variant, distance, (batch, dim, classes) in product(VARIANTS, DISTANCES, SHAPES):
@@ -625,7 +625,7 @@ every_ugly_batch = pytest.mark.parametrize("ugly", UGLY)
 
 
 @every_ugly_batch
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", pytest.param("bfloat16", marks=pytest.mark.slow)])
 def test_loss_and_gradient_are_finite_on(ugly: str, dtype: str) -> None:
     labels, embeddings = UGLY[ugly]
     embeddings = tf.cast(embeddings, dtype)
@@ -680,7 +680,8 @@ def test_a_dead_embedding_does_not_blow_the_gradient_up(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["standard-euclidean", "query-smoothed-euclidean", "query-euclidean", "loo-cosine", "nt_xent", "supcon-smoothed"],
+    ["query-smoothed-euclidean", "nt_xent", "supcon-smoothed"]
+    + [pytest.param(name, marks=pytest.mark.slow) for name in ("standard-euclidean", "query-euclidean", "loo-cosine")],
 )
 def test_compiled_by_xla_loss_and_gradient_are_the_same(name: str) -> None:
     compiled = tf.function(lambda labels, x: value_and_gradient(LOSSES[name], labels, x), jit_compile=True)

@@ -92,7 +92,7 @@ def same(first: list[np.ndarray], second: list[np.ndarray]) -> None:
 # learning
 
 
-@pytest.mark.parametrize("name", ["full", pytest.param("plain", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["plain", pytest.param("full", marks=pytest.mark.slow)])
 def test_it_learns_pictures_that_can_be_told_apart(name: str) -> None:
     images, labels = pictures(128)
     model = MAKERS[name](labels, total_steps=48)
@@ -168,7 +168,7 @@ def test_nothing_is_left_out_in_validation() -> None:
 
 def test_validation_changes_nothing() -> None:
     images, labels = pictures(32)
-    model = full(labels)
+    model = pretrainer(labels)
     model.compile("adam")
     model.train_on_batch((images, np.arange(32)), labels)
     before = variables(model)
@@ -237,7 +237,7 @@ def test_the_teacher_lags_and_follows() -> None:
             np.testing.assert_allclose(teacher, want, atol=1e-6)
             assert not np.array_equal(teacher, student)
     model.optimizer.learning_rate = 0.0
-    for _ in range(300):
+    for _ in range(40):
         model.train_on_batch((images, np.arange(64)), labels)
     for teacher, student in pairs:
         np.testing.assert_allclose(teacher, student, atol=1e-3)
@@ -267,14 +267,11 @@ def test_the_teacher_answers_as_a_model_that_is_not_training() -> None:
 
 def test_a_learned_temperature_moves_and_stays_above_a_hundredth() -> None:
     images, labels = pictures(32)
-    for fixed in (True, False):
-        model = pretrainer(labels, temperature=0.02, label_smoothing=0.0, learn_temperature=not fixed)
-        model.compile(keras.optimizers.Adam(0.3))
-        for _ in range(12):
-            model.train_on_batch((images, np.arange(32)), labels)
-        temperature = float(model.temperature)
-        assert temperature >= 0.01 - 1e-7
-        assert (temperature == pytest.approx(0.02, rel=1e-6)) == fixed
+    model = pretrainer(labels, temperature=0.02, label_smoothing=0.0, learn_temperature=True)
+    model.compile(keras.optimizers.Adam(0.3))
+    for _ in range(12):
+        model.train_on_batch((images, np.arange(32)), labels)
+    assert 0.01 - 1e-7 <= float(model.temperature) != pytest.approx(0.02, rel=1e-6)
     model.log_scale.assign(5.0)  # of 0.0067
     model.train_on_batch((images, np.arange(32)), labels)
     assert float(model.temperature) == pytest.approx(0.01)
@@ -315,7 +312,7 @@ def trained(name: str, run: Run, steps: int | None = None, interrupt_at: int | N
     return variables(model)
 
 
-@pytest.mark.parametrize("name", ["full"])
+@pytest.mark.parametrize("name", ["plain", pytest.param("full", marks=pytest.mark.slow)])
 def test_a_training_that_is_continued_has_the_bits_of_one_that_was_not_interrupted(name: str, tmp_path: Path) -> None:
     whole, again, broken = (create_run(tmp_path, run, {}) for run in ("whole", "again", "broken"))
     expected = trained(name, whole)
@@ -368,6 +365,7 @@ def test_it_stays_finite_in_every_precision(policy: str) -> None:
     assert history["loss"][-1] < history["loss"][0]
 
 
+@pytest.mark.slow
 def test_the_loss_is_scaled_where_the_optimizer_asks_for_it() -> None:
     """Else a step would be a 64th of itself."""
     images, labels = pictures(32)
@@ -437,6 +435,7 @@ def test_unmixed_images_are_all_their_own() -> None:
     np.testing.assert_array_equal(lam, np.ones(5))
 
 
+@pytest.mark.slow
 def test_the_recipe_of_the_documentation() -> None:
     images, labels = pictures(40)
     temperature = matched_temperature(CLASSES, 0.1)

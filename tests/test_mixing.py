@@ -182,7 +182,7 @@ class Mixed(keras.Model):
 
 
 @pytest.mark.parametrize("kind", MIXED)
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", pytest.param("mixed_float16", marks=pytest.mark.slow)])
 def test_a_mixed_policy_changes_nothing(restored_dtype_policy: None, kind: str, policy: str) -> None:
     images = noise().astype("float32") * 0.999  # not representable in 16 bits
     expected = Mixing(kind, seed=3)(images, training=True)

@@ -104,7 +104,13 @@ def test_a_narrow_network_keeps_eight_channels_and_a_wide_one_has_more() -> None
     assert resnet18((8, 8, 3), width=1.5).output_shape == (None, 768)
 
 
-@pytest.mark.parametrize(("stem", "width"), [("stride2", 0.25), ("stride1", 0.125), ("small", 0.5)])
+@pytest.mark.parametrize(
+    ("stem", "width"),
+    [
+        ("stride2", 0.25),
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in (("stride1", 0.125), ("small", 0.5))),
+    ],
+)
 def test_every_stem_is_the_same_of_both_layer_types_and_opens_in_plain_keras(
     stem: str, width: float, tmp_path: Path
 ) -> None:

@@ -6,10 +6,12 @@ from types import SimpleNamespace
 
 import keras
 import pytest
+from test_tuning import REQUEST, add_encoder
 
 import prl_keras.training.finetuning
 import prl_keras.training.fit
 import prl_keras.training.pretraining
+from prl_keras import load_dataset
 from prl_keras.cli import main
 from prl_keras.errors import InputError
 
@@ -39,8 +41,8 @@ def planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restored_dtype_poli
 
 @pytest.fixture
 def encoder(tmp_path: Path) -> list[str]:
-    where = ["--runs-dir", str(tmp_path)]
-    assert main(["pretrain", *TINY, "--epochs", "1", "--batch-size", "16", "--name", "enc", *where]) == 0
+    """An untrained one."""
+    add_encoder(tmp_path, "enc", load_dataset(**REQUEST), seed=1)
     return ["finetune", "--encoder", "enc"]
 
 

@@ -3,26 +3,33 @@
 import re
 from pathlib import Path
 
-from conftest import small_network
+import pytest
 
 from prl_keras.cli import COMMANDS, parse
 
 ROOT = Path(__file__).parents[1]
-WHOLE_NETWORK = True  # its parts are put together by hand
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+SHORT, PARTS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
-def test_the_python_examples_run() -> None:
-    short, parts = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert "seed=0)" in short
-    names: dict = {}
-    few = 'load_dataset("digits", samples_per_class=26, image_size=16)'  # as many as a batch of the paper's
-    with small_network():
-        exec(short.replace("seed=0)", "seed=0, epochs=1)").replace('load_dataset("digits")', few), names)
+def test_the_python_example_runs() -> None:
+    names = run_example(SHORT, "seed=0)", "seed=0, epochs=1)")
     assert names["logits"].shape == (len(names["data"].test), 10)
-    assert "epochs=25" in parts
-    exec(parts.replace("epochs=25", "epochs=1").replace('load_dataset("digits")', few), names)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("whole_network")
+def test_the_example_of_parts_put_together_by_hand_runs() -> None:
+    names = run_example(PARTS, "epochs=25", "epochs=1")
     assert names["features"].shape == (len(names["data"].test), 512)
+
+
+def run_example(code: str, long: str, short: str) -> dict:
+    assert long in code
+    few = 'load_dataset("digits", samples_per_class=26, image_size=16)'  # as many as a batch of the paper's
+    names: dict = {}
+    exec(code.replace(long, short).replace('load_dataset("digits")', few), names)
+    return names
 
 
 def test_ci_runs_the_commands_of_the_readme() -> None:

@@ -423,6 +423,7 @@ def table(shown: str) -> list[str]:
     return [line for line in shown.splitlines() if re.match(r"epoch |\s*\d+/\d+ ", line)]
 
 
+@pytest.mark.slow
 def test_a_pretraining_that_was_stopped_counts_on(
     runs_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

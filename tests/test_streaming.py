@@ -48,10 +48,9 @@ COMMANDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("restored_dtype_policy")
-@pytest.mark.parametrize(
-    "command", [name if name == "baseline" else pytest.param(name, marks=pytest.mark.slow) for name in COMMANDS]
-)
+@pytest.mark.parametrize("command", COMMANDS)
 def test_a_training_from_the_store_has_the_bits_of_one_from_memory(
     command: str, pets: Path, tmp_path: Path, capsys
 ) -> None:

@@ -94,7 +94,10 @@ def test_train_step_is_one_step_down_the_gradient_of_the_loss(variant: str) -> N
         np.testing.assert_allclose(variable, start - 0.1 * gradient, atol=2e-6)
 
 
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize(
+    "name",
+    [name if name in ("query, light", "simclr") else pytest.param(name, marks=pytest.mark.slow) for name in MAKERS],
+)
 def test_every_pretrainer_learns_under_fit(name: str) -> None:
     model = MAKERS[name]()
     images, labels = pictures(128)
@@ -107,8 +110,15 @@ def test_every_pretrainer_learns_under_fit(name: str) -> None:
     assert history["loss"][-1] > 0.005 or name in ("standard", "query", "loo", "query, light")
 
 
-@pytest.mark.parametrize("name", ["query", "simclr"])
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    ("name", "policy"),
+    [
+        ("query", "mixed_float16"),
+        ("simclr", "mixed_bfloat16"),
+        pytest.param("query", "mixed_bfloat16", marks=pytest.mark.slow),
+        pytest.param("simclr", "mixed_float16", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.usefixtures("restored_dtype_policy")
 def test_mixed_precision_takes_nearly_the_same_step(name: str, policy: str) -> None:
     """With the loss scale left out of the tape, mixed_float16 would step by 1 / 64 of it."""
@@ -223,7 +233,9 @@ def test_no_step_is_taken_on_a_handful_of_images(images: int, batch_size: int, s
 # Labels and weights --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["query", "standard", "loo", "simclr", "supcon"])
+@pytest.mark.parametrize(
+    "name", ["query", "simclr", *(pytest.param(name, marks=pytest.mark.slow) for name in ("standard", "loo", "supcon"))]
+)
 def test_labels_may_be_a_column_as_keras_datasets_give_them(name: str) -> None:
     images, labels = pictures(32)
     logs = []
@@ -252,7 +264,9 @@ def test_what_cannot_be_used_is_refused_and_not_dropped(name: str) -> None:
             model.fit(images, verbose=0)
 
 
-@pytest.mark.parametrize("name", ["query", "loo", "standard"])
+@pytest.mark.parametrize(
+    "name", ["query", *(pytest.param(name, marks=pytest.mark.slow) for name in ("loo", "standard"))]
+)
 def test_figures_of_nothing_are_none_and_not_zero(run: Run, name: str) -> None:
     """One validation image a class: none meets another of its class."""
     model = MAKERS[name]()
@@ -401,7 +415,7 @@ def options(**changes) -> Finetune:
     return replace(Finetune(epochs=3, batch_size=32), **changes)
 
 
-@pytest.mark.parametrize("head_kind", ["linear", "mlp"])
+@pytest.mark.parametrize("head_kind", ["mlp", pytest.param("linear", marks=pytest.mark.slow)])
 def test_training_on_features_equals_training_on_images(dataset: Dataset, tmp_path: Path, head_kind: str) -> None:
     heads = []
     for name, training in (("fast", train_head), ("slow", train_classifier)):
@@ -454,7 +468,7 @@ class Weights(keras.callbacks.Callback):
         self.steps.append([np.array(weight) for weight in self.model.trainable_variables])
 
 
-@pytest.mark.parametrize("average", [True, False])
+@pytest.mark.parametrize("average", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_training_ends_with_the_moving_average_of_the_last_tenth_of_the_steps(run: Run, average: bool) -> None:
     model, steps = prototypical(), Weights()
     model.compile(adam(1e-2, steps=30, average=average))
@@ -783,6 +797,7 @@ class Clock(keras.callbacks.Callback):
         self.now += 1000
 
 
+@pytest.mark.slow
 def test_the_seconds_of_an_epoch_are_those_of_its_steps_also_after_a_resume(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -812,8 +827,7 @@ def as_first_version(file: Path) -> None:
 @pytest.mark.parametrize(
     ("images", "size", "begun_with", "message"),
     [
-        (96, 32, None, None),  # the same steps as before
-        (90, 32, None, "counted an incomplete last batch as a whole one"),
+        pytest.param(96, 32, None, None, marks=pytest.mark.slow),  # the same steps as before
         (97, 32, None, "counted an incomplete last batch as a whole one"),
         (96, 32, 4, "took 4 steps an epoch, this one takes 3"),
         (96, 32, 3, None),

@@ -278,6 +278,7 @@ def test_the_shared_encoder_never_changes_and_hyperband_continues_its_trials(tmp
     assert not (run.path / "features").exists()
 
 
+@pytest.mark.slow
 def test_a_trial_whose_loss_is_not_finite_fails_at_its_step(
     tmp_path: Path, data: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -463,6 +464,7 @@ def test_a_search_says_before_it_begins_that_an_encoder_has_seen_test_images(
     assert "run fair" not in shown
 
 
+@pytest.mark.slow
 def test_three_failures_in_a_row_end_the_search_in_one_line(
     runs_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

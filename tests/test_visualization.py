@@ -260,6 +260,7 @@ def test_visualize_writes_embeddings_pictures_and_the_command(
     assert state[0]["selectedColorOptionName"] == "class"
 
 
+@pytest.mark.slow
 def test_before_of_an_unfrozen_run_is_the_pre_trained_encoder(runs_dir: Path) -> None:
     common = ["--split", "test", "--samples-per-class", "5", "--runs-dir", str(runs_dir)]
     assert main(["visualize", "free", "--before", *common]) == 0
@@ -347,6 +348,7 @@ def test_a_folder_elsewhere_with_any_class_names_is_looked_at_and_nothing_of_it_
     assert pets.is_dir()
 
 
+@pytest.mark.slow
 def test_a_copy_of_the_runs_own_data_has_no_name_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pets = folder_of_images(tmp_path / "pets", ("a", "b"), side=16)
     shutil.copytree(pets, tmp_path / "elsewhere" / "copy")

@@ -62,7 +62,8 @@ def write_pictures(folder: Path) -> None:
                 Image.fromarray(pixels.astype(np.uint8)).save(folder / split / name / f"{number}.png")
 
 
-@pytest.mark.parametrize("more", [[], pytest.param(LONGER, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [[], LONGER])
 def test_every_command_works_as_windows_would_have_it_in_cp1252(tmp_path: Path, more: list[list[str]]) -> None:
     write_pictures(tmp_path / "tiere")
     commands = COMMANDS + more

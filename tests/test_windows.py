@@ -363,6 +363,38 @@ def test_a_table_shows_a_text_as_it_is(capsys: pytest.CaptureFixture) -> None:
     assert capsys.readouterr().out == "[red]x[/red] :cat: [/]\n"
 
 
+ONLY_POSIX = {
+    "os": "fork forkpty getuid geteuid getgid getegid getpgid killpg setsid nice uname statvfs fstatvfs mkfifo mknod "
+    "chown fchown lchown fchdir chroot pread pwrite sendfile sync fdatasync sysconf confstr getloadavg openpty ttyname "
+    "sched_getaffinity sched_setaffinity posix_fadvise posix_fallocate getxattr setxattr memfd_create copy_file_range "
+    "O_NOFOLLOW O_DIRECTORY O_CLOEXEC O_NONBLOCK O_SYNC O_DSYNC O_NOATIME O_TMPFILE",
+    "signal": "SIGKILL SIGHUP SIGUSR1 SIGUSR2 SIGALRM SIGCHLD SIGPIPE SIGSTOP SIGTSTP SIGCONT SIGQUIT alarm "
+    "setitimer pause",
+    "time": "clock_gettime tzset",
+    "": "fcntl resource pwd grp pty termios tty syslog curses readline",
+}
+
+
+def only_posix(code: str) -> set[str]:
+    """What the code takes that Windows lacks, unless it asks for it first: hasattr(os, name)."""
+    nodes = list(ast.walk(ast.parse(code)))
+    taken = {(getattr(node.value, "id", ""), node.attr) for node in nodes if isinstance(node, ast.Attribute)}
+    taken |= {(node.module, each.name) for node in nodes if isinstance(node, ast.ImportFrom) for each in node.names}
+    modules = {each.name for node in nodes if isinstance(node, ast.Import) for each in node.names}
+    modules |= {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
+    lacked = {(owner, name) for owner, names in ONLY_POSIX.items() for name in names.split()}
+    found = {name for owner, name in taken & lacked if f'hasattr({owner}, "{name}")' not in code}
+    return found | modules & set(ONLY_POSIX[""].split())
+
+
+def test_nothing_is_called_that_windows_lacks_without_an_alternative() -> None:
+    for file in [ROOT / "main.py", *(f for d in ("prl_keras", "tuning") for f in (ROOT / d).rglob("*.py"))]:
+        assert not only_posix(file.read_text(encoding="utf-8")), file
+    assert only_posix("import fcntl, os\nos.getuid()") == {"fcntl", "getuid"}
+    assert only_posix("from os import fork\nfrom resource import getrusage") == {"fork", "resource"}
+    assert not only_posix('import os\nos.nice(1) if hasattr(os, "nice") else None\nos.kill(1, 2)')
+
+
 def test_text_files_and_processes_have_an_encoding() -> None:
     """Ruff's rule sees it where it knows that something is a path; this where it looks like one."""
     missing = []

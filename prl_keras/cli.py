@@ -32,6 +32,7 @@ COMMANDS = {
     "visualize": (config.Visualize, "prl_keras.commands.visualize", "run"),
     "predict": (config.Predict, "prl_keras.commands.predict", "run"),
     "embed": (config.Embed, "prl_keras.commands.embed", "run"),
+    "export": (config.Export, "prl_keras.commands.export", "run"),
     "runs": (config.Runs, "prl_keras.commands.runs", "run"),
     "recipes": (config.Recipes, "prl_keras.commands.recipes", "run"),
     "data": (config.Data, "prl_keras.commands.data", "run"),

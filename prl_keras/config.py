@@ -509,6 +509,27 @@ class Embed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Export:
+    """Write a run's model for programs without Keras: raw uint8 images in, probabilities or features out.
+
+    Preprocessing is inside, class names and the weights' hash are with it, and its answers are compared with the run's.
+
+    Example: python main.py export latest --format onnx
+    """
+
+    run: Positional[RunReference]
+    """A run's name, its folder, or latest: a classifier gives probabilities, a pre-trained encoder features."""
+    format: Literal["savedmodel", "onnx", "litert"]
+    """savedmodel: a folder for TensorFlow. onnx: a file for ONNX Runtime and others. litert: a .tflite file for phones
+    (docs/use.md). onnx needs `pip install tf2onnx onnx onnxruntime`."""
+    out: File = None
+    """Where to; what is there must be an earlier export of the same run. None: RUN/export/savedmodel, model.onnx or
+    model.tflite."""
+    runs_dir: Annotated[Path, arg(metavar="PATH")] = Path("saved_models")
+    """Folder that holds the runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Runs:
     """List the runs with their figures."""
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -41,6 +42,31 @@ def atomic_path(target: Path) -> Iterator[Path]:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(target: Path) -> Iterator[Path]:
+    """Yield a temporary empty sibling to fill; it takes the place of `target` only if all went well.
+
+    No system exchanges two folders in one step: for a moment there is none.
+    """
+    draft = Path(tempfile.mkdtemp(prefix=".new-", dir=target.parent))
+    old = draft.with_name(f"{draft.name}-old")
+    try:
+        yield draft
+        with suppress(PermissionError):
+            draft.chmod(0o755)
+        if target.exists():
+            patiently(lambda: target.rename(old))
+        try:
+            patiently(lambda: draft.rename(target))
+        except OSError:
+            if old.exists():
+                old.rename(target)
+            raise
+    finally:
+        for folder in (draft, old):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def write_text(target: Path, content: str) -> None:

@@ -8,7 +8,7 @@ import gc
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 _NOISE = (
     b"oneDNN custom operations",
@@ -99,9 +99,13 @@ def forget_models() -> None:
     gc.collect()
 
 
+def _quiet_native_startup() -> contextlib.AbstractContextManager[None]:
+    return native_stderr(lambda line: not any(noise in line for noise in _NOISE))
+
+
 @contextlib.contextmanager
-def _quiet_native_startup() -> Iterator[None]:
-    """Hold what native code writes to file descriptor 2, then replay all but the known noise."""
+def native_stderr(shown: Callable[[bytes], bool]) -> Iterator[None]:
+    """Hold what native code writes to file descriptor 2, then replay the lines that are to be shown."""
     try:
         saved = os.dup(2)
     except OSError:  # there is none
@@ -118,7 +122,7 @@ def _quiet_native_startup() -> Iterator[None]:
             os.close(saved)
             held.seek(0)
             for line in held:
-                if not any(noise in line for noise in _NOISE):
+                if shown(line):
                     os.write(2, line)
 
 

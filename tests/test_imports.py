@@ -31,6 +31,7 @@ LAYERS = {
     "contrastive": 3,
     "losses": 3,
     "memory": 3,
+    "export": 4,
     "training": 4,
     "evaluation": 5,
     "visualization": 6,

@@ -1,0 +1,1 @@
+"""A run's model for programs that know nothing of this package: SavedModel, ONNX, LiteRT."""

@@ -17,7 +17,7 @@ from reference import CLASSIFIERS
 from prl_keras import load_dataset, load_encoder
 from prl_keras.cli import COMMANDS, _how_to_continue, main
 from prl_keras.runs import Run, create_run, list_runs
-from prl_keras.screen.console import in_words
+from prl_keras.screen.console import in_words, percent_interval
 
 ROOT = Path(__file__).parents[1]
 TINY = ["--dataset", "digits", "--samples-per-class", "8", "--test-per-class", "5", "--image-size", "16"]
@@ -50,6 +50,7 @@ def test_pretrain_leaves_a_complete_run(runs_dir: Path) -> None:
     run = Run(runs_dir / "pre")
     files = {path.name for path in run.path.iterdir()}
     assert files == {
+        "card.md",
         "config.json",
         "metrics.jsonl",
         "result.json",
@@ -114,10 +115,24 @@ def test_the_last_line_of_pretrain_is_the_command_that_comes_next(
     assert list_runs(tmp_path)[0].name == "supcon-digits-1"
 
 
+@pytest.mark.parametrize(("name", "output", "outputs"), [("pre", "features", FEATURES), ("tuned", "probabilities", 10)])
+def test_the_card_of_a_run_shows_how_to_load_it(runs_dir: Path, monkeypatch, name, output, outputs) -> None:
+    card = (runs_dir / name / "card.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(runs_dir / name)
+    found: dict = {}
+    exec(re.search(r"```python\n(.*?)```", card, re.DOTALL)[1], found)
+    assert found[output].shape == (1, outputs)
+    figure = Run(runs_dir / name).result
+    figure = figure["saved_encoder"]["val_prototype"] if name == "pre" else figure["accuracy"]["test"]
+    assert f"| {100 * figure['value']:.1f} | {percent_interval(figure)} | {figure['n']} |" in card
+
+
 def test_evaluate_writes_figures_and_a_confusion_matrix(runs_dir: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["evaluate", "pre", "--runs-dir", str(runs_dir)]) == 0
     shown = capsys.readouterr().out
     content = json.loads((runs_dir / "pre" / "evaluation.json").read_text(encoding="utf-8"))
+    card = (runs_dir / "pre" / "card.md").read_text(encoding="utf-8")
+    assert {name for name in CLASSIFIERS if f"| test, {name} |" in card} == set(CLASSIFIERS)
     assert set(content["accuracy"]) == set(CLASSIFIERS)
     for name, figure in content["accuracy"].items():
         assert figure["n"] == 50

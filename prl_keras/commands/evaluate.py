@@ -12,6 +12,7 @@ from prl_keras.data import Dataset
 from prl_keras.data.request import data_words, file_suffix
 from prl_keras.files import atomic_path, write_json
 from prl_keras.runs import Run, has_classifier
+from prl_keras.runs.card import write_card
 from prl_keras.screen.console import accuracy_table, console, in_words, print_end
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def _report(
     content |= {"seen_in_training": seen, "chosen_on_validation": chosen, "best_on_validation": best}
     content |= {"class_names": list(dataset.class_names)}
     file = _write(run, suffix, content, method, matrix)
+    card = None if suffix else write_card(run)  # of the run's own data alone
 
     title = f"{run.name} on {dataset.label}, test split"
     console.print(accuracy_table(title, figures, dataset.class_names))
@@ -90,7 +92,7 @@ def _report(
         f"test {in_words(figures[method], class_labels(dataset.class_names))}",
     )
     log_image(run, f"confusion{suffix}", picture)
-    return [file, picture]
+    return [file, *([card] if card else []), picture]
 
 
 def _write(run: Run, suffix: str, content: dict[str, Any], method: str, matrix: np.ndarray) -> Path:

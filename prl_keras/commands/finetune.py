@@ -13,6 +13,7 @@ from prl_keras.data.seen import record_seen
 from prl_keras.errors import InputError
 from prl_keras.files import atomic_path, write_json
 from prl_keras.runs import Run, find_run, has_encoder, reference_to
+from prl_keras.runs.card import write_card
 from prl_keras.runs.lifecycle import check_name, start_run, to_continue
 from prl_keras.runs.locks import working_on
 from prl_keras.runs.recorded import recorded_options
@@ -146,6 +147,7 @@ def _finish(
         best = max(lines, key=lambda line: line["test_accuracy"])  # the first of equals
         result["maximum_over_epochs_on_test"] = {"value": best["test_accuracy"], "epoch": best["epoch"]}
     write_json(run.path / "result.json", result)  # before any picture: one that cannot be drawn loses no figures
+    write_card(run)
     forget_checkpoints(run)
     console.print()
     title = f"{run.name}, last epoch ({result['epochs']})" if lines else run.name
@@ -176,7 +178,7 @@ def _accuracies(classifier: Any, dataset: Dataset, run: Run, no_validation: bool
 def _print_next(run: Run, figure: Path | None, options: Finetune | Baseline) -> None:
     reference = run_argument(run, options.runs_dir)
     print_end(
-        [run.classifier_file, run.path / "result.json", *([figure] if figure else [])],
+        [run.classifier_file, run.path / "result.json", run.path / "card.md", *([figure] if figure else [])],
         [f"python main.py {command} {reference}" for command in ("visualize", "evaluate")]
         + [f"python main.py predict {reference} IMAGE..."],
     )

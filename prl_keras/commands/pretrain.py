@@ -15,6 +15,7 @@ from prl_keras.data.stl10 import load_unlabelled, unlabelled_sha256
 from prl_keras.errors import InputError
 from prl_keras.files import write_json
 from prl_keras.runs import Run
+from prl_keras.runs.card import write_card
 from prl_keras.runs.lifecycle import check_name, start_run
 from prl_keras.runs.locks import working_on
 from prl_keras.screen.console import console, in_words, print_end, say
@@ -95,6 +96,7 @@ def _finish(trained: Any, run: Run, options: Pretrain) -> None:
         "encoder_sha256": weights_sha256(trained.encoder),
     }
     write_json(run.path / "result.json", result)
+    card = write_card(run)
     forget_checkpoints(run)
     names = {"chance": "chance_loss", "at best about": "least_loss"}
     beside = ", ".join(f"{name} {last[key]:.3f}" for name, key in names.items() if last.get(key) is not None)
@@ -118,4 +120,4 @@ def _finish(trained: Any, run: Run, options: Pretrain) -> None:
             f"python main.py embed {reference} FOLDER --out vectors.parquet",
             f"python main.py finetune --encoder {reference} --head linear --freeze --dataset PATH",
         ]
-    print_end([run.encoder_file, picture, run.path / "metrics.jsonl"], following)
+    print_end([run.encoder_file, picture, run.path / "metrics.jsonl", *([card] if card else [])], following)

@@ -1,6 +1,5 @@
 """What report.md says, and where."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from prl_keras.experiments.findings import findings
 from prl_keras.experiments.page import to_html
 from prl_keras.experiments.table import SELF_SUPERVISED, STRONG, STRONG_SUPERVISED, SUPERVISED
 from prl_keras.files import atomic_path
+from prl_keras.markdown import indented, pipe_table, plain
 from prl_keras.runs import Run
 from prl_keras.terminal import as_started
 
@@ -55,7 +55,7 @@ def write_report(
 
 
 def _markdown(table: Run, analysis: Analysis, dataset: Dataset, pictures: dict[str, Path], command: str) -> str:
-    blocks = [f"# {_plain(dataset.label)}: prototypical pre-training compared", _summary(table, analysis, dataset)]
+    blocks = [f"# {plain(dataset.label)}: prototypical pre-training compared", _summary(table, analysis, dataset)]
     blocks += ["## The table", _main_table(analysis, dataset), _notes(table, analysis, dataset)]
     blocks += [_picture("intervals", pictures), "## Findings", *findings(analysis), _plain_note(analysis)]
     for name, caption in _CAPTIONS.items():
@@ -154,7 +154,7 @@ def _main_table(analysis: Analysis, dataset: Dataset) -> str:
         cells += [_worst(f.by_class["worst"], dataset)]
         cells += [f"{f.row.paper[1]} ({f.row.paper[2]})" if f.row.paper else ""]
         lines.append(cells)
-    return _table(head, lines, left=(1,))
+    return pipe_table(head, lines, left=(1,))
 
 
 def _equal_classes(analysis: Analysis) -> bool:
@@ -175,7 +175,7 @@ def _plain_note(analysis: Analysis) -> str:
 
 
 def _worst(worst: dict[str, Any], dataset: Dataset) -> str:
-    return f"{100 * worst['value']:.1f} {_plain(dataset.class_names[worst['class']])}"
+    return f"{100 * worst['value']:.1f} {plain(dataset.class_names[worst['class']])}"
 
 
 def interval(figure: dict[str, Any]) -> str:
@@ -241,7 +241,7 @@ def _label_table(analysis: Analysis) -> str:
         lines.append([name, *_percents(figures, "value")])
         if not _equal_classes(analysis) and all("balanced" in figure for row in figures for figure in row):
             lines.append([f"{name}, balanced", *_percents(figures, "balanced")])  # older versions do not know it
-    table = _table(["features of", *(str(p["labels_per_class"]) for p in points)], lines, left=(0,))
+    table = pipe_table(["features of", *(str(p["labels_per_class"]) for p in points)], lines, left=(0,))
     return "\n\n".join([table, *_label_note(analysis)])
 
 
@@ -271,7 +271,7 @@ def _cost_table(analysis: Analysis) -> str:
     lines = []
     for f in analysis.rows:
         lines.append([f.row.title, *(f"{f.cost[key]:,.0f}" for key in ("images", "passes", "seconds"))])
-    return _table(["row", "images", "passes", "seconds"], lines, left=(0,))
+    return pipe_table(["row", "images", "passes", "seconds"], lines, left=(0,))
 
 
 def _run_table(analysis: Analysis, dataset: Dataset) -> str:
@@ -288,7 +288,7 @@ def _run_table(analysis: Analysis, dataset: Dataset) -> str:
             lines.append([*cells, f"{100 * ece:.1f}", str(result["epochs"]), f"{result['seconds']:.0f}"])
     head = ["run", "test: correct / n", "test %", "valid. %", "train %"]
     head += [*(["balanced test %"] if balanced else []), "worst class, test %", "ECE %", "epochs", "seconds"]
-    return _table(head, lines, left=(0,))
+    return pipe_table(head, lines, left=(0,))
 
 
 def choice_warnings(analysis: Analysis) -> list[str]:
@@ -299,7 +299,7 @@ def choice_warnings(analysis: Analysis) -> list[str]:
 
 
 def _list(lines: list[str]) -> list[str]:
-    return ["\n".join(f"- {_plain(line)}" for line in lines)] if lines else []
+    return ["\n".join(f"- {plain(line)}" for line in lines)] if lines else []
 
 
 def _encoder_table(analysis: Analysis, dataset: Dataset) -> str:
@@ -318,7 +318,7 @@ def _encoder_table(analysis: Analysis, dataset: Dataset) -> str:
         lines.append([*cells, f"{result['seconds']:.0f}", f"`{result['encoder_sha256'][:12]}`"])
     head = ["run", "valid. %, nearest prototype", *(["balanced"] if balanced else []), "its worst class, %"]
     head += ["valid. %, 10-NN", *(["balanced"] if balanced else []), "effective rank", "seconds", "weights"]
-    return _table(head, lines, left=(0,)) if lines else ""
+    return pipe_table(head, lines, left=(0,)) if lines else ""
 
 
 def _made(table: Run, analysis: Analysis, command: str) -> str:
@@ -330,8 +330,8 @@ def _made(table: Run, analysis: Analysis, command: str) -> str:
     trained = f"; trained on {processors} CPU cores" if processors else ""
     options = ", ".join(f"{key} {value}" for key, value in config["options"].items() if value is not None)
     return (
-        f"{_code(command)}\n\n"
-        f"Options: {_plain(options)}.\n\nData fingerprint (first replicate): `{config['data']['fingerprint']}`.\n\n"
+        f"{indented(command)}\n\n"
+        f"Options: {plain(options)}.\n\nData fingerprint (first replicate): `{config['data']['fingerprint']}`.\n\n"
         f"Packages: {versions}{trained}. Made on {config['created'][:10]}.\n\n"
         "Each run's folder has its config.json (options, data, versions), metrics.jsonl (each epoch), result.json and, "
         "for classifiers, predictions.npz (logits of every validation and test image), for encoders tsne.npz (the map) "
@@ -340,25 +340,5 @@ def _made(table: Run, analysis: Analysis, command: str) -> str:
     )
 
 
-def _code(text: str) -> str:
-    """Every line indented: a quoted word of a command may have several."""
-    return "    " + re.sub(r"(\r\n|\r|\n)", r"\1    ", text)
-
-
 def _picture(name: str, pictures: dict[str, Path]) -> str:
     return f"![{name}](figures/{pictures[name].name})"
-
-
-def _table(head: list[str], rows: list[list[str]], left: tuple[int, ...] = ()) -> str:
-    rule = [":---" if column in left else "---:" for column in range(len(head))]
-    lines = [head, rule, *([_cell(cell) for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
-
-
-def _plain(text: str) -> str:
-    """A user's word, without meaning in Markdown, on one line. `_cell` sees to the rules of a table."""
-    return "".join(f"\\{c}" if c in "\\`*_{}[]<>#!&~" else c for c in " ".join(text.split()))

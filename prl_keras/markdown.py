@@ -1,0 +1,26 @@
+"""Pieces of Markdown in which a user's words stay words."""
+
+import re
+from collections.abc import Sequence
+
+
+def plain(text: str) -> str:
+    """A user's word, without meaning in Markdown, on one line. `pipe_table` sees to the rules of a table."""
+    text = text.encode("utf-8", "backslashreplace").decode()  # half a character, which no file can hold
+    return "".join(f"\\{c}" if c in "\\`*_{}[]<>#!&~" else c for c in " ".join(text.split()))
+
+
+def indented(text: str) -> str:
+    """A block of code: every line indented, as a quoted word of a command may have several."""
+    return "    " + re.sub(r"(\r\n|\r|\n)", r"\1    ", text)
+
+
+def pipe_table(head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int] = ()) -> str:
+    """Cells are Markdown; columns are aligned right, but for those of `left`."""
+    rule = [":---" if column in left else "---:" for column in range(len(head))]
+    lines = [head, rule, *([_cell(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,160 @@
+"""card.md: what a finished run is, in words, for whoever is given its folder; made of its records alone.
+
+Nothing of this computer gets in: of paths only their last part.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from prl_keras.data.layout import UNLABELLED
+from prl_keras.data.splits import dataset_label
+from prl_keras.files import write_text
+from prl_keras.markdown import pipe_table, plain
+from prl_keras.runs import Run, has_classifier
+from prl_keras.runs.records import FIGURE, damage, is_whole, read_record
+from prl_keras.screen.console import percent, percent_interval, worst_class
+
+_BEGIN, _END = "<!-- figures: kept up to date by `evaluate` -->", "<!-- end of figures -->"
+_MOST_CLASSES = 20
+_DATA = ("validation_fraction", "samples_per_class", "test_per_class", "fold", "resize")  # options worth a word
+_LABELLED = {
+    "accuracy": lambda figures: isinstance(figures, dict) and not any(damage(f, FIGURE) for f in figures.values())
+}
+_LICENCE = """## Licence
+
+The field `license` at the top of this file is for you to fill in, if you give the model away. The images that it was
+trained on have terms of their own."""
+
+
+def write_card(run: Run) -> Path | None:
+    """Write card.md, or of one that is there renew the figures alone: the rest may have been edited.
+
+    Returns:
+        The file; None if it has no place for figures any more, and was left as it is.
+
+    Raises:
+        InputError: a record is damaged.
+    """
+    file = run.path / "card.md"
+    if not file.exists() and not file.is_symlink():
+        write_text(file, _card(run))
+        return file
+    before, begin, rest = _text(file).partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    if not begin or not end:
+        return None
+    write_text(file, before + _figures(run) + after)
+    return file
+
+
+def _text(file: Path) -> str:
+    """Empty of what is no file of text."""
+    try:
+        return "" if file.is_symlink() else file.read_bytes().decode()
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _card(run: Run) -> str:
+    task = "image-classification" if has_classifier(run) else "image-feature-extraction"
+    top = f"---\nlicense: unknown\nlibrary_name: keras\npipeline_tag: {task}\n---"
+    blocks = [top, f"# {plain(run.name)}", _what(run), "## Data", _data(run), "## Figures", _figures(run)]
+    blocks += ["## How to load it", _loading(run), _LICENCE]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _what(run: Run) -> str:
+    config, result = run.config, run.result or {}
+    options = dict(config.get("options", {}))
+    source = _last(result.get("encoder_run", options.get("encoder", "")))
+    if config.get("command") == "pretrain":
+        what = f"An encoder of images, pre-trained with `{plain(str(options.get('variant')))}`"
+    elif config.get("command") == "finetune":
+        how = "frozen" if options.get("freeze") else "trained with it"
+        what = (
+            f"A classifier of images: a {plain(str(options.get('head')))} head on the encoder of {plain(source)}, {how}"
+        )
+    else:
+        what = f"A classifier of images: {plain(str(options.get('model')))}, trained from scratch"
+    words = f"{what}, by `python main.py {config.get('command')}` of prl-keras on {config['created'][:10]}."
+    if "encoder" in options:
+        options["encoder"] = source
+    given = ", ".join(f"{name} {value}" for name, value in options.items() if value is not None)
+    versions = ", ".join(f"{name} {value}" for name, value in config.get("versions", {}).items())
+    return f"{words}\n\nOptions: {plain(given)}.\n\nMade with: {plain(versions)}."
+
+
+def _data(run: Run) -> str:
+    data = run.part("data")
+    (height, width, _), names, request = data["image_shape"], data["class_names"], data["request"]
+    classes = "no classes" if tuple(names) == UNLABELLED else f"{len(names):,} classes: "
+    shown = ", ".join(plain(name) for name in names[:_MOST_CLASSES] if tuple(names) != UNLABELLED)
+    more = f", and {len(names) - _MOST_CLASSES:,} more (config.json)" if len(names) > _MOST_CLASSES else ""
+    accuracy = (run.result or {}).get("accuracy", {})
+    counts = [f"{_count(accuracy[split])} {split}" for split in accuracy if _count(accuracy[split])]
+    sentences = [f"{plain(dataset_label(request['name']))}, {height}x{width} px, RGB, {classes}{shown}{more}."]
+    sentences += [f"Images: {', '.join(counts)}."] if counts else []
+    chosen = [f"{name} {request[name]}" for name in _DATA if request.get(name) is not None]
+    sentences += [f"As chosen: {plain(', '.join(chosen))}."] if chosen else []
+    sentences += [f"{len(data['skipped']):,} files could not be read and were left out."] if data.get("skipped") else []
+    return " ".join([*sentences, f"Fingerprint of images and splits: `{plain(data['fingerprint'])}`."])
+
+
+def _figures(run: Run) -> str:
+    """With the marks around it, by which it is found again."""
+    result, names = run.result or {}, run.part("data", "class_names")
+    accuracy, encoder = result.get("accuracy", {}), result.get("saved_encoder", {})
+    rows = [
+        (f"{split}, the classifier", accuracy[split]) for split in ("test", "validation", "train") if split in accuracy
+    ]
+    if "val_prototype" in encoder:
+        rows.append(("validation, nearest prototype", encoder["val_prototype"]))
+    notes, file = [_seen(result.get("seen_by_encoder"), "its encoder")], run.path / "evaluation.json"
+    if file.exists():
+        evaluation = read_record(file, _LABELLED)
+        rows += [(f"test, {plain(name)}", f) for name, f in evaluation["accuracy"].items() if name != "classifier"]
+        best = evaluation.get("best_on_validation")
+        notes += [f"Best on validation: {plain(best)}." if isinstance(best, str) else ""]
+        notes += [_seen(evaluation.get("seen_in_training"), "it")]
+    if not rows:
+        rest = "No accuracy has been measured: `python main.py evaluate` does, on images with classes."
+    else:
+        head = ["accuracy on", "%", "95 % interval", "n", "balanced %", "worst class"]
+        rest = pipe_table(head, [_row(name, figure, names) for name, figure in rows], left=(0, 5))
+        notes.insert(0, "Intervals (Wilson) are over the images; another seed's training differs too.")
+    return "\n\n".join(part for part in (_BEGIN, rest, " ".join(filter(None, notes)), _END) if part)
+
+
+def _row(name: str, figure: dict[str, Any], names: list[str]) -> list[str]:
+    interval = percent_interval(figure) if {"low", "high"} <= set(figure) else ""
+    balanced = f"{100 * figure['balanced']:.1f}" if "balanced" in figure else ""
+    worst = plain(worst_class(figure, names)) if balanced else ""
+    return [name, percent(figure).removesuffix(" %"), interval, _count(figure), balanced, worst]
+
+
+def _count(figure: dict[str, Any]) -> str:
+    return f"{figure['n']:,}" if is_whole(figure.get("n")) else ""
+
+
+def _seen(counts: Any, who: str) -> str:
+    """Images that were trained on say nothing about new ones."""
+    counts = counts if isinstance(counts, dict) else {}
+    seen = [f"{n:,} {plain(split)} images" for split, n in counts.items() if is_whole(n) and n]
+    return f"Beware: {who} was trained on {' and '.join(seen)}." if seen else ""
+
+
+def _loading(run: Run) -> str:
+    height, width, channels = run.part("data", "image_shape")
+    file, output = ("classifier.keras", "logits") if has_classifier(run) else ("encoder.keras", "features")
+    code = f"""import keras, numpy
+
+model = keras.models.load_model("{file}")
+images = numpy.zeros((1, {height}, {width}, {channels}), "uint8")  # yours: RGB, 0..255, of this size
+{output} = model.predict(images)"""
+    code += "\nprobabilities = keras.ops.softmax(logits)  # classes as in config.json" * (output == "logits")
+    words = "Plain Keras 3 opens it in this folder; preprocessing is inside:"
+    return f"{words}\n\n```python\n{code}\n```\n\nFor use without Keras: `python main.py export`."
+
+
+def _last(path: Any) -> str:
+    return Path(str(path)).name

@@ -187,7 +187,14 @@ class RecipeOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pretrain(DataOptions, RecipeOptions, RunOptions):
+class TrackOptions:
+    track: Annotated[Literal["mlflow", "wandb"] | None, arg(metavar="{mlflow,wandb}")] = None
+    """Also send config.json, each line of metrics.jsonl and result.json to MLflow or to Weights & Biases (docs/use.md).
+    It decides nothing: a run may be continued with it or without."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrain(DataOptions, RecipeOptions, TrackOptions, RunOptions):
     """Pre-train an encoder with class prototypes, or with SimCLR or SupCon for comparison.
 
     Writes saved_models/<name>/encoder.keras: raw uint8 images in, 512 features out.
@@ -259,7 +266,7 @@ class Pretrain(DataOptions, RecipeOptions, RunOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingOptions(RecipeOptions):
+class TrainingOptions(RecipeOptions, TrackOptions):
     epochs: Count = None
     """Passes over the training images (the paper: 25)."""
     batch_size: Count = None

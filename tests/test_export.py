@@ -15,6 +15,7 @@ import pytest
 from prl_keras.cli import main
 from prl_keras.export.formats import FORMATS
 from prl_keras.export.program import TOLERANCE
+from prl_keras.extras import installed
 from prl_keras.files import atomic_folder
 from prl_keras.models import build_classifier, resnet18
 from prl_keras.models.storage import save_model, weights_sha256
@@ -57,7 +58,7 @@ def exported(runs_dir: Path) -> dict[tuple[str, str], Path]:
     files = {}
     for run, name in [("tuned", name) for name in FORMATS] + [("pre", "savedmodel")]:
         form = FORMATS[name]
-        if not form.missing() and form.runtime:
+        if form.runtime and all(map(installed, form.writers)):
             assert main(["export", run, "--format", name, "--runs-dir", str(runs_dir)]) == 0
             files[run, name] = runs_dir / run / "export" / form.name
     return files
@@ -213,13 +214,13 @@ def test_a_folder_stays_as_it_was_if_its_successor_fails(tmp_path, monkeypatch) 
 )
 def test_a_place_that_will_not_do_is_one_line(runs_dir, tmp_path, monkeypatch, capsys, words, expected) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("prl_keras.export.formats._installed", lambda package: True)
+    monkeypatch.setattr("prl_keras.extras.installed", lambda package: True)
     assert expected in complaint(capsys, main(["export", "tuned", *words, "--runs-dir", str(runs_dir)]))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_missing_package_is_one_line_with_the_command_that_installs_it(runs_dir, monkeypatch, capsys) -> None:
-    monkeypatch.setattr("prl_keras.export.formats._installed", lambda package: False)
+    monkeypatch.setattr("prl_keras.extras.installed", lambda package: False)
     line = complaint(capsys, main(["export", "tuned", "--format", "onnx", "--runs-dir", str(runs_dir)]))
     assert line.endswith("--format onnx needs tf2onnx and onnx: pip install tf2onnx onnx onnxruntime")
 

@@ -9,6 +9,7 @@ from prl_keras.config import Evaluate, RecipeOptions, Report
 from prl_keras.data import Dataset
 from prl_keras.data.request import data_words
 from prl_keras.errors import InputError
+from prl_keras.extras import check_installed
 from prl_keras.runs import Run, find_run, has_encoder, in_folder, reference_to
 from prl_keras.terminal import quoted
 
@@ -31,7 +32,9 @@ _RANGES = {
 
 
 def check_training(options: Any, images: int, whole_batches: bool) -> None:
-    """Raise InputError for numbers that no training can use."""
+    """Raise InputError for numbers that no training can use, and for a tracker that is not installed."""
+    if options.track is not None:
+        check_installed([options.track], f"--track {options.track}")
     if options.epochs < 1:
         raise InputError(f"--epochs is {options.epochs}; expected at least 1")
     if options.batch_size < 2:

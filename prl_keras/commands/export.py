@@ -12,6 +12,7 @@ from prl_keras.config import Export
 from prl_keras.data.request import reading_of
 from prl_keras.errors import InputError
 from prl_keras.export.formats import FORMATS, Format
+from prl_keras.extras import check_installed
 from prl_keras.runs import Run, find_run, gives_features, has_classifier
 from prl_keras.screen.console import console, print_end
 from prl_keras.startup import native_stderr, start_keras
@@ -23,9 +24,7 @@ if TYPE_CHECKING:
 def run(options: Export) -> None:
     run = find_run(options.run, options.runs_dir, gives_features, "run with a classifier or an encoder")
     form = FORMATS[options.format]
-    if missing := form.missing():
-        wanted = " ".join([*missing, *(() if form.runtime else form.runtimes[:1])])
-        raise InputError(f"--format {options.format} needs {' and '.join(missing)}: pip install {wanted}")
+    check_installed(form.writers, f"--format {options.format}", form.runtimes[:1])
     target = _target(run, form, options)
     reading = reading_of(run)  # a damaged record is said before TensorFlow starts
 

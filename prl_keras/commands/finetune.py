@@ -19,6 +19,7 @@ from prl_keras.runs.locks import working_on
 from prl_keras.runs.recorded import recorded_options
 from prl_keras.screen.console import accuracy_table, console, print_end
 from prl_keras.startup import device, start_keras
+from prl_keras.tracking import send_result
 
 
 def run(options: Finetune) -> None:
@@ -148,6 +149,7 @@ def _finish(
         result["maximum_over_epochs_on_test"] = {"value": best["test_accuracy"], "epoch": best["epoch"]}
     write_json(run.path / "result.json", result)  # before any picture: one that cannot be drawn loses no figures
     write_card(run)
+    send_result(run, options.track)
     forget_checkpoints(run)
     console.print()
     title = f"{run.name}, last epoch ({result['epochs']})" if lines else run.name

@@ -20,6 +20,7 @@ from prl_keras.runs.lifecycle import check_name, start_run
 from prl_keras.runs.locks import working_on
 from prl_keras.screen.console import console, in_words, print_end, say
 from prl_keras.startup import device, start_keras
+from prl_keras.tracking import send_result
 from prl_keras.training.batch_size import fitted
 
 
@@ -97,6 +98,7 @@ def _finish(trained: Any, run: Run, options: Pretrain) -> None:
     }
     write_json(run.path / "result.json", result)
     card = write_card(run)
+    send_result(run, options.track)
     forget_checkpoints(run)
     names = {"chance": "chance_loss", "at best about": "least_loss"}
     beside = ", ".join(f"{name} {last[key]:.3f}" for name, key in names.items() if last.get(key) is not None)

@@ -11,12 +11,12 @@ import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from prl_keras.extras import installed
 from prl_keras.files import atomic_folder, atomic_path
 
 _ABOUT = "about.json"
@@ -42,14 +42,10 @@ class Format:
         """Empty: it is a folder."""
         return Path(self.name).suffix
 
-    def missing(self) -> list[str]:
-        """Packages to install before it can be written."""
-        return [name for name in self.writers if not _installed(name)]
-
     @property
     def runtime(self) -> str | None:
         """The package that `answer` uses; None: there is none."""
-        return next(filter(_installed, self.runtimes), None)
+        return next(filter(installed, self.runtimes), None)
 
     def atomic(self, target: Path) -> Any:
         """A context with a draft of the target, which takes its place if all goes well."""
@@ -61,10 +57,6 @@ class Format:
             about = self.about(file)
             return about if isinstance(about, dict) and about.get("command") == "export" else {}
         return {}
-
-
-def _installed(package: str) -> bool:
-    return find_spec(package.replace("-", "_")) is not None
 
 
 def _write_savedmodel(program: Any, folder: Path, about: dict[str, Any]) -> None:
@@ -124,7 +116,7 @@ def _write_litert(program: Any, file: Path, about: dict[str, Any]) -> None:
 
 
 def _answer_litert(file: Path, images: np.ndarray, output: str) -> np.ndarray:
-    if _installed("ai-edge-litert"):
+    if installed("ai-edge-litert"):
         from ai_edge_litert.interpreter import Interpreter
     else:
         from tensorflow.lite import Interpreter

@@ -17,7 +17,7 @@ from prl_keras.runs.recorded import as_json, as_resolved
 from prl_keras.runs.versions import package_versions
 from prl_keras.screen.console import console
 
-NOT_RECORDED = ("resume", "name", "runs_dir", "verbose")  # options that decide nothing about a run's result
+NOT_RECORDED = ("resume", "name", "runs_dir", "verbose", "track")  # options that decide nothing about a run's result
 
 
 def run_config(

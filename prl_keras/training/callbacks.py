@@ -16,6 +16,7 @@ from prl_keras.labels import balanced_accuracy, checked_labels
 from prl_keras.models.encode import encode
 from prl_keras.runs import Run
 from prl_keras.runs.interruption import Stopped, StopRequest
+from prl_keras.tracking import Tracking
 from prl_keras.training.checkpoint import Position, advice, last_position, save_checkpoint
 
 
@@ -146,6 +147,20 @@ class MetricsLog(keras.callbacks.Callback):
         )
         with atomic_path(self.run.path / "metrics.jsonl") as temporary:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in self.lines), encoding="utf-8")
+
+
+class TrackLog(keras.callbacks.Callback):
+    """Send the lines of metrics.jsonl, of a run that is continued those of before too, if they have not been sent."""
+
+    def __init__(self, tracking: Tracking, metrics: MetricsLog):
+        super().__init__()
+        self.tracking, self.metrics = tracking, metrics
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        self.tracking.send(self.metrics.lines)
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        self.tracking.send(self.metrics.lines)
 
 
 class Checkpoint(keras.callbacks.Callback):

@@ -95,6 +95,7 @@ def train_head(
         monitors,
         checkpoint_steps=options.checkpoint_steps,
         chance=chance(dataset.train.labels, dataset.num_classes, options.label_smoothing),
+        track=options.track,
         verbose=options.verbose,
     )
 
@@ -115,6 +116,7 @@ def train_classifier(classifier: keras.Model, dataset: Dataset, options: Finetun
         monitors,
         checkpoint_steps=options.checkpoint_steps,
         chance=chance(dataset.train.labels, dataset.num_classes, options.label_smoothing),
+        track=options.track,
         verbose=options.verbose,
     )
     if options.average:

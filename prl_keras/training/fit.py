@@ -12,7 +12,8 @@ from prl_keras.errors import InputError
 from prl_keras.runs import Run
 from prl_keras.runs.interruption import noted
 from prl_keras.screen.training import TrainingScreen
-from prl_keras.training.callbacks import Checkpoint, EpochOrder, FiniteGuard, MetricsLog
+from prl_keras.tracking import tracking
+from prl_keras.training.callbacks import Checkpoint, EpochOrder, FiniteGuard, MetricsLog, TrackLog
 from prl_keras.training.checkpoint import Position, restore_checkpoint
 from prl_keras.training.screen import EpochScreen, figures_ahead
 from prl_keras.training.tensorboard import TensorBoardLog, log_config
@@ -27,6 +28,7 @@ def fit(
     monitors: Sequence[keras.callbacks.Callback] = (),
     constants: dict[str, float | None] | None = None,
     checkpoint_steps: int | None = None,
+    track: str | None = None,
     chance: float | None = None,
     verbose: bool = False,
 ) -> None:
@@ -37,6 +39,7 @@ def fit(
         monitors: callbacks that add to the epoch's logs.
         constants: values to repeat on each line of metrics.jsonl, such as the loss's chance level; None: no such value.
         checkpoint_steps: keep the state every so many steps too, not only after each epoch.
+        track: also send the lines there, see `Tracking`.
         chance: what the screen shows beside the loss where the constants have no chance_loss.
         verbose: show all figures of each epoch.
 
@@ -58,7 +61,7 @@ def fit(
     keys = figures_ahead(model, validation is not None, monitors) | {"learning_rate"}
     shown = {"chance_loss": chance} | constants
     screen = TrainingScreen(keys, epochs, len(batches), batches.images, shown, metrics.lines, verbose)
-    with noted() as request, screen:
+    with noted() as request, tracking(run, track) as tracker, screen:
         model.fit(
             batches,
             validation_data=validation,
@@ -73,6 +76,7 @@ def fit(
                 metrics,
                 TensorBoardLog(run, metrics),
                 EpochScreen(screen, lambda: metrics.lines[-1]),
+                TrackLog(tracker, metrics),
                 Checkpoint(order, metrics, run, request, checkpoint_steps),
             ],
         )

@@ -118,6 +118,7 @@ def train(plan: Plan, dataset: Dataset, options: Pretrain, run: Run) -> Trained:
         [monitor],
         constants,
         options.checkpoint_steps,
+        track=options.track,
         verbose=options.verbose,
     )
     if options.average:

@@ -11,7 +11,7 @@ from prl_keras.runs.records import FIGURE, damage, damaged, is_text, or_none, re
 _OPTIONS = (
     *("variant", "model", "encoder", "head", "freeze", "recipe", "epochs", "batch_size", "classes_per_batch"),
     *("learning_rate", "augment", "mix", "distance", "temperature", "label_smoothing", "weight_decay", "dropout"),
-    *("schedule", "projection_dim", "stem", "width", "precision", "average", "seed", "include_validation"),
+    *("schedule", "projection_dim", "neck", "stem", "width", "precision", "average", "seed", "include_validation"),
 )
 EVALUATION = {
     "fingerprint": is_text,

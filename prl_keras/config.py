@@ -189,8 +189,8 @@ class RecipeOptions:
 @dataclass(frozen=True, kw_only=True)
 class TrackOptions:
     track: Annotated[Literal["mlflow", "wandb"] | None, arg(metavar="{mlflow,wandb}")] = None
-    """Also send config.json, each line of metrics.jsonl and result.json to MLflow or to Weights & Biases (docs/use.md).
-    It decides nothing: a run may be continued with it or without."""
+    """Also send config.json, each line of metrics.jsonl and result.json to MLflow or to Weights & Biases
+    of the extra [tracking] (docs/use.md). It decides nothing: a run may be continued with it or without."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -528,7 +528,7 @@ class Export:
     """A run's name, its folder, or latest: a classifier gives probabilities, a pre-trained encoder features."""
     format: Literal["savedmodel", "onnx", "litert"]
     """savedmodel: a folder for TensorFlow. onnx: a file for ONNX Runtime and others. litert: a .tflite file for phones
-    (docs/use.md). onnx needs `pip install tf2onnx onnx onnxruntime`."""
+    (docs/use.md). onnx needs the extra [export]."""
     out: File = None
     """Where to; what is there must be an earlier export of the same run. None: RUN/export/savedmodel, model.onnx or
     model.tflite."""

@@ -43,8 +43,12 @@ def program() -> str:
     started = Path(*sys.argv[:1])
     if started.parts[-2:] == ("prl_keras", "__main__.py"):
         return "python -m prl_keras"
-    cloned = (Path(__file__).parents[1] / "main.py").is_file()
-    return "python main.py" if cloned and started.stem != "prl-keras" else "prl-keras"
+    return "python main.py" if is_clone() and started.stem != "prl-keras" else "prl-keras"
+
+
+def is_clone() -> bool:
+    """Whether this is a clone's own folder, be it installed as editable or not."""
+    return (Path(__file__).parents[1] / "main.py").is_file()
 
 
 def as_started(text: str) -> str:

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 
 from prl_keras.cli import main
+from prl_keras.commands.export import _pictures
+from prl_keras.data import load_dataset
 from prl_keras.export.formats import FORMATS
 from prl_keras.export.program import TOLERANCE
 from prl_keras.extras import installed
@@ -23,6 +25,7 @@ from prl_keras.runs import Run, create_run
 
 ROOT = Path(__file__).parents[1]
 SHAPE = (16, 20, 3)
+REQUEST = {"name": "digits", "image_size": list(SHAPE[:2]), "samples_per_class": 8, "test_per_class": 5}
 NAMES = ["cat", 'dog, "big"', "猫\nfish", "<b>"]
 RUNTIMES = {
     "savedmodel": ("tensorflow",),
@@ -39,9 +42,10 @@ def runs_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     encoder = resnet18(SHAPE, preprocessing="centred")
     random = np.random.RandomState(0)
     encoder.set_weights([w * random.uniform(0.8, 1.2, w.shape) + 0.01 * random.rand() for w in encoder.get_weights()])
-    data = {"class_names": NAMES, "image_shape": list(SHAPE), "fingerprint": "0" * 64, "bits": None}
+    own = load_dataset(**REQUEST).fingerprint
+    data = {"class_names": NAMES, "image_shape": list(SHAPE), "fingerprint": own, "bits": None, "request": REQUEST}
     for name, model in (("pre", encoder), ("tuned", build_classifier(encoder, len(NAMES), "mlp", dropout=0.5))):
-        run = create_run(folder, name, {"command": name, "data": data | {"request": {"name": "digits"}}})
+        run = create_run(folder, name, {"command": name, "data": data})
         save_model(model, run.encoder_file if name == "pre" else run.classifier_file)
         (run.path / "result.json").write_text("{}", encoding="utf-8")
     return folder
@@ -158,9 +162,9 @@ def test_an_earlier_export_of_the_run_is_replaced_and_nothing_else(runs_dir, exp
     own = exported["tuned", "savedmodel"]
     (own / "variables" / "variables.index").unlink()
     assert main(command) == 0
+    assert "answers as the run's model does on 32 images of digits" in capsys.readouterr().out
     assert (own / "variables" / "variables.index").is_file()
     assert [path.name for path in own.parent.iterdir() if path.name.startswith(".")] == []
-    capsys.readouterr()
     assert "an export of run 'pre'" in complaint(capsys, main([*command, "--out", str(exported["pre", "savedmodel"])]))
     for name in ("empty", "mine"):
         (tmp_path / name).mkdir()
@@ -172,6 +176,18 @@ def test_an_earlier_export_of_the_run_is_replaced_and_nothing_else(runs_dir, exp
         (tmp_path / "link").unlink(missing_ok=True)
         (tmp_path / "link").symlink_to(target)
         assert "is there already" in complaint(capsys, main([*command, "--out", str(tmp_path / "link")]))
+
+
+def test_it_is_compared_on_pictures_of_the_run_if_they_are_there(runs_dir, tmp_path) -> None:
+    config = Run(runs_dir / "tuned").config
+    images = load_dataset(**REQUEST).test.images
+    found = _pictures(Run(runs_dir / "tuned"))
+    assert len(found) == 32
+    assert all((images == image).all(axis=(1, 2, 3)).any() for image in found)
+    others = {"fingerprint": "0" * 64}, {"request": REQUEST | {"name": str(tmp_path / "gone")}}
+    for number, other in enumerate(others):
+        changed = config | {"data": config["data"] | other}
+        assert _pictures(create_run(tmp_path, f"run-{number}", changed)) is None
 
 
 def test_what_answers_otherwise_is_not_kept(runs_dir, tmp_path, monkeypatch, capsys) -> None:
@@ -219,10 +235,16 @@ def test_a_place_that_will_not_do_is_one_line(runs_dir, tmp_path, monkeypatch, c
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_missing_package_is_one_line_with_the_command_that_installs_it(runs_dir, monkeypatch, capsys) -> None:
+@pytest.mark.parametrize(
+    ("clone", "command"), [(True, "pip install tf2onnx onnx onnxruntime"), (False, 'pip install "prl-keras[export]"')]
+)
+def test_a_missing_package_is_one_line_with_the_command_that_installs_it(
+    runs_dir, monkeypatch, capsys, clone, command
+) -> None:
     monkeypatch.setattr("prl_keras.extras.installed", lambda package: False)
+    monkeypatch.setattr("prl_keras.extras.is_clone", lambda: clone)
     line = complaint(capsys, main(["export", "tuned", "--format", "onnx", "--runs-dir", str(runs_dir)]))
-    assert line.endswith("--format onnx needs tf2onnx and onnx: pip install tf2onnx onnx onnxruntime")
+    assert line.endswith(f"--format onnx needs tf2onnx and onnx, of the extra [export]: {command}")
 
 
 def test_without_a_runtime_it_is_written_and_said_that_it_was_not_compared(
@@ -279,4 +301,4 @@ def test_a_whole_resnet_answers_alike_in_every_format(whole_network, tmp_path, c
     model = resnet18((64, 64, 3))
     save_model(*(model, run.encoder_file) if encoder else (build_classifier(model, len(NAMES)), run.classifier_file))
     assert main(["export", "whole", "--format", name, "--runs-dir", str(tmp_path)]) == 0  # it compares by itself
-    assert "answers as the run's model does" in capsys.readouterr().out
+    assert "answers as the run's model does on made-up images" in capsys.readouterr().out

@@ -319,7 +319,7 @@ def test_a_tracker_that_is_not_installed_is_one_line_before_anything_is_done(tmp
     monkeypatch.setattr("prl_keras.extras.installed", lambda package: False)
     words = ["baseline", "--dataset", "digits", "--track", "wandb", "--runs-dir", str(tmp_path / "runs")]
     assert main(words) == 2
-    assert capsys.readouterr().err == "error: --track wandb needs wandb: pip install wandb\n"
+    assert capsys.readouterr().err == "error: --track wandb needs wandb, of the extra [tracking]: pip install wandb\n"
     assert not (tmp_path / "runs").exists()
 
 

@@ -34,7 +34,7 @@ _RANGES = {
 def check_training(options: Any, images: int, whole_batches: bool) -> None:
     """Raise InputError for numbers that no training can use, and for a tracker that is not installed."""
     if options.track is not None:
-        check_installed([options.track], f"--track {options.track}")
+        check_installed([options.track], f"--track {options.track}", "tracking")
     if options.epochs < 1:
         raise InputError(f"--epochs is {options.epochs}; expected at least 1")
     if options.batch_size < 2:

@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from prl_keras.commands import stream
 from prl_keras.commands.common import run_argument
 from prl_keras.config import Export
+from prl_keras.data import load_dataset
+from prl_keras.data.catalog import is_ready
 from prl_keras.data.request import reading_of
+from prl_keras.data.splits import dataset_label
 from prl_keras.errors import InputError
 from prl_keras.export.formats import FORMATS, Format
-from prl_keras.extras import check_installed
+from prl_keras.extras import check_installed, how_to_install
 from prl_keras.runs import Run, find_run, gives_features, has_classifier
-from prl_keras.screen.console import console, print_end
+from prl_keras.screen.console import console, print_end, say
 from prl_keras.startup import native_stderr, start_keras
 
 if TYPE_CHECKING:
     import keras
 
+_PICTURES = 32  # of the run's own that are compared
+
 
 def run(options: Export) -> None:
     run = find_run(options.run, options.runs_dir, gives_features, "run with a classifier or an encoder")
     form = FORMATS[options.format]
-    check_installed(form.writers, f"--format {options.format}", form.runtimes[:1])
+    check_installed(form.writers, f"--format {options.format}", "export", form.runtimes[:1])
     target = _target(run, form, options)
     reading = reading_of(run)  # a damaged record is said before TensorFlow starts
 
@@ -38,10 +46,11 @@ def run(options: Export) -> None:
         target.parent.mkdir(exist_ok=True)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
+    pictures = _pictures(run) if form.runtime else None
     with form.atomic(target) as draft, console.status(f"Converting {run.name}"), native_stderr(lambda line: False):
         form.write(program(model, output), draft, about)
-        found = _compare(model, output, form, draft)
-    _say(run, output, about, form, found)
+        found = _compare(model, output, form, draft, pictures)
+    _say(run, output, about, form, found, pictures)
     reference = run_argument(run, options.runs_dir)
     words = {
         "probabilities": f"predict {reference} IMAGE...",
@@ -98,8 +107,25 @@ def _check_own(target: Path, form: Format, about: dict[str, Any]) -> None:
         raise InputError(f"{target} is there already, and is {what}: move it away, or choose another --out")
 
 
-def _compare(model: keras.Model, output: str, form: Format, draft: Path) -> float | None:
+def _pictures(run: Run) -> np.ndarray | None:
+    """uint8 (n, height, width, channels) of the run's own data, test if it has one; None: they are not here as they
+    were."""
+    request = run.part("data", "request")
+    with suppress(InputError, OSError):
+        if is_ready(request["name"], request.get("data_dir") and Path(request["data_dir"])):  # nothing is downloaded
+            data = load_dataset(**request)
+            if data.fingerprint == run.part("data")["fingerprint"]:
+                images = (data.test if len(data.test) else data.train).images
+                rows = np.linspace(0, len(images) - 1, min(_PICTURES, len(images))).astype(int)
+                return np.asarray(images[rows])
+    return None
+
+
+def _compare(model: keras.Model, output: str, form: Format, draft: Path, pictures: np.ndarray | None) -> float | None:
     """The largest difference between the answers of the format's runtime and the run's own; None: there is no runtime.
+
+    Args:
+        pictures: to be answered for, beside images of noise, black and white.
 
     Raises:
         InputError: it is larger than the tolerance.
@@ -109,6 +135,7 @@ def _compare(model: keras.Model, output: str, form: Format, draft: Path) -> floa
     if form.runtime is None:
         return None
     images = trial_images(model.input_shape[1:])
+    images = images if pictures is None else np.concatenate([images, pictures])
     wanted = expected(model, output, images)
     batches = (slice(0, 1), slice(1, None))  # of one and of several
     found = max(difference(form.answer(draft, images[rows], output), wanted[rows]) for rows in batches)
@@ -120,13 +147,19 @@ def _compare(model: keras.Model, output: str, form: Format, draft: Path) -> floa
     return found
 
 
-def _say(run: Run, output: str, about: dict[str, Any], form: Format, found: float | None) -> None:
+def _say(
+    run: Run, output: str, about: dict[str, Any], form: Format, found: float | None, pictures: np.ndarray | None
+) -> None:
     from prl_keras.export.program import TOLERANCE
 
     height, width, _ = about["image_shape"]
     console.print(f"Exported {run.name}: uint8 images of {height}x{width} px, in batches of any size -> {output}")
     if found is None:
-        console.print(f"Not compared with the run's model: pip install {form.runtimes[0]}, and repeat the command")
+        command = how_to_install(form.runtimes[:1], "export")
+        console.print(f"Not compared with the run's model: {command}, and repeat the command")
     else:
+        on = "made-up images (the run's own are not here)"
+        if pictures is not None:
+            on = f"{len(pictures)} images of {dataset_label(run.part('data', 'request', 'name'))}"
         allowed = f"differences up to {found:.1g}, {TOLERANCE:g} would do"
-        console.print(f"{form.runtime} answers as the run's model does: {allowed}")
+        say(f"{form.runtime} answers as the run's model does on {on}: {allowed}")

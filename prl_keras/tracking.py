@@ -10,9 +10,11 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, Literal
 
 from prl_keras.errors import InputError
+from prl_keras.extras import installed
 from prl_keras.files import write_json
 from prl_keras.runs import Run
 from prl_keras.runs.interruption import Stopped
@@ -24,7 +26,10 @@ End = Literal["FINISHED", "KILLED", "FAILED"]
 
 # The environment decides; these are for what it leaves open: no long waiting, no output, nothing but what is sent here.
 _ENVIRONMENT = {
-    "mlflow": {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"},
+    "mlflow": {
+        **{"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"},
+        "MLFLOW_ALLOW_FILE_STORE": "true",  # else newer versions refuse the folder that the user has named
+    },
     "wandb": {
         **{"WANDB_SILENT": "true", "WANDB_CONSOLE": "off", "WANDB_INIT_TIMEOUT": "30", "WANDB_LOGIN_TIMEOUT": "30"},
         **dict.fromkeys(("WANDB_DISABLE_CODE", "WANDB_DISABLE_GIT", "WANDB_X_DISABLE_META"), "true"),
@@ -148,6 +153,8 @@ class Tracking:
         if self.tracker is None:
             for name, value in _ENVIRONMENT[self.kind].items():
                 os.environ.setdefault(name, value)
+            if self.kind == "mlflow" and not installed("sqlalchemy"):  # mlflow-skinny: its usual data base is not there
+                os.environ.setdefault("MLFLOW_TRACKING_URI", Path("mlruns").absolute().as_uri())
             self.tracker = _TRACKERS[self.kind](self.run, self._known().get(self.kind, {}))
             self._record()
         return self.tracker

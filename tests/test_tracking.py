@@ -12,6 +12,7 @@ import pytest
 from prl_keras.cli import main
 from prl_keras.config import Baseline, Pretrain
 from prl_keras.data.batches import Batches
+from prl_keras.extras import installed
 from prl_keras.files import write_json
 from prl_keras.runs import Run, create_run
 from prl_keras.runs.interruption import Stopped
@@ -180,6 +181,19 @@ def test_a_run_that_is_not_there_any_more_is_begun_anew(store, run, record) -> N
     train(run, "mlflow", 3)
     assert len(store()) == before + 1
     assert history(store, before) == lines(run)
+
+
+def test_mlflow_skinny_without_any_setting_writes_into_the_working_folder(tmp_path, monkeypatch, capsys) -> None:
+    mlflow = pytest.importorskip("mlflow", reason="pip install mlflow-skinny")
+    if installed("sqlalchemy"):
+        pytest.skip("the whole mlflow has a data base")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")  # noted as not there before, so it is not there afterwards
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    train(create_run(tmp_path, "run", CONFIG), "mlflow")
+    assert warnings(capsys) == []
+    assert list((tmp_path / "mlruns").glob("*/*/metrics/loss"))
+    mlflow.set_tracking_uri(None)
 
 
 def test_a_server_that_is_not_there_is_one_warning_and_the_training_the_same(tmp_path, monkeypatch, capsys) -> None:

@@ -69,10 +69,36 @@ def test_what_it_says_of_each_kind_of_run(tmp_path: Path) -> None:
     assert "resnet18, trained from scratch" in card(made(tmp_path / "c", "baseline", model="resnet18"))
     bare = card(made(tmp_path / "d", "pretrain", {"epochs": 3, "saved_encoder": {}}))
     assert "No accuracy has been measured" in bare
+    assert "Licence of the images: not known to prl-keras" in tuned
+    assert "It answers with one of its classes" in tuned
+    assert "It answers with" not in pre
     for text in (tuned, pre, bare):
         assert text.startswith("---\nlicense: unknown\n")
         assert "secret" not in text, "of this computer's paths only the last part"
         assert "pets\\_2" in text
+
+
+def test_the_licence_of_known_images_is_named(tmp_path: Path) -> None:
+    from prl_keras.data.catalog import CATALOG
+
+    run = made(tmp_path)
+    for name, entry in CATALOG.items():
+        config = copy.deepcopy(run.config)
+        config["data"]["request"]["name"] = name
+        write_json(run.path / "config.json", config)
+        (run.path / "card.md").unlink()
+        write_card(Run(run.path))
+        assert f"Licence of the images: {entry.licence}." in card(run)
+
+
+def test_it_names_the_program_as_it_was_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["/venv/bin/prl-keras"])
+    run = made(tmp_path, result={"epochs": 3})
+    for _ in range(2):  # new, then renewed
+        assert "`prl-keras evaluate` does" in card(run)
+        assert "`prl-keras export`" in card(run)
+        assert "main.py" not in card(run)
+        write_card(run)
 
 
 def test_a_users_words_mean_nothing_in_markdown(tmp_path: Path) -> None:
@@ -83,7 +109,7 @@ def test_a_users_words_mean_nothing_in_markdown(tmp_path: Path) -> None:
     kinds = {child.type for token in tokens for child in token.children or ()}
     assert kinds <= {"text", "text_special", "code_inline", "softbreak"}
     headings = [tokens[at + 1].content for at, token in enumerate(tokens) if token.type == "heading_open"]
-    assert headings == ["my\\_run", "Data", "Figures", "How to load it", "Licence"]
+    assert headings == ["my\\_run", "Data", "Figures", "How to load it", "Limits", "Licence"]
 
 
 def test_evaluate_renews_the_figures_and_leaves_the_rest(tmp_path: Path) -> None:

@@ -31,17 +31,19 @@ TFDS_PREFIX = "tfds:"
 VALIDATION_FRACTION = 0.1
 _MOST_NAMED = 3
 _TEST_SEED = 0  # whatever the run's seed: runs are compared on the same test images
+_FASHION_LICENCE = "MIT (Zalando SE, 2017)"
 _STL10_MANUAL = f"fetch it by hand and pass --data-dir PATH of the folder that holds {archive.FOLDER}.tar.gz"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of `python main.py data`. `is_ready` imports nothing heavy."""
+    """One line of `python main.py data`. `is_ready` imports nothing heavy; `licence`: of the images."""
 
     summary: str
     how_to_get: str
     is_ready: Callable[[Path | None], bool]
     read: Callable[[Path | None, int | None, Cache], RawData]
+    licence: str
     takes_data_dir: bool = True
 
 
@@ -245,24 +247,28 @@ CATALOG: dict[str, Entry] = {
         "data prepare --dataset stl10 (2.6 GB), or --data-dir PATH with stl10_binary.tar.gz or stl10_binary/",
         _stl10_ready,
         _read_stl10,
+        "none stated; its images are from ImageNet, whose terms allow non-commercial research and education",
     ),
     "fashion_mnist": Entry(
         "10 classes of clothing, 28x28 grey; 6,000 train and 1,000 test images a class",
         f"data prepare --dataset fashion_mnist (30 MB), or Debian's package {fashion.DEBIAN_PACKAGE}",
         fashion.is_present,
         lambda data_dir, fold, cache: fashion.read_fashion(data_dir),
+        _FASHION_LICENCE,
     ),
     "fashion_500": Entry(
         "Fashion-MNIST with STL-10's numbers: 500 train and 800 test images a class, drawn once for everyone",
         "as fashion_mnist",
         fashion.is_present,
         lambda data_dir, fold, cache: fashion.read_fashion_500(data_dir),
+        _FASHION_LICENCE,
     ),
     "digits": Entry(
         "10 handwritten digits, enlarged to 32x32; about 144 train and 36 test images a class",
         "built in (scikit-learn)",
         lambda data_dir: True,
         lambda data_dir, fold, cache: digits.read_digits(),
+        "CC BY 4.0 (E. Alpaydin and C. Kaynak, UCI Machine Learning Repository, 1998)",
         takes_data_dir=False,
     ),
 }

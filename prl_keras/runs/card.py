@@ -6,6 +6,7 @@ Nothing of this computer gets in: of paths only their last part.
 from pathlib import Path
 from typing import Any
 
+from prl_keras.data.catalog import CATALOG
 from prl_keras.data.layout import UNLABELLED
 from prl_keras.data.splits import dataset_label
 from prl_keras.files import write_text
@@ -13,6 +14,7 @@ from prl_keras.markdown import pipe_table, plain
 from prl_keras.runs import Run, has_classifier
 from prl_keras.runs.records import FIGURE, damage, is_whole, read_record
 from prl_keras.screen.console import percent, percent_interval, worst_class
+from prl_keras.terminal import as_started
 
 _BEGIN, _END = "<!-- figures: kept up to date by `evaluate` -->", "<!-- end of figures -->"
 _MOST_CLASSES = 20
@@ -23,7 +25,8 @@ _LABELLED = {
 _LICENCE = """## Licence
 
 The field `license` at the top of this file is for you to fill in, if you give the model away. The images that it was
-trained on have terms of their own."""
+trained on have terms of their own: see Data."""
+_UNKNOWN = "not known to prl-keras, see where they are from"  # licence of images
 
 
 def write_card(run: Run) -> Path | None:
@@ -43,7 +46,7 @@ def write_card(run: Run) -> Path | None:
     _, end, after = rest.partition(_END)
     if not begin or not end:
         return None
-    write_text(file, before + _figures(run) + after)
+    write_text(file, before + as_started(_figures(run)) + after)
     return file
 
 
@@ -59,8 +62,8 @@ def _card(run: Run) -> str:
     task = "image-classification" if has_classifier(run) else "image-feature-extraction"
     top = f"---\nlicense: unknown\nlibrary_name: keras\npipeline_tag: {task}\n---"
     blocks = [top, f"# {plain(run.name)}", _what(run), "## Data", _data(run), "## Figures", _figures(run)]
-    blocks += ["## How to load it", _loading(run), _LICENCE]
-    return "\n\n".join(blocks) + "\n"
+    blocks += ["## How to load it", _loading(run), "## Limits", _limits(run), _LICENCE]
+    return as_started("\n\n".join(blocks) + "\n")
 
 
 def _what(run: Run) -> str:
@@ -97,6 +100,8 @@ def _data(run: Run) -> str:
     chosen = [f"{name} {request[name]}" for name in _DATA if request.get(name) is not None]
     sentences += [f"As chosen: {plain(', '.join(chosen))}."] if chosen else []
     sentences += [f"{len(data['skipped']):,} files could not be read and were left out."] if data.get("skipped") else []
+    licence = CATALOG[request["name"]].licence if request["name"] in CATALOG else _UNKNOWN
+    sentences += [f"Licence of the images: {licence}."]
     return " ".join([*sentences, f"Fingerprint of images and splits: `{plain(data['fingerprint'])}`."])
 
 
@@ -154,6 +159,22 @@ images = numpy.zeros((1, {height}, {width}, {channels}), "uint8")  # yours: RGB,
     code += "\nprobabilities = keras.ops.softmax(logits)  # classes as in config.json" * (output == "logits")
     words = "Plain Keras 3 opens it in this folder; preprocessing is inside:"
     return f"{words}\n\n```python\n{code}\n```\n\nFor use without Keras: `python main.py export`."
+
+
+def _limits(run: Run) -> str:
+    data, seed = run.part("data"), run.config.get("options", {}).get("seed")
+    resize = plain(str(data["request"].get("resize", "crop")))
+    lines = [
+        "Its figures are of images from the same source as those that it was trained on. Others, of another camera, "
+        "place or time, were not measured; nor was whether it is as good for all people whom they may show.",
+        f"It sees {data['image_shape'][0]}x{data['image_shape'][1]} px; `python main.py predict` and `embed` bring "
+        f"pictures to that size as in its training ({resize}), the loaded model does not.",
+        f"It is one training, with seed {plain(str(seed))}: another one differs by more than rounding.",
+    ]
+    if has_classifier(run):
+        trust = "`python main.py report` says when to trust it"
+        lines.insert(0, f"It answers with one of its classes, whatever a picture shows; {trust}.")
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def _last(path: Any) -> str:

@@ -61,7 +61,9 @@ def train(run: Run, track: str | None, epochs: int = 3, *monitors: keras.callbac
     ready_streams()  # as a command does: what was said is forgotten
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
-    model.compile(keras.optimizers.Adam(0.1), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.compile(
+        keras.optimizers.Adam(0.1), keras.losses.SparseCategoricalCrossentropy(from_logits=True), run_eagerly=True
+    )
     random = np.random.RandomState(0)
     batches = Batches(random.rand(32, 4).astype("float32"), random.randint(0, 2, 32), 16, seed=0)
     fit(model, batches, epochs, run, monitors=monitors, track=track)

@@ -203,11 +203,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Analysis:
     """Every row has 60 %, but SupCon, frozen, linear has 70 % and the MLP 50 %."""
     folder = tmp_path_factory.mktemp("planted")
     cells = fake_table(folder, OPTIONS, {"supcon-frozen-linear": 0.70, "mlp": 0.50})
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "prl_keras.evaluation.statistics.RESAMPLES", 2_000
-        )  # a fifth: enough for differences of 10 points
-        return analyse(OPTIONS, folder, cells)
+    return analyse(OPTIONS, folder, cells)
 
 
 def test_planted_differences_are_found_and_planted_nulls_are_not(planted: Analysis) -> None:
@@ -266,8 +262,7 @@ def test_one_seed_never_speaks_of_methods(tmp_path: Path) -> None:
     assert "Significantly" not in text
 
 
-def test_optimism_is_the_maximum_minus_the_last_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prl_keras.evaluation.statistics.RESAMPLES", 100)  # no p-value is looked at
+def test_optimism_is_the_maximum_minus_the_last_epoch(tmp_path: Path) -> None:
     options = Reproduce(seeds=2, rows=("paper",), protocol="paper")
     analysis = analyse(options, tmp_path, fake_table(tmp_path, options, {}, n=1000))
     text = next(text for text in findings(analysis) if text.startswith("**Optimism"))

@@ -1,5 +1,7 @@
 """Intervals and tests of differences: against SciPy, statsmodels, published values, and planted truths."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -79,13 +81,22 @@ def test_one_seed_is_mcnemars_exact_test(only_first: int, only_second: int, both
     assert statistics.compare_images(first, second) == pytest.approx(expected)
 
 
+@given(st.integers(2, 5), st.integers(1, 9), st.integers(0, 1_000))
+def test_several_seeds_are_all_flips_of_the_images_differences(seeds: int, images: int, seed: int) -> None:
+    first, second = np.random.default_rng(seed).random((2, seeds, images)) < 0.6
+    differences = first.sum(axis=0) - second.sum(axis=0)
+    flips = np.array(list(product((1, -1), repeat=images))) @ differences
+    expected = np.mean(np.abs(flips) >= abs(differences.sum()))
+    assert statistics.compare_images(first, second) == pytest.approx(expected, abs=1e-12)
+
+
 def test_several_equal_seeds_say_what_one_says() -> None:
-    """The permutation test of copies of one model is McNemar's, up to its random draws."""
     rng = np.random.default_rng(1)
-    first, second = rng.random((1, 400)) < 0.8, rng.random((1, 400)) < 0.75
+    first, second = rng.random((1, 4000)) < 0.8, rng.random((1, 4000)) < 0.78
     exact = statistics.compare_images(first, second)
     repeated = statistics.compare_images(np.repeat(first, 3, axis=0), np.repeat(second, 3, axis=0))
-    assert repeated == pytest.approx(exact, abs=0.02)
+    assert 1e-3 < exact < 0.5
+    assert repeated == pytest.approx(exact, rel=1e-9)
 
 
 @pytest.mark.parametrize("shapes", [((3, 10), (3, 11)), ((2, 10), (3, 10)), ((10,), (10,))])

@@ -65,6 +65,13 @@ class _Pretrainer(keras.Model):
             options["validation_data"] = (validation[0], _checked(validation[1]), *validation[2:])
         return super().fit(x, _checked(y), *args, **options)
 
+    def make_train_function(self, force: bool = False) -> Any:
+        """As Keras's, with the optimizer's variables there: a step that makes them would be traced twice."""
+        if not self.optimizer.built:
+            with self.distribute_strategy.scope():
+                self.optimizer.build(self.trainable_variables)
+        return super().make_train_function(force)
+
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **options: Any) -> Any:
         """As Keras's; labels are checked as those of `fit`."""
         return super().evaluate(x, _checked(y), *args, **options)

@@ -103,6 +103,7 @@ def test_the_recorded_test_accuracy_is_that_of_the_saved_classifier(runs_dir: Pa
         assert figures[name]["low"] <= figures[name]["value"] <= figures[name]["high"]
 
 
+@pytest.mark.slow
 def test_the_last_line_of_pretrain_is_the_command_that_comes_next(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

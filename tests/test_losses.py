@@ -335,7 +335,7 @@ def test_chance_is_the_loss_of_embeddings_that_tell_nothing() -> None:
 def test_the_outlook_of_a_batch_is_what_equal_embeddings_get_in_it(variant: str, batch: int, classes: int) -> None:
     """Also with classes that have no support, and with more classes than a batch holds."""
     loss = PrototypicalLoss(classes, variant)
-    for seed in range(20):
+    for seed in range(6):
         labels = np.random.default_rng([batch, classes, seed]).integers(-1, classes, batch)
         outlook, equal = loss.outlook(labels), np.ones((batch, 4), "float32")
         episode = loss.episode(labels, equal)
@@ -405,7 +405,11 @@ SMOOTHED = [
 ]
 
 
-@pytest.mark.parametrize("loss", SMOOTHED, ids=[f"{type(each).__name__} {each.temperature}" for each in SMOOTHED])
+@pytest.mark.parametrize(
+    "loss",
+    [pytest.param(each, marks=pytest.mark.slow) if 1 <= place <= 4 else each for place, each in enumerate(SMOOTHED)],
+    ids=[f"{type(each).__name__} {each.temperature}" for each in SMOOTHED],
+)
 def test_the_least_loss_of_smoothed_labels_is_that_of_the_best_gap(loss: keras.losses.Loss) -> None:
     """By trying all gaps between the classes, up to that of the corners of a simplex."""
     labels = np.tile(np.arange(5), 4)
@@ -562,8 +566,16 @@ def test_embeddings_and_temperature_scale_together_for_euclidean_distance(varian
 
 # gradients
 
+SMOOTHED_TOO = ("query-smoothed-euclidean", "nt_xent-smoothed", "supcon-smoothed")
 
-@every_loss
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if "smoothed" in name and name not in SMOOTHED_TOO else name
+        for name in LOSSES
+    ],
+)
 def test_the_gradient_is_that_of_central_differences(name: str) -> None:
     # query: class 2 has one support sample, class 3 none; standard and loo: classes 2 and 3 have one sample each
     labels = np.array([0, 1, 0, 1, 2, 0, 1, 0, 1, 0, 1, 3], "int32")
@@ -625,7 +637,9 @@ every_ugly_batch = pytest.mark.parametrize("ugly", UGLY)
 
 
 @every_ugly_batch
-@pytest.mark.parametrize("dtype", ["float32", "float16", pytest.param("bfloat16", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "dtype", ["float16", *(pytest.param(name, marks=pytest.mark.slow) for name in ("float32", "bfloat16"))]
+)
 def test_loss_and_gradient_are_finite_on(ugly: str, dtype: str) -> None:
     labels, embeddings = UGLY[ugly]
     embeddings = tf.cast(embeddings, dtype)

@@ -456,7 +456,7 @@ def test_a_pretraining_that_was_stopped_counts_on(
 def test_verbose_shows_what_is_recorded_and_is_not_recorded_itself(
     runs_dir: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    command = ["finetune", "--encoder", "pre", "--epochs", "2", "--name", "head", "--test-each-epoch", "--verbose"]
+    command = ["baseline", "--model", "mlp", *TINY, "--epochs", "2", "--name", "head", "--test-each-epoch", "--verbose"]
     assert main([*command, "--runs-dir", str(runs_dir)]) == 0
     shown = capsys.readouterr().out
     run = Run(runs_dir / "head")

@@ -5,6 +5,7 @@ Called by a command before its first Keras import; changes the process, so libra
 
 import contextlib
 import gc
+import logging
 import os
 import sys
 import tempfile
@@ -44,6 +45,7 @@ def start_keras(seed: int | None = None, precision: str = "float32", determinist
         collect_garbage_rarely()
     import keras
 
+    logging.getLogger("tensorflow").addFilter(_of_use)
     if deterministic:
         import tensorflow as tf
 
@@ -51,6 +53,11 @@ def start_keras(seed: int | None = None, precision: str = "float32", determinist
     keras.mixed_precision.set_global_policy(precision)
     if seed is not None:
         keras.utils.set_random_seed(seed)
+
+
+def _of_use(record: logging.LogRecord) -> bool:
+    """Several commands in one process, as in a notebook, have several models: not what this warning warns of."""
+    return "triggered tf.function retracing" not in str(record.msg)
 
 
 def collect_garbage_rarely() -> None:

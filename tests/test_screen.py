@@ -453,6 +453,21 @@ def test_a_pretraining_that_was_stopped_counts_on(
         assert f"{100 * line['val_prototype_accuracy']:.1f} %" in row
 
 
+def test_a_notebook_gets_plain_lines_though_its_output_calls_itself_a_terminal() -> None:
+    class OutStream(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    assert Terminal(file=OutStream()).is_terminal
+    OutStream.__module__ = "ipykernel.iostream"
+    stream = OutStream()
+    terminal = Terminal(file=stream)
+    with terminal.status("working"):
+        terminal.print("done", style="green")
+    assert not is_watched(terminal)
+    assert stream.getvalue() == "done\n"
+
+
 def test_verbose_shows_what_is_recorded_and_is_not_recorded_itself(
     runs_dir: Path, capsys: pytest.CaptureFixture
 ) -> None:

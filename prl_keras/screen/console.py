@@ -14,10 +14,16 @@ from prl_keras.terminal import as_started, quoted
 
 
 class Terminal(Console):
-    """Shows a text as it is: no markup, no names of emoji."""
+    """Shows a text as it is: no markup, no names of emoji, and in a notebook no HTML."""
 
     def __init__(self, **kwargs: Any):
-        super().__init__(**{"highlight": False, "markup": False, "emoji": False} | kwargs)
+        plain = {"highlight": False, "markup": False, "emoji": False, "force_jupyter": False}
+        super().__init__(**plain | kwargs)
+
+    @property
+    def is_terminal(self) -> bool:
+        """A notebook's output says that it is one, and takes no line back."""
+        return super().is_terminal and not type(self.file).__module__.startswith("ipykernel")
 
     def print(self, *objects: Any, **options: Any) -> None:
         """Without styles where standard output has become a file, as the log of `reproduce`: Rich looks only once."""

@@ -168,12 +168,10 @@ def test_runs_lists_finished_and_unfinished_runs(runs_dir: Path, capsys: pytest.
     assert "python main.py pretrain" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
-    [
-        ["--model", "mlp", "--augment", "light"],
-        pytest.param(["--model", "resnet18", "--precision", "mixed_bfloat16"], marks=pytest.mark.slow),
-    ],
+    [["--model", "mlp", "--augment", "light"], ["--model", "resnet18", "--precision", "mixed_bfloat16"]],
 )
 def test_baselines_train_and_are_tested(tmp_path: Path, arguments: list[str]) -> None:
     where = ["--runs-dir", str(tmp_path), "--name", "base"]

@@ -811,6 +811,7 @@ def test_a_table_killed_anywhere_ends_as_one_that_was_not(tmp_path: Path) -> Non
     assert hashes[0] == hashes[1]
 
 
+@pytest.mark.slow
 def test_the_papers_protocol_tests_every_epoch(tmp_path: Path) -> None:
     words = [*TINY, "--epochs", "2", "--protocol", "paper", "--rows", "mlp", "pca", "--test-per-class", "20"]
     assert main(["reproduce", *words, "--runs-dir", str(tmp_path)]) == 0

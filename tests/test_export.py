@@ -247,6 +247,7 @@ def test_a_missing_package_is_one_line_with_the_command_that_installs_it(
     assert line.endswith(f"--format onnx needs tf2onnx and onnx, of the extra [export]: {command}")
 
 
+@pytest.mark.slow
 def test_without_a_runtime_it_is_written_and_said_that_it_was_not_compared(
     runs_dir, tmp_path, monkeypatch, capsys
 ) -> None:

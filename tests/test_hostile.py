@@ -98,7 +98,7 @@ def check_one_line(capsys: pytest.CaptureFixture, arguments: list[str]) -> int:
     ("file", "config", "result", "content"),
     [
         ("config.json", CONFIG, RESULT, CONFIG),
-        ("result.json", CONFIG, RESULT, RESULT),
+        pytest.param("result.json", CONFIG, RESULT, RESULT, marks=pytest.mark.slow),
         ("result.json", CONFIG | {"command": "pretrain"}, PRETRAINED, PRETRAINED),
         ("metrics.jsonl", CONFIG, None, METRICS),
     ],

@@ -66,6 +66,7 @@ def test_an_interrupted_command_continues_however_its_data_set_is_spelled(
     assert [run.name for run in list_runs(Path("saved_models"))] == ["mlp-A-1"]
 
 
+@pytest.mark.slow
 def test_a_run_works_from_another_working_directory(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["baseline", "--model", "mlp", *RUN, "--dataset", "./A/", "--name", "run"]) == 0
     assert Run(here / "saved_models" / "run").part("data", "request", "name") == str(here / "A")

@@ -164,6 +164,7 @@ def test_what_a_kill_left_is_removed_and_what_a_user_made_is_not(tmp_path: Path)
     assert not old.exists()
 
 
+@pytest.mark.slow
 def test_other_versions_are_named_and_other_options_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -312,7 +312,8 @@ def trained(name: str, run: Run, steps: int | None = None, interrupt_at: int | N
     return variables(model)
 
 
-@pytest.mark.parametrize("name", ["plain", pytest.param("full", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MAKERS)
 def test_a_training_that_is_continued_has_the_bits_of_one_that_was_not_interrupted(name: str, tmp_path: Path) -> None:
     whole, again, broken = (create_run(tmp_path, run, {}) for run in ("whole", "again", "broken"))
     expected = trained(name, whole)

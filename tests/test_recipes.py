@@ -216,7 +216,8 @@ def test_every_figure_of_an_epoch_is_of_train_or_validation(trainings: Trainings
     assert monitored["val_prototype_accuracy"] == pytest.approx(np.mean(nearest == validation.labels), abs=0.015)
 
 
-@pytest.mark.parametrize("precision", ["float32", pytest.param("mixed_bfloat16", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["float32", "mixed_bfloat16"])
 def test_the_public_functions_give_the_weights_of_the_commands(tmp_path: Path, precision: str) -> None:
     how = ["--epochs", "2", "--batch-size", "30", "--seed", "3", "--precision", precision, "--runs-dir", str(tmp_path)]
     assert main(["pretrain", "--variant", "supcon", "--name", "encoder", *DATA, *how]) == 0

@@ -19,6 +19,7 @@ def graphs() -> weakref.WeakSet:
     return weakref.WeakSet(thing for thing in gc.get_objects() if isinstance(thing, FuncGraph))
 
 
+@pytest.mark.slow
 def test_a_trained_model_leaves_no_graph_behind() -> None:
     for _ in range(2):
         others = graphs()

@@ -135,7 +135,11 @@ def test_mlflow_gets_config_lines_and_result(store, run) -> None:
     assert history(store) == lines(run)
 
 
-@pytest.mark.parametrize("stop", [Stopped(15), KeyboardInterrupt(), ZeroDivisionError()], ids=repr)
+@pytest.mark.parametrize(
+    "stop",
+    [Stopped(15), *(pytest.param(stop, marks=pytest.mark.slow) for stop in (KeyboardInterrupt(), ZeroDivisionError()))],
+    ids=repr,
+)
 def test_a_resumed_run_goes_on_in_the_same_mlflow_run_and_no_step_comes_twice(store, run, stop) -> None:
     with pytest.raises(type(stop)):
         train(run, "mlflow", 4, StopIn(3, stop))
@@ -168,7 +172,15 @@ def test_what_was_trained_without_is_sent_when_the_run_goes_on_with_it(store, ru
     assert history(store) == lines(run)
 
 
-@pytest.mark.parametrize("record", ["another server", "removed", b"{", b"[]", b'{"mlflow": {"id": null}}'], ids=str)
+@pytest.mark.parametrize(
+    "record",
+    [
+        "removed",
+        b"{",
+        *(pytest.param(it, marks=pytest.mark.slow) for it in ("another server", b"[]", b'{"mlflow": {"id": null}}')),
+    ],
+    ids=str,
+)
 def test_a_run_that_is_not_there_any_more_is_begun_anew(store, run, record) -> None:
     import mlflow
 

@@ -158,6 +158,7 @@ def test_a_fine_tuned_classifier_is_sent_back_to_its_encoder(
     assert "it knows no 'dog': train one on my pets" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_images_that_were_moved_are_asked_for_and_the_next_command_finds_them(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

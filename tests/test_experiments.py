@@ -825,6 +825,7 @@ def test_the_papers_protocol_tests_every_epoch(tmp_path: Path) -> None:
     assert "| optimism |" in (folder / "report.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_dry_run_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["reproduce", *TINY, *ROWS_OF_TINY, "--runs-dir", str(tmp_path), "--dry-run"]) == 0
     output = capsys.readouterr().out

@@ -180,6 +180,7 @@ def mixed() -> MixedClassifier:
     return model
 
 
+@pytest.mark.slow
 def test_a_mixed_classifier_is_asked_for_both_classes_in_their_shares(mixed: MixedClassifier) -> None:
     """Recomputed for the step's own draw: the generator's state of before gives the same images again."""
     images = np.random.default_rng(0).integers(0, 256, (6, *SHAPE)).astype("uint8")

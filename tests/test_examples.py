@@ -44,6 +44,7 @@ EXAMPLES = dict(examples())
 
 
 def test_every_public_name_has_an_example() -> None:
+    assert len(EXAMPLES) == len(list(examples())), "two of one name"
     assert set(EXAMPLES) >= {*MADE, *LOSSES, *PRETRAINERS}
 
 

@@ -1,5 +1,6 @@
 """What people install: its files, its metadata, and that each way to install it gives a command that works."""
 
+import ast
 import os
 import re
 import shutil
@@ -7,9 +8,11 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
+import tomllib
 import venv
 import zipfile
 from email import message_from_bytes
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -61,6 +64,25 @@ def installed(thing: Path, environment: Path, editable: bool = False) -> Path:
     install = [sys.executable, "-m", "pip", "--python", environment, "install", "--no-deps", "--no-index"]
     run([*install, "--no-build-isolation", *(["-e"] if editable else []), thing], environment)
     return commands
+
+
+def test_every_library_that_is_imported_is_declared() -> None:
+    """The environments of these tests see all libraries of this one, so they would not miss any."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lists = [project["dependencies"], *(project["optional-dependencies"][name] for name in ("export", "tracking"))]
+    declared = {re.match(r"[\w.-]+", line)[0].replace("_", "-") for lines in lists for line in lines}
+    declared |= {"pillow-heif"}  # if it is installed, docs/data.md
+    files = [ROOT / "main.py", *(f for d in ("prl_keras", "tuning") for f in (ROOT / d).rglob("*.py"))]
+    nodes = [node for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))]
+    names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
+    libraries = {name.partition(".")[0] for name in names} - sys.stdlib_module_names - {"prl_keras", "tuning"}
+    assert len(libraries) > 12
+    of = packages_distributions()
+    for library in libraries:
+        owners = {owner.lower().replace("_", "-") for owner in of.get(library, [library])}
+        owners |= {"tensorflow"} if library == "tensorflow" else set()  # a clone has tensorflow-cpu
+        assert owners & declared, (library, owners)
 
 
 def command(commands: Path, name: str = "prl-keras") -> str:

@@ -83,7 +83,7 @@ def store(request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     mlflow = pytest.importorskip("mlflow", reason="pip install mlflow")
     if request.param == "sqlite":
         pytest.importorskip("sqlalchemy", reason="mlflow-skinny has no data base")
-    where = {"file": f"file:{tmp_path / 'store'}", "sqlite": f"sqlite:///{tmp_path / 'store.db'}"}
+    where = {"file": (tmp_path / "store").as_uri(), "sqlite": f"sqlite:///{tmp_path / 'store.db'}"}
     monkeypatch.chdir(tmp_path)  # where MLflow would put artifacts
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # which newer versions want to be rid of
     monkeypatch.setenv("MLFLOW_TRACKING_URI", where[request.param])

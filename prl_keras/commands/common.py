@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from prl_keras.config import Evaluate, RecipeOptions, Report
+from prl_keras.config import Evaluate, Pretrain, Report
 from prl_keras.data import Dataset
 from prl_keras.data.request import data_words
 from prl_keras.errors import InputError
@@ -59,11 +59,13 @@ def check_training(options: Any, images: int, whole_batches: bool) -> None:
         )
 
 
-def stronger(options: RecipeOptions, command: str) -> list[str]:
+def stronger(options: Pretrain, command: str) -> list[str]:
     """After a training by the paper's recipe: the command of the strong one, on the same data."""
     if options.recipe != "paper" or options.kind == "prl":
         return []
-    return [f"python main.py {command} --recipe strong{data_words(options)}   # docs/method.md"]
+    return [
+        f"python main.py {command} --recipe strong{data_words(options)}{in_folder(options.runs_dir)}   # docs/method.md"
+    ]
 
 
 def run_argument(run: Run, runs_dir: Path) -> str:

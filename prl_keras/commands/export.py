@@ -64,12 +64,12 @@ def _target(run: Run, form: Format, options: Export) -> Path:
     if options.out is None:
         return run.path / "export" / form.name
     target = options.out
+    if target.name in ("", form.suffix):
+        raise InputError(f"--out {target}: choose a name for the {'file' if form.suffix else 'folder'}")
     if target.suffix != form.suffix and form.suffix:
         raise InputError(f"--out {target}: the name of a {options.format} file must end in {form.suffix}")
     if not target.parent.is_dir():
         raise InputError(f"--out {target}: there is no folder {target.parent}; make it first")
-    if not target.name:
-        raise InputError(f"--out {target}: choose a name for the {'file' if form.suffix else 'folder'}")
     return target
 
 

@@ -122,6 +122,21 @@ def test_another_picture_of_the_same_size_and_time_is_another_picture(pets: Path
     assert load_dataset(str(pets), cache_dir=tmp_path / "cache").fingerprint != first.fingerprint
 
 
+def test_a_picture_that_came_went_or_changed_its_class_is_noticed(pets: Path, tmp_path: Path) -> None:
+    def fingerprint() -> str:
+        return load_dataset(str(pets), cache_dir=tmp_path / "cache").fingerprint
+
+    there, elsewhere = pets / "train" / "ant" / "0.png", pets / "train" / "bee" / "new.png"
+    found = [fingerprint()]
+    shutil.copy2(there, elsewhere)
+    found.append(fingerprint())
+    there.unlink()
+    found.append(fingerprint())
+    elsewhere.rename(pets / "train" / "cow" / "new.png")
+    found.append(fingerprint())
+    assert len(set(found)) == 4
+
+
 @pytest.mark.parametrize("size", [None, 16])
 def test_a_bad_picture_is_the_same_line_and_left_out_without_decoding_the_others_again(
     pets: Path, tmp_path: Path, size: int | None, monkeypatch: pytest.MonkeyPatch

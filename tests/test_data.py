@@ -21,6 +21,7 @@ from prl_keras.data import Split, default_dataset, fashion, load_dataset, networ
 from prl_keras.data.reading import Reading
 from prl_keras.data.rows import Rows
 from prl_keras.data.splits import (
+    _sorted,
     balanced_test,
     balanced_train,
     by_content,
@@ -152,6 +153,19 @@ def test_hashing_copies_no_images():
     strided = Split(split.images[::2, ::-1], np.arange(500))
     whole = strided.images.tobytes() + strided.labels.astype("<i8").tobytes()
     assert strided.sha256() == hashlib.sha256(whole).hexdigest()  # as it stands in the results of older runs
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 255), st.integers(0, 2)), min_size=1, max_size=9), st.data()
+)
+def test_images_sort_by_all_of_their_digests_then_by_label(rows, data):
+    digests = np.zeros((len(rows), 32), np.uint8)
+    digests[:, data.draw(st.sampled_from([0, 7]))], digests[:, data.draw(st.sampled_from([0, 7, 8, 31]))] = np.array(
+        [row[:2] for row in rows]
+    ).T
+    labels = np.array([row[2] for row in rows])
+    order = _sorted(digests, labels)
+    assert order.tolist() == sorted(range(len(rows)), key=lambda row: (digests[row].tobytes(), labels[row], row))
 
 
 @given(class_sizes, seeds)

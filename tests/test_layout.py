@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prl_keras.data.formats import is_picture
-from prl_keras.data.layout import _PLAIN, Layout, folder_layout, natural, picture_files
+from prl_keras.data.layout import _PLAIN, Layout, Pictures, _in_order, folder_layout, natural, picture_files
 from prl_keras.data.litter import is_litter
 from prl_keras.errors import InputError
 
@@ -44,6 +44,11 @@ def test_names_sort_as_lists_of_their_words_and_numbers_do(names):
         return found, name
 
     assert sorted(names, key=natural) == sorted(names, key=parts)
+
+
+@given(st.lists(st.text("b0109.\udce9", max_size=4) | st.sampled_from(["1" * 46, "0" * 50 + "2" * 47]), unique=True))
+def test_the_names_of_a_folder_sort_all_at_once_as_each_for_itself(names):
+    assert _in_order(names) == sorted(names, key=natural)
 
 
 @given(st.lists(st.text("ab01", max_size=5), unique=True), st.randoms())
@@ -94,11 +99,17 @@ def test_what_one_look_takes_for_a_picture_is_one_and_no_litter(tmp_path_factory
 # --- layouts --------------------------------------------------------------------------------------------
 
 
+def labelled(part: Pictures | None) -> list[tuple[int, str]]:
+    return [] if part is None else list(zip(part.labels, part.files, strict=True))
+
+
 def told(layout: Layout) -> dict[str, list[str]]:
     """Split -> its files with their classes."""
     parts = {"train": layout.train, "validation": layout.validation, "test": layout.test}
     return {
-        split: [f"{layout.class_names[p.label]}: {p.path.relative_to(layout.root).as_posix()}" for p in part]
+        split: [
+            f"{layout.class_names[k]}: {Path(file).relative_to(layout.root).as_posix()}" for k, file in labelled(part)
+        ]
         for split, part in parts.items()
         if part is not None
     }
@@ -205,10 +216,9 @@ def test_any_tree_is_read_whole_or_refused_in_one_line(tmp_path_factory, tree):
     parts = told(layout)
     read = [line.split(": ", 1)[1] for part in parts.values() for line in part]
     assert len(read) == len(set(read))
-    for part in (layout.train, layout.validation or (), layout.test or ()):
-        for picture in part:
-            relative = picture.path.relative_to(root).parts
-            assert layout.class_names[picture.label] in relative[:2]
-    assert {picture.label for picture in layout.train} == set(range(len(layout.class_names)))
+    for part in (layout.train, layout.validation, layout.test):
+        for label, file in labelled(part):
+            assert layout.class_names[label] in Path(file).relative_to(root).parts[:2]
+    assert set(layout.train.labels) == set(range(len(layout.class_names)))
     unread = {path.relative_to(root).as_posix() for path in picture_files(root)} - set(read)
     assert bool(unread) <= bool(layout.notes)

@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from prl_keras.data.images import (
     look,
     pillow_ready,
 )
-from prl_keras.data.layout import Layout, Picture, folder_layout, plain_layout
+from prl_keras.data.layout import Layout, Pictures, folder_layout, plain_layout
 from prl_keras.data.litter import shown
 from prl_keras.data.parallel import in_order
 from prl_keras.data.reading import NO_LABELS, Reading
@@ -70,11 +71,10 @@ def read_folder(root: Path, reading: Reading = Reading(), cache: Cache | None = 
 
 def _read(layout: Layout, reading: Reading, cache: Cache) -> RawData:
     parts = {"train": layout.train, "validation": layout.validation, "test": layout.test}
-    pictures = [picture for part in parts.values() for picture in part or ()]
-    splits = [split for split, part in parts.items() for _ in part or ()]
-    work = _Work([picture.file for picture in pictures])
-    labels = [picture.label for picture in pictures]
-    names = names_below(layout.root, work.paths)
+    parts = {split: part for split, part in parts.items() if part is not None}
+    work = _Work([file for part in parts.values() for file in part.files])
+    labels = np.concatenate([np.array(part.labels, np.int64) for part in parts.values()])
+    names = np.array(names_below(layout.root, work.paths), dtype=object)
     images, rows, facts = _decoded(work, labels, names, layout.root, reading, cache)
     notes = _note_of_bits(facts["deep"], len(rows), facts["bits"])
     if work.wrong and (reading.damaged == "refuse" or not rows):
@@ -82,10 +82,10 @@ def _read(layout: Layout, reading: Reading, cache: Cache) -> RawData:
     skipped = tuple(shown(names[row]) for row in sorted(work.wrong))
     if skipped:
         some = ", ".join(skipped[:_FEW_NAMED]) + ", ..." * (len(skipped) > _FEW_NAMED)
-        notes += (f"Left out: {len(skipped):,} of {len(pictures):,} pictures, which cannot be read: {some}",)
-    whole = _split(images, [pictures[row] for row in rows], [names[row] for row in rows])
-    of = np.array([splits[row] for row in rows])
-    data = {split: whole.take(_range(of == split)) for split, part in parts.items() if part is not None}
+        notes += (f"Left out: {len(skipped):,} of {len(names):,} pictures, which cannot be read: {some}",)
+    whole = Split(images, labels[rows], names[rows], _groups(parts.values(), rows))
+    ends = np.searchsorted(rows, np.cumsum([0, *map(len, parts.values())])).tolist()
+    data = {split: whole.take(slice(*pair)) for split, pair in zip(parts, pairwise(ends), strict=True)}
     if layout.test is None:
         train = data["train"]
 
@@ -93,7 +93,7 @@ def _read(layout: Layout, reading: Reading, cache: Cache) -> RawData:
             return b"".join(work.each(_file_digest, rows[: len(train)], "Drawing test pictures").values())
 
         test = drawn_test(train, digests, layout.validation is None, layout.class_names)
-        data |= {"train": train.take(np.setdiff1d(np.arange(len(train)), test)), "test": train.take(test)}
+        data["train"], data["test"] = train.parted(test)
         notes += (
             f"Test: {len(test):,} of {len(train):,} images, {TEST_FRACTION:.0%} of each class, drawn by what is in the "
             "files and not by --seed: always the same ones",
@@ -129,14 +129,16 @@ class _Work:
 
 
 def _decoded(
-    work: _Work, labels: Sequence[int], names: Sequence[str], root: Path, reading: Reading, cache: Cache
+    work: _Work, labels: np.ndarray, names: Sequence[str], root: Path, reading: Reading, cache: Cache
 ) -> tuple[np.ndarray | Rows, list[int], dict[str, Any]]:
     """(images, their rows in `work.paths`, facts): `bits`, see `RawData`, and how many images have more than 8, `deep`.
 
     What a store has been made from is known by names, sizes and times. Which images they are, pixels tell.
     """
-    known = ((name, label, _facts(path)) for name, label, path in zip(names, labels, work.paths, strict=True))
-    name = store_name((reading.max_megapixels, *known), reading.image_size, reading.resize)
+    facts = chain.from_iterable(map(_facts, work.paths))
+    known = "\0".join(names).encode(errors="surrogatepass"), labels, np.fromiter(facts, np.int64)
+    source = (reading.max_megapixels, *(hashlib.sha256(each).hexdigest() for each in known))
+    name = store_name(source, reading.image_size, reading.resize)
     if (kept := cache.opened(name)) is not None:
         return _kept(kept, work, reading)
     limit = reading.max_megapixels
@@ -166,7 +168,7 @@ def _decoded(
 
 
 def _rows_of(
-    work: _Work, labels: Sequence[int], decoded: Callable[[Path], np.ndarray], shape: tuple, start: int, stop: int
+    work: _Work, labels: np.ndarray, decoded: Callable[[Path], np.ndarray], shape: tuple, start: int, stop: int
 ) -> Iterator[tuple[np.ndarray, int]]:
     """Images and labels for a store; of a damaged file a black one without a label."""
 
@@ -193,32 +195,27 @@ def _kept(images: Rows, work: _Work, reading: Reading) -> tuple[Rows, list[int],
     return (images.take(good) if len(unread) else images), good.tolist(), images.store.facts
 
 
-def _facts(path: str) -> tuple[int, ...] | None:
+def _facts(path: str) -> tuple[int, int, int]:
     try:
         return file_facts(path)
     except OSError:  # it will be named when it is read
+        return -1, -1, -1
+
+
+def _groups(parts: Iterable[Pictures], rows: Sequence[int]) -> np.ndarray | None:
+    """(len(rows),) groups of those pictures; of one that is alone a name that no table can hold. None: all are."""
+    if all(part.groups is None for part in parts):
         return None
-
-
-def _range(chosen: np.ndarray) -> slice:
-    """Of (n,) flags that are set one after the other: a view needs no copy of the images."""
-    rows = np.flatnonzero(chosen)
-    return slice(rows[0], rows[-1] + 1) if len(rows) else slice(0)
-
-
-def _split(images: np.ndarray | Rows, pictures: Sequence[Picture], names: Sequence[str]) -> Split:
-    groups = None
-    if any(picture.group is not None for picture in pictures):
-        alone = (f"\0{row}" for row in range(len(pictures)))  # no table can hold such a name
-        groups = np.array([p.group or name for p, name in zip(pictures, alone, strict=True)], dtype=object)
-    labels = np.array([picture.label for picture in pictures], dtype=np.int64)
-    return Split(images, labels, np.array(names, dtype=object), groups)
+    groups = list(chain.from_iterable(part.groups or (None,) * len(part) for part in parts))
+    if not any(groups[row] for row in rows):
+        return None
+    return np.array([groups[row] or f"\0{place}" for place, row in enumerate(rows)], dtype=object)
 
 
 def names_below(root: Path, paths: Iterable[str]) -> list[str]:
     """Of each file its name as seen from `root`, with slashes; a tenth of the time of `relative_to`."""
     above = str(root / "x")[:-1]
-    return [path.removeprefix(above).replace(os.sep, "/") for path in paths]
+    return "\0".join(["", *paths]).replace(f"\0{above}", "\0").replace(os.sep, "/").split("\0")[1:]
 
 
 def _file_digest(path: Path) -> bytes:

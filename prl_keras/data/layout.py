@@ -7,9 +7,8 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice, repeat
 from pathlib import Path
-from typing import NamedTuple
 
 from prl_keras.data.formats import IMAGE_EXTENSIONS, is_picture
 from prl_keras.data.litter import is_litter, shown
@@ -27,21 +26,25 @@ UNLABELLED = ("unlabelled",)  # class names of pictures that have no classes
 _MOST = 100_000  # entries that are looked at to count pictures that are not read: nobody waits for more
 _MOST_NAMED = 3
 _DIGITS = re.compile("([0-9]+)")
+_ZEROED = bytes.maketrans(b"123456789", b"0" * 9)
 # Of most files one look at the name is enough: neither litter, however it lies there, nor of another type.
 _PLAIN = re.compile(rf"(?!pax)\w.*({'|'.join(map(re.escape, IMAGE_EXTENSIONS))})", re.ASCII | re.IGNORECASE | re.DOTALL)
 
 
-class Picture(NamedTuple):
-    """file: its path, as text: of hundreds of thousands, `Path` objects alone would take seconds.
-    group: pictures of one group are never in two splits of a draw; None: it is alone."""
+@dataclass(frozen=True)
+class Pictures:
+    """Columns, not objects: of hundreds of thousands of files those, and `Path` objects, would take seconds.
 
-    file: str
-    label: int
-    group: str | None = None
+    files: (n,) paths, as text. labels: (n,) class numbers.
+    groups: (n,), pictures of one group are never in two splits of a draw, one of None is alone; or none has one.
+    """
 
-    @property
-    def path(self) -> Path:
-        return Path(self.file)
+    files: tuple[str, ...]
+    labels: tuple[int, ...]
+    groups: tuple[str | None, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.files)
 
 
 @dataclass(frozen=True)
@@ -55,14 +58,13 @@ class Layout:
 
     root: Path
     class_names: tuple[str, ...]
-    train: tuple[Picture, ...]
-    validation: tuple[Picture, ...] | None = None
-    test: tuple[Picture, ...] | None = None
+    train: Pictures
+    validation: Pictures | None = None
+    test: Pictures | None = None
     notes: tuple[str, ...] = ()
 
 
-Files = Sequence[tuple[str, str | None]]  # each with its group
-Classes = dict[str, Files]
+Classes = dict[str, tuple[Sequence[str], Sequence[str | None] | None]]  # name -> files, and their groups
 
 
 def folder_layout(root: Path) -> Layout:
@@ -105,8 +107,7 @@ def folder_layout(root: Path) -> Layout:
         },
     )
     classes = {
-        split: {name: [(file, None) for file in files] for name, (files, _) in folders.items() if files}
-        for split, folders in read.items()
+        split: {name: (files, None) for name, (files, _) in folders.items() if files} for split, folders in read.items()
     }
     return arranged(root, classes, notes, splits.get("train", root))
 
@@ -122,13 +123,17 @@ def arranged(root: Path, splits: dict[str, Classes], notes: tuple[str, ...], sou
         _check_known(classes, names, split, source)
     if len(names) < 2:
         raise InputError(f"{source}: only the class {names[0]!r}, at least 2 are needed; a data set holds {LAYOUTS}")
-    pictures = {
-        split: tuple(
-            Picture(file, label, group) for label, name in enumerate(names) for file, group in classes.get(name, ())
-        )
-        for split, classes in splits.items()
-    }
-    return Layout(root, tuple(names), **pictures, notes=notes)
+    return Layout(root, tuple(names), **{split: _pictures(names, each) for split, each in splits.items()}, notes=notes)
+
+
+def _pictures(names: Sequence[str], classes: Classes) -> Pictures:
+    there = [(label, *classes[name]) for label, name in enumerate(names) if name in classes]
+    grouped = any(groups is not None for _, _, groups in there)
+    return Pictures(
+        tuple(chain.from_iterable(files for _, files, _ in there)),
+        tuple(chain.from_iterable(repeat(label, len(files)) for label, files, _ in there)),
+        tuple(chain.from_iterable(groups for _, _, groups in there)) if grouped else None,
+    )
 
 
 def plain_layout(root: Path) -> Layout:
@@ -140,7 +145,7 @@ def plain_layout(root: Path) -> Layout:
     files, _ = _files(root)
     if not files:
         raise InputError(f"{root}: no pictures, also not in its folders")
-    return Layout(root, UNLABELLED, tuple(Picture(file, 0) for file in files), test=())
+    return Layout(root, UNLABELLED, Pictures(tuple(files), (0,) * len(files)), test=Pictures((), ()))
 
 
 def picture_files(root: Path) -> list[Path]:
@@ -154,9 +159,23 @@ def natural(name: str) -> str:
     One string, which is compared in a quarter of the time of a list of parts: what no name can hold ends each part, and
     of a number its length comes first.
     """
-    parts = _DIGITS.split(name)
-    parts[1::2] = [chr(len(digits := part.lstrip("0")) + 1) + digits for part in parts[1::2]]
-    return "\0".join((*parts, "", name))
+    return f"{_counted(name)}\0\0{name}"
+
+
+def _counted(text: str) -> str:
+    """With numbers such that the larger one comes later; neither `/` nor NUL begins one."""
+    parts = _DIGITS.split(text)
+    parts[1::2] = [chr(len(digits := part.lstrip("0")) + ord("0")) + digits for part in parts[1::2]]
+    return "\0".join(parts)
+
+
+def _in_order(names: Sequence[str]) -> list[str]:
+    """Names of a folder, sorted by `natural`; all at once, which takes a tenth to a third of the time."""
+    text = "/".join(names)  # no name holds it
+    if len(set(text.encode(errors="surrogatepass").translate(_ZEROED).split(b"/"))) == 1:
+        return sorted(names)  # as IMG_0001.jpg: digits in the same places
+    keys = _counted(text).split("/") if names else []
+    return [name for _, name in sorted(zip(keys, names, strict=True))]
 
 
 def _split_folders(root: Path) -> dict[str, Path]:
@@ -226,8 +245,8 @@ def _files(root: Path) -> tuple[list[str], list[str]]:
     found: tuple[list[str], list[str]] = ([], [])
     for folder, below, files in os.walk(root):
         above = os.path.join(folder, "")
-        below[:] = sorted((name for name in below if not is_litter(above + name)), key=natural)
-        for name in sorted(files, key=natural):
+        below[:] = _in_order([name for name in below if not is_litter(above + name)])
+        for name in _in_order(files):
             if _PLAIN.fullmatch(name):
                 found[0].append(above + name)
             elif not is_litter(path := above + name):

@@ -50,6 +50,12 @@ class Split:
         more = (None if each is None else each[rows] for each in (self.files, self.groups))
         return Split(images, self.labels[rows], *more)
 
+    def parted(self, rows: np.ndarray) -> tuple[Split, Split]:
+        """(the others, those of `rows`)."""
+        others = np.ones(len(self), bool)
+        others[rows] = False
+        return self.take(np.flatnonzero(others)), self.take(rows)
+
     @cached_property
     def digests(self) -> np.ndarray:
         """`digests_of` the images, which are read once however often they are asked for."""
@@ -201,7 +207,12 @@ def digests_of(images: np.ndarray | Rows) -> np.ndarray:
 
 def _sorted(digests: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Rows in the order of their digests, equal ones by label."""
-    return np.lexsort((labels, *digests.view(">u8").T[::-1]))
+    words = digests.view(">u8")
+    first = words[:, 0].astype(np.uint64)
+    order = np.argsort(first)
+    if (np.diff(first[order]) != 0).all():  # as of any images that differ: a tenth of the time
+        return order
+    return np.lexsort((labels, *words.T[::-1]))
 
 
 def _part(split: Split, fraction: float, seed: int, purpose: int, class_names: Sequence[str]) -> tuple[Split, Split]:
@@ -217,8 +228,7 @@ def _part(split: Split, fraction: float, seed: int, purpose: int, class_names: S
         _check_seed(seed)
         order = np.random.RandomState([seed, purpose]).permutation(len(groups))
         chosen = whole_groups(split.labels, [groups[i] for i in order], fraction, class_names)
-    rest = np.setdiff1d(np.arange(len(split)), chosen)
-    return split.take(rest), split.take(chosen)
+    return split.parted(chosen)
 
 
 def _balanced(

@@ -39,9 +39,11 @@ def table_layout(file: Path, root: Path) -> Layout:
     for row in rows:
         if (first := seen.setdefault(row.path, row.line)) != row.line:
             raise InputError(f"{file}: lines {first} and {row.line} name the same picture, {row.path}; keep one")
-    splits: dict[str, dict[str, list]] = {split: defaultdict(list) for split in SPLIT_NAMES}
+    splits: dict[str, dict[str, tuple[list, list]]] = {split: defaultdict(lambda: ([], [])) for split in SPLIT_NAMES}
     for row in rows:
-        splits[row.split][row.label].append((row.path, row.group))
+        files, groups = splits[row.split][row.label]
+        files.append(row.path)
+        groups.append(row.group)
     if not splits["train"]:
         raise InputError(f"{file}: no row of the split train; at least 2 classes of it are needed")
     return arranged(root, {split: classes for split, classes in splits.items() if classes}, _parted(rows), file)

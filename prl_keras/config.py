@@ -30,9 +30,12 @@ def typed(value: Any) -> str:
 def _size(words: list[str]) -> int | tuple[int, int] | None:
     if words == ["None"]:
         return None
-    height, *width = (int(side) for side in words[0].lower().split("x"))
+    try:
+        height, *width = (int(side) for side in words[0].lower().split("x"))
+    except ValueError:
+        height, *width = 0, 0, 0
     if len(width) > 1:
-        raise ValueError("write one side, N, or height and width, HxW")
+        raise ValueError(f"{words[0]!a} is no size: write one side, N, or height and width, HxW")
     return (height, *width) if width and width != [height] else height
 
 

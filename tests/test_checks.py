@@ -122,6 +122,18 @@ def test_a_thumbnail_is_the_mean_of_areas(shape: tuple[int, int]) -> None:
 # --- what spoils a result ---------------------------------------------------------------------------------
 
 
+def test_a_size_that_is_none_is_said_in_words(capsys: pytest.CaptureFixture) -> None:
+    assert main(["data", "verify", "digits", "--image-size", "64x"]) == 2
+    assert "'64x' is no size: write one side, N, or height and width, HxW" in capsys.readouterr().err
+
+
+def test_pictures_without_classes_are_none_of_one_class(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for row in range(3):
+        Image.fromarray(np.full((16, 16, 3), row, np.uint8)).save(tmp_path / f"{row}.png")
+    main(["data", "verify", str(tmp_path), "--labels", "none"])
+    assert "images 16 x 16 x 3, no classes" in capsys.readouterr().out
+
+
 def test_unreadable_files_are_all_named_and_the_rest_is_checked(pets: Path, capsys: pytest.CaptureFixture) -> None:
     for name in ("train/cat/x.png", "test/dog/y.jpg", "train/dog/z.gif"):
         (pets / name).write_bytes(b"no picture")
@@ -238,7 +250,7 @@ def test_counts_that_deserve_a_look() -> None:
     assert checks.imbalanced(np.array([49, 10, 20]), names) is None
     found = checks.few(np.array([4, 5, 1]), names)
     assert found is not None
-    assert found.line == "2 classes of fewer than 5 training images, 1 of fewer than 2: ant 4, cow 1"
+    assert found.line == "2 classes of fewer than 5 training images, 1 of fewer than 2: ant (4), cow (1)"
 
 
 def test_images_without_files_are_named_by_their_place() -> None:
@@ -248,7 +260,7 @@ def test_images_without_files_are_named_by_their_place() -> None:
     dataset = Dataset("mine", *parts, class_names=("a", "b", "c"), fingerprint="")
     (duplicated,) = duplicates(dataset)
     finding = checks.duplicated(duplicated, dataset.class_names)
-    assert finding.line == "1 test images are also in train, 1 with another class: test[1] = train[2]"
+    assert finding.line == "1 test image is also in train, 1 with another class: test[1] = train[2]"
 
 
 # --- the command ------------------------------------------------------------------------------------------

@@ -670,6 +670,8 @@ def test_a_class_with_one_training_image_is_named(tmp_path):
 
 def test_wrong_layouts_are_one_line(tmp_path):
     fails(lambda: load_dataset(str(tmp_path / "none")), f"{tmp_path}/none: no such folder", "train/<class>/*")
+    (tmp_path / "l.csv").touch()
+    fails(lambda: load_dataset(str(tmp_path / "l.csv")), f"{tmp_path}/l.csv: a file; name the folder", "--labels")
     fails(lambda: load_dataset(str(tmp_path)), f"{tmp_path}: no pictures", "<class>/*")
     (tmp_path / "train").mkdir()
     fails(lambda: load_dataset(str(tmp_path)), f"{tmp_path}/train: no class folders")

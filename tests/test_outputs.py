@@ -99,7 +99,11 @@ def test_work_of_another_kind_or_a_damaged_batch_is_one_line(tmp_path: Path) -> 
 
 def test_two_processes_do_not_make_the_same_output(tmp_path: Path) -> None:
     work = Work((tmp_path / "out.csv",), IDENTITY)
-    with work.opened(), pytest.raises(InputError, match="is being written by process"), work.opened():
+    with (
+        work.opened(),
+        pytest.raises(InputError, match=r"unfinished output 'out.csv.partial' is being written by process"),
+        work.opened(),
+    ):
         pass
     assert not list(tmp_path.iterdir()), "nothing was finished, nothing is left"
 

@@ -91,6 +91,9 @@ def test_splits_have_the_names_of_folders(pets):
         (["path,label,split", "a.png,x,test"], "no row of the split train"),
         (["path,label,split", "a.png,x,train", "b.png,y,train", "c.png,z,val"], "class 'z' is in validation but not"),
         (["path,label", '"a.png,x'], "line"),
+        (["path,label"], "no rows below the first line"),
+        (["path,label, Label", "a.png,x,y"], "two columns 'label' in its first line"),
+        (["path,label", "a.png,cat, tabby"], "line 2 has more cells than the first line has columns"),
         (["path,label", "a.png,x\x07y"], "cannot be printed"),
     ],
 )

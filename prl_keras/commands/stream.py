@@ -48,8 +48,9 @@ def answered(
     missing = [number for number in range(len(batches)) if work is None or not work.is_done(number)]
     computed = _computed(model, files, batches, missing, reading, seen)
     with closing(computed):
-        what = f"Batches of {len(batches[0])} images"
-        for number, answers in zip(missing, with_progress(computed, len(missing), what), strict=True):
+        total = sum(len(batches[number]) for number in missing)
+        each = with_progress(computed, total, "Pictures", lambda answers: len(answers.outputs))
+        for number, answers in zip(missing, each, strict=True):
             if work is None:
                 yield batches[number], answers
             else:

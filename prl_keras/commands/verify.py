@@ -14,6 +14,7 @@ from rich.text import Text
 from prl_keras.data import Dataset
 from prl_keras.data.catalog import TFDS_PREFIX
 from prl_keras.data.checks import Finding
+from prl_keras.data.layout import UNLABELLED
 from prl_keras.data.stl10 import fold_indices, is_present, load_unlabelled
 from prl_keras.data.verify import Report, examined
 from prl_keras.errors import InputError
@@ -70,7 +71,8 @@ def _counts(dataset: Dataset) -> dict[str, np.ndarray]:
 
 
 def _print_dataset(dataset: Dataset, counts: dict[str, np.ndarray]) -> None:
-    print(f"{dataset.name}: images {' x '.join(map(str, dataset.image_shape))}, {dataset.num_classes} classes")
+    classes = "no classes" if dataset.class_names == UNLABELLED else f"{dataset.num_classes} classes"
+    print(f"{dataset.name}: images {' x '.join(map(str, dataset.image_shape))}, {classes}")
     for name, count in counts.items():
         low, high = count.min(), count.max()
         print(f"  {name:<11}{count.sum():>7} images, {low if low == high else f'{low} to {high}'} a class")

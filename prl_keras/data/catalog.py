@@ -208,6 +208,8 @@ def _read(name: str, data_dir: Path | None, reading: Reading, fold: int | None, 
     root = Path(name)
     if not root.is_absolute():
         raise InputError(_unknown(name))
+    if root.is_file():
+        raise InputError(f"{root}: a file; name the folder of the pictures, and a table of their classes with --labels")
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; a data set folder holds {LAYOUTS}")
     return folder.read_folder(root, reading, cache)

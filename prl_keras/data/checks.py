@@ -38,14 +38,15 @@ def unreadable(files: Sequence[tuple[str, str]], accepted: bool) -> Finding | No
     if not files:
         return None
     examples = ({"image": shown(name), "reason": reason} for name, reason in files)
-    line = f"{_count(len(files), 'picture')} cannot be read" + " and is left out" * accepted
+    line = f"{_count(len(files), 'picture')} cannot be read" + " (left out)" * accepted
     return Finding("unreadable", "look" if accepted else "spoils", len(files), line, tuple(examples))
 
 
 def duplicated(found: Duplicates, class_names: Sequence[str]) -> Finding:
     """A test image in train spoils a result, and an image with two classes too."""
     wrong = found.contradictions
-    line = f"{len(found.pairs):,} {found.what}, {len(wrong):,} with another class"
+    what = found.what.format(**({"s": "", "are": "is"} if len(found.pairs) == 1 else {"s": "s", "are": "are"}))
+    line = f"{len(found.pairs):,} {what}, {len(wrong):,} with another class"
     pairs = sorted(found.pairs, key=lambda pair: (pair[0].label == pair[1].label, pair[0].name, pair[1].name))
     examples = tuple(
         {
@@ -87,7 +88,7 @@ def few(counts: np.ndarray, class_names: Sequence[str]) -> Finding | None:
     examples = tuple({"class": class_names[row], "images": int(counts[row])} for row in rows)
     single = int((counts < 2).sum())
     line = f"{_count(len(rows), 'class', 'classes')} of fewer than {FEW} training images, {single:,} of fewer than 2"
-    return _listed("few-images", line, examples, lambda each: f"{shown(each['class'])} {each['images']}")
+    return _listed("few-images", line, examples, lambda each: f"{shown(each['class'])} ({each['images']})")
 
 
 def cropped(names: Sequence[str], shapes: np.ndarray, target: tuple[int, int]) -> Finding | None:

@@ -19,7 +19,7 @@ class Image:
 
 @dataclass(frozen=True)
 class Duplicates:
-    """pairs: each image that is there again, and its twin."""
+    """what: in words, with {s} and {are} for one or many; pairs: each image that is there again, and its twin."""
 
     kind: str
     what: str
@@ -36,14 +36,18 @@ def duplicates(dataset: Dataset) -> list[Duplicates]:
     train, validation, test = (_images(split, name) for name, split in splits.items())
     known = train + validation
     found = [
-        Duplicates("test-in-train", "test images are also in train", _twins(test, known)),
+        Duplicates("test-in-train", "test image{s} {are} also in train", _twins(test, known)),
         Duplicates(
-            "validation-in-train", "validation images are also among the training images", _twins(validation, train)
+            "validation-in-train",
+            "validation image{s} {are} also among the training images",
+            _twins(validation, train),
         ),
         Duplicates(
-            "twice-in-train", "images of train (validation included) are in it more than once", _twins(known, known)
+            "twice-in-train",
+            "image{s} of train (validation included) {are} in it more than once",
+            _twins(known, known),
         ),
-        Duplicates("twice-in-test", "images of test are in it more than once", _twins(test, test)),
+        Duplicates("twice-in-test", "image{s} of test {are} in it more than once", _twins(test, test)),
     ]
     return [each for each in found if each.pairs]
 

@@ -6,6 +6,7 @@ import csv
 import os
 import unicodedata
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +36,8 @@ def table_layout(file: Path, root: Path) -> Layout:
             with the row's number.
     """
     rows = _rows(file, root)
+    if not rows:
+        raise InputError(f"{file}: no rows below the first line; each picture needs one")
     seen: dict[str, int] = {}
     for row in rows:
         if (first := seen.setdefault(row.path, row.line)) != row.line:
@@ -57,21 +60,35 @@ def _rows(file: Path, root: Path) -> list[_Row]:
             header = stream.readline()
             stream.seek(0)
             table = csv.DictReader(stream, delimiter=max(_DELIMITERS, key=header.count), strict=True)
-            columns = {(name or "").strip().lower(): name for name in table.fieldnames or ()}
-            for name in _NEEDED:
-                if name not in columns:
-                    found = ", ".join(map(repr, filter(None, columns))) or "none"
+            names = _columns(file, table.fieldnames or ())
+            rows = []
+            for cells in table:
+                if any(cell.strip() for cell in cells.get(None) or ()):
                     raise InputError(
-                        f"{file}: no column {name!r} in its first line; its columns are {found}, "
-                        "needed are path and label, possible split and group"
+                        f"{file}: line {table.line_num} has more cells than the first line has columns; "
+                        "put a cell that holds the separator into double quotes"
                     )
-            names = {name: columns[name] for name in (*_NEEDED, *_OPTIONAL) if name in columns}
-            lines = ((table.line_num, {name: cells[own] for name, own in names.items()}) for cells in table)
-            return [_row(file, root, number, cells) for number, cells in lines]
+                rows.append(_row(file, root, table.line_num, {name: cells[own] for name, own in names.items()}))
+            return rows
     except UnicodeDecodeError as error:
         raise InputError(f"{file}: not UTF-8 (byte {error.start}); save it as CSV in UTF-8") from error
     except csv.Error as error:
         raise InputError(f"{file}: line {table.line_num}: {error}; repair it") from error
+
+
+def _columns(file: Path, header: Sequence[str]) -> dict[str, str]:
+    """Of our names those that are there -> as they are written."""
+    written = [(name or "").strip().lower() for name in header]
+    for name in (*_NEEDED, *_OPTIONAL):
+        if name in _NEEDED and name not in written:
+            found = ", ".join(map(repr, filter(None, written))) or "none"
+            raise InputError(
+                f"{file}: no column {name!r} in its first line; its columns are {found}, "
+                "needed are path and label, possible split and group"
+            )
+        if written.count(name) > 1:
+            raise InputError(f"{file}: two columns {name!r} in its first line; keep one, or rename the other")
+    return {name: own for name, own in zip(written, header, strict=True) if name in (*_NEEDED, *_OPTIONAL)}
 
 
 def _row(file: Path, root: Path, line: int, cells: dict[str, str | None]) -> _Row:

@@ -69,7 +69,7 @@ class Work:
                 f"{self.folder} is an unfinished output with {_difference(old, new)}: "
                 "finish that first, remove the folder to begin anew, or choose another --out"
             )
-        with locked(Run(self.folder), _RECORD):
+        with locked(Run(self.folder), _RECORD, "unfinished output"):
             remove_leftovers(Run(self.folder))
             shutil.rmtree(self._draft, ignore_errors=True)
             try:

@@ -42,24 +42,25 @@ def working_on(run: Run) -> Iterator[Run]:
 
 
 @contextmanager
-def locked(run: Run, record: str = "config.json") -> Iterator[None]:
+def locked(run: Run, record: str = "config.json", what: str = "run") -> Iterator[None]:
     """Keep other processes off the run's folder; the system frees the lock even after SIGKILL.
 
     A disk that has no locks (some network disks) is used without, which a warning says.
 
     Args:
         record: the file that makes the folder what it is; without it, it has been removed.
+        what: it is, for people.
 
     Raises:
         InputError: another process has it, or has just removed it.
     """
-    lock = _open(run)
+    lock = _open(run, what)
     owner = run.path / ".owner"  # beside the lock: on Windows nobody can read a file that is locked
     try:
         if not _taken(lock, run):
-            raise InputError(f"run {run.name!r} is being written by {_read(owner)}: wait for it, or stop it")
+            raise InputError(f"{what} {run.name!r} is being written by {_read(owner)}: wait for it, or stop it")
         if not (run.path / record).exists():
-            raise _gone(run)
+            raise _gone(run, what)
         write_text(owner, f"process {os.getpid()} on {platform.node()}")
         try:
             yield
@@ -73,7 +74,7 @@ def locked(run: Run, record: str = "config.json") -> Iterator[None]:
                 run.path.rmdir()
 
 
-def _open(run: Run) -> int:
+def _open(run: Run, what: str) -> int:
     """A descriptor of the lock's file. A link in its place would have us write elsewhere."""
     file = run.path / ".lock"
     linked = InputError(f"{file} is a link: remove it")
@@ -82,7 +83,7 @@ def _open(run: Run) -> int:
     try:
         return os.open(file, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
     except FileNotFoundError as error:
-        raise _gone(run) from error
+        raise _gone(run, what) from error
     except OSError as error:
         raise linked if error.errno == errno.ELOOP else error from error
 
@@ -102,8 +103,8 @@ def _read(owner: Path) -> str:
     return "another process"
 
 
-def _gone(run: Run) -> InputError:
-    return InputError(f"run {run.name!r} has just been removed by another process: repeat the command")
+def _gone(run: Run, what: str) -> InputError:
+    return InputError(f"{what} {run.name!r} has just been removed by another process: repeat the command")
 
 
 def remove_leftovers(run: Run) -> None:

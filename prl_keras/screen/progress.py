@@ -19,11 +19,17 @@ def progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda done: update(completed=done)
 
 
-def with_progress(results: Iterable[Result], total: int, what: str) -> Iterator[Result]:
-    """The results as they come; after two seconds, on a terminal, with a bar that goes away at the end."""
+def with_progress(
+    results: Iterable[Result], total: int, what: str, size: Callable[[Result], int] = lambda result: 1
+) -> Iterator[Result]:
+    """The results as they come; after two seconds, on a terminal, with a bar that goes away at the end.
+
+    size: how much of the total a result is.
+    """
     with ExitStack() as stack:
-        start, update = time.monotonic(), None
-        for done, result in enumerate(results, 1):
+        start, update, done = time.monotonic(), None, 0
+        for result in results:
+            done += size(result)
             if update is None and time.monotonic() - start > _PATIENCE:
                 update = _bar(stack, total, what)
             if update is not None:

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import io
 import os
+import re
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -168,12 +169,22 @@ def parse(arguments: Sequence[str]) -> object | None:
         raise InputError(_one_line(complaint.getvalue(), arguments)) from stop
 
 
+_CLEARER = {  # what Python says of a word -> what a reader needs
+    r"no type matching .* - <class '\w+'>: ": "",  # the last of several types is the one that is meant
+    r"invalid literal for int\(\) with base 10: ('.*')": r"\1 is no whole number",
+    r"could not convert string to float: ('.*')": r"\1 is no number",
+}
+
+
 def _one_line(box: str, arguments: Sequence[str]) -> str:
     """Tyro draws errors as a box, where it can; keep the text above its first rule and say where the help is."""
     lines = [line.strip("│ ") for line in box.splitlines()[1:]]  # without the title
     text = takewhile(lambda line: not _is_rule(line), dropwhile(_is_rule, lines))
     command = f"{arguments[0]} " if arguments and arguments[0] in COMMANDS else ""
-    return f"{' '.join(text)} (see {program()} {command}--help)"
+    said = " ".join(text)
+    for what, better in _CLEARER.items():
+        said = re.sub(what, better, said)
+    return f"{said} (see {program()} {command}--help)"
 
 
 def _is_rule(line: str) -> bool:

@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prl_keras.data.formats import is_picture
-from prl_keras.data.layout import _PLAIN, Layout, Pictures, _in_order, folder_layout, natural, picture_files
+from prl_keras.data.layout import (
+    _PLAIN,
+    Layout,
+    Pictures,
+    _in_order,
+    folder_layout,
+    natural,
+    picture_files,
+    plain_layout,
+)
 from prl_keras.data.litter import is_litter
 from prl_keras.errors import InputError
 
@@ -198,6 +207,15 @@ def test_what_is_no_picture_of_a_class_is_said_in_one_line(tmp_path):
         "Not read: 2 files of no known picture type (cat/x.psd, cat/deep/x.mov), 1 folder without pictures (docs), "
         "1 image outside of class folders (loose.png)",
     )
+
+
+def test_a_link_to_a_folder_of_pictures_is_not_passed_over_without_a_word(tmp_path):
+    touched(tmp_path, "elsewhere/3.png", "set/cat/1.png", "set/dog/1.png", "set/dog/x.mov")
+    (tmp_path / "set" / "cat" / "more").symlink_to(tmp_path / "elsewhere")
+    line = "Not read: 1 file of no known picture type (dog/x.mov), 1 link to a folder (cat/more)"
+    for layout in (folder_layout(tmp_path / "set"), plain_layout(tmp_path / "set")):
+        assert layout.notes == (line,)
+        assert len(layout.train) == 2
 
 
 NAMES = st.sampled_from(["cat", "dog", "2", "10", "train", "val", "Test", "a b", "é", ".hidden", "@eaDir", "x.png"])

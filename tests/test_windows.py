@@ -308,7 +308,9 @@ def test_what_an_encoding_lacks_is_replaced(monkeypatch: pytest.MonkeyPatch, err
         (["runs", "--nope"], "error: Unrecognized options: --nope (see python main.py runs --help)"),
         (["runs", "--runs-dir"], "error: Missing value for argument '--runs-dir'"),
         (["runs", "--猫"], "error: Unrecognized options: --\\u732b (see"),
-        (["pretrain", "--seed", "x"], "error: Error parsing --seed: invalid literal for int() with base 10: 'x' (see"),
+        (["pretrain", "--seed", "x"], "error: Error parsing --seed: 'x' is no whole number (see"),
+        (["data", "--max-megapixels", "0.5"], "error: Error parsing --max-megapixels: '0.5' is no whole number (see"),
+        (["data", "--validation-fraction", "x"], "error: Error parsing --validation-fraction: 'x' is no number (see"),
     ],
 )
 def test_a_complaint_is_the_same_line_where_no_box_can_be_drawn(

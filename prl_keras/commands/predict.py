@@ -172,8 +172,9 @@ def _print(tally: _Tally, run: Run, targets: tuple[Path, ...]) -> None:
         if rest := sound - int(tally.counts[order].sum()):
             console.print(f"  {rest:>8,}  {100 * rest / sound:5.1f} %  other classes")
     if tally.seen:
+        are = "is" if tally.seen == 1 else "are"
         console.print(
-            f"{tally.seen} of {sound} images are among those that {run.name} was trained on: "
+            f"{tally.seen:,} of {sound:,} images {are} among those that {run.name} was trained on: "
             "its answers to these say nothing about new images"
         )
     for target in targets:

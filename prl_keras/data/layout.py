@@ -85,8 +85,10 @@ def folder_layout(root: Path) -> Layout:
     else:
         found, beside, names = {"train": _named(root)}, [], ""
     read = {split: {name: _files(path) for name, path in folders.items()} for split, folders in found.items()}
-    others = [path for classes in read.values() for files, left in classes.values() if files for path in left]
-    empty = [found[split][name] for split, classes in read.items() for name, (files, _) in classes.items() if not files]
+    each = [files for classes in read.values() for files in classes.values()]
+    others = [path for files, left, _ in each if files for path in left]
+    links = [path for *_, linked in each for path in linked]
+    empty = [found[split][name] for split, classes in read.items() for name, files in classes.items() if not files[0]]
     if splits and empty:
         raise InputError(f"{empty[0]}: the class folder holds no images; add some or move it")
     full = [folder for folder in found["train"].values() if folder not in empty]
@@ -101,13 +103,15 @@ def folder_layout(root: Path) -> Layout:
         root,
         {
             ("file", "of no known picture type"): others,
+            ("link", "to a folder"): links,
             ("folder", "without pictures"): empty,
             ("image", "outside of class folders"): loose,
             ("image", names): (path for folder in beside for path in _files(folder)[0]),
         },
     )
     classes = {
-        split: {name: (files, None) for name, (files, _) in folders.items() if files} for split, folders in read.items()
+        split: {name: (files, None) for name, (files, *_) in folders.items() if files}
+        for split, folders in read.items()
     }
     return arranged(root, classes, notes, splits.get("train", root))
 
@@ -142,10 +146,11 @@ def plain_layout(root: Path) -> Layout:
     Raises:
         InputError: there are none.
     """
-    files, _ = _files(root)
+    files, others, links = _files(root)
     if not files:
         raise InputError(f"{root}: no pictures, also not in its folders")
-    return Layout(root, UNLABELLED, Pictures(tuple(files), (0,) * len(files)), test=Pictures((), ()))
+    notes = _not_read(root, {("file", "of no known picture type"): others, ("link", "to a folder"): links})
+    return Layout(root, UNLABELLED, Pictures(tuple(files), (0,) * len(files)), test=Pictures((), ()), notes=notes)
 
 
 def picture_files(root: Path) -> list[Path]:
@@ -240,12 +245,13 @@ def _loose(folder: Path) -> list[str]:
         return sorted(e.path for e in entries if is_picture(e.path) and not is_litter(e.path) and e.is_file())
 
 
-def _files(root: Path) -> tuple[list[str], list[str]]:
-    """(pictures, other files) below `root`."""
-    found: tuple[list[str], list[str]] = ([], [])
+def _files(root: Path) -> tuple[list[str], list[str], list[str]]:
+    """(pictures, other files, links to folders, which may lead in a circle and are not followed) below `root`."""
+    found: tuple[list[str], list[str], list[str]] = ([], [], [])
     for folder, below, files in os.walk(root):
         above = os.path.join(folder, "")
         below[:] = _in_order([name for name in below if not is_litter(above + name)])
+        found[2].extend(above + name for name in below if os.path.islink(above + name))
         for name in _in_order(files):
             if _PLAIN.fullmatch(name):
                 found[0].append(above + name)

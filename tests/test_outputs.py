@@ -17,6 +17,7 @@ from prl_keras.data import stream
 from prl_keras.data.stream import all_picture_files, decoded, equal_batches
 from prl_keras.errors import InputError
 from prl_keras.outputs.work import Answers, Work, check_targets, partial_folder
+from prl_keras.screen.progress import with_progress
 
 # Work that is kept ----------------------------------------------------------------------------------------
 
@@ -157,3 +158,11 @@ def test_threads_leave_the_warnings_of_the_process_as_they_were(tmp_path: Path) 
     for _ in range(5):
         assert sum(len(rows) for rows, *_ in decoded(files, equal_batches(200, 20), {"size": (8, 8)})) == 200
         assert warnings.filters == before
+
+
+def test_a_bar_counts_what_each_result_is_worth(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[int] = []
+    monkeypatch.setattr("prl_keras.screen.progress._PATIENCE", -1)
+    monkeypatch.setattr("prl_keras.screen.progress._bar", lambda *_: lambda completed: done.append(completed))
+    assert list(with_progress(["abc", "de"], 5, "Letters", len)) == ["abc", "de"]
+    assert done == [3, 5]

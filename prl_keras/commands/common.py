@@ -59,13 +59,12 @@ def check_training(options: Any, images: int, whole_batches: bool) -> None:
         )
 
 
-def stronger(options: Pretrain, command: str) -> list[str]:
-    """After a training by the paper's recipe: the command of the strong one, on the same data."""
+def stronger(options: Pretrain) -> list[str]:
+    """After a pre-training by the paper's recipe: the command of the strong one, on the same data."""
     if options.recipe != "paper" or options.kind == "prl":
         return []
-    return [
-        f"python main.py {command} --recipe strong{data_words(options)}{in_folder(options.runs_dir)}   # docs/method.md"
-    ]
+    where = f"{data_words(options)}{in_folder(options.runs_dir)}"
+    return [f"python main.py pretrain --variant prl --recipe strong{where}   # docs/method.md"]
 
 
 def run_argument(run: Run, runs_dir: Path) -> str:

@@ -114,7 +114,7 @@ def _finish(trained: Any, run: Run, options: Pretrain) -> None:
     following = [
         f"python main.py visualize {reference} --before",
         f"python main.py evaluate {reference}",
-        *stronger(options, "pretrain --variant prl"),
+        *stronger(options),
         f"python main.py finetune --encoder {reference} --head linear --freeze",
     ]
     if not labelled:

@@ -18,6 +18,7 @@ import numpy as np
 
 from prl_keras.extras import installed
 from prl_keras.files import atomic_folder, atomic_path
+from prl_keras.outputs.tables import as_texts
 
 _ABOUT = "about.json"
 
@@ -87,7 +88,7 @@ def _write_onnx(program: Any, file: Path, about: dict[str, Any]) -> None:
 
     program.export(file, format="onnx", verbose=False)
     model = onnx.load(file)
-    onnx.helper.set_model_props(model, {name: _as_text(value) for name, value in about.items()})
+    onnx.helper.set_model_props(model, as_texts(about))
     onnx.save(model, file)
 
 
@@ -133,11 +134,6 @@ def _about_litert(file: Path) -> dict[str, Any]:
 
 def _as_json(about: dict[str, Any]) -> str:
     return json.dumps(about, indent=2, ensure_ascii=False) + "\n"
-
-
-def _as_text(value: Any) -> str:
-    """As in the key-value metadata of Parquet: texts as they are, the rest as JSON."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 FORMATS = {

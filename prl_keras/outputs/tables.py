@@ -21,8 +21,7 @@ _ROWS = 4096  # a row group of Parquet
 def write_table(file: Path, pieces: Iterable[pa.Table], about: dict[str, Any]) -> None:
     """By the file's suffix, all pieces of one schema, at least one.
 
-    `about` becomes key-value metadata of Parquet (texts as they are, the rest as JSON) and the "about" of JSON; CSV has
-    no place for it.
+    `about` becomes key-value metadata of Parquet, see `as_texts`, and the "about" of JSON; CSV has no place for it.
     """
     writers = {".csv": _write_csv, ".json": _write_json, ".parquet": _write_parquet}
     with atomic_path(file) as temporary:
@@ -70,14 +69,19 @@ def _write_csv(file: Path, tables: Iterator[pa.Table], about: dict[str, Any]) ->
             writer.write(table)
 
 
+def as_texts(about: dict[str, Any]) -> dict[str, str]:
+    """For a format whose metadata are texts: those as they are, the rest as JSON."""
+    return {
+        name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for name, value in about.items()
+    }
+
+
 def _write_parquet(file: Path, tables: Iterator[pa.Table], about: dict[str, Any]) -> None:
     from pyarrow import parquet
 
     first = next(tables)
-    texts = {
-        name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        for name, value in about.items()
-    }
+    texts = as_texts(about)
     schema = first.schema.with_metadata(texts)
     with parquet.ParquetWriter(file, schema) as writer:
         for table in chain([first], tables):

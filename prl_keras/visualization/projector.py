@@ -8,15 +8,13 @@ import json
 import math
 import os
 import re
-import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from prl_keras.errors import InputError
-from prl_keras.files import patiently
+from prl_keras.files import atomic_folder
 from prl_keras.runs.names import usable
 from prl_keras.visualization.canvas import make_folder
 from prl_keras.visualization.text import distinct, one_line
@@ -54,8 +52,7 @@ def write_projector(
     """
     _check_replaceable(folder)
     make_folder(folder.parent)
-    draft = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent))
-    try:
+    with atomic_folder(folder) as draft:
         tensor_file = _write_vectors(draft, np.asarray(vectors, "<f4"))
         _write_metadata(draft / "metadata.tsv", metadata)
         side = _write_sprite(draft / "sprite.png", images, colours, marked)
@@ -68,11 +65,6 @@ def write_projector(
             f'  sprite {{ image_path: "sprite.png" single_image_dim: {side} single_image_dim: {side} }}\n}}\n'
         )
         (draft / "projector_config.pbtxt").write_text(config, encoding="utf-8")
-        draft.chmod(0o755)
-        shutil.rmtree(folder, ignore_errors=True)
-        patiently(lambda: draft.rename(folder))
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return folder
 
 

@@ -1,6 +1,7 @@
 """Shared by all tests: a quiet TensorFlow, repeatable property tests, the dtype policy put back, a small network."""
 
 import os
+import shutil
 import sys
 
 # before anything imports TensorFlow; oneDNN as in prl_keras/startup.py
@@ -13,13 +14,18 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # a process a core: more threads would 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from prl_keras.startup import collect_garbage_rarely
 
-collect_garbage_rarely()  # also where a test imports Keras itself
+
+def pytest_collection_finish() -> None:
+    """All that the test modules import is here now, and stays: no search for garbage needs to look at it again."""
+    collect_garbage_rarely()
+
 
 # They play Windows with /proc, kill and limit processes, and mount disks: Linux only. Then what Windows itself lacks.
 collect_ignore = [] if sys.platform == "linux" else ["test_windows.py", "test_campaign.py"]
@@ -49,6 +55,44 @@ def _digits_read_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(digits, "read_digits", cache(digits.read_digits))
         yield
+
+
+_ITERATIONS = "prl_keras.visualization.embeddings._ITERATIONS"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _short_maps() -> Iterator[None]:
+    """Most tests of a map ask for a picture, not for a good one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_ITERATIONS, 250)
+        yield
+
+
+@pytest.fixture
+def whole_maps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a test that asks what is near what in a map."""
+    monkeypatch.setattr(_ITERATIONS, 1_000)
+
+
+DIGITS = ["--dataset", "digits", "--samples-per-class", "8", "--test-per-class", "5", "--image-size", "16"]
+
+
+@pytest.fixture(scope="session")
+def _trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from prl_keras.cli import main
+
+    folder = tmp_path_factory.mktemp("trained")
+    how = ["--epochs", "2", "--runs-dir", str(folder)]
+    with small_network():
+        assert main(["pretrain", *DIGITS, "--batch-size", "32", "--name", "pre", *how]) == 0
+        assert main(["finetune", "--encoder", "pre", "--name", "tuned", *how]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(_trained_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of the module's own with a pre-trained run `pre` and a fine-tuned run `tuned`, made by the commands."""
+    return shutil.copytree(_trained_once, tmp_path_factory.mktemp("runs") / "runs")
 
 
 @pytest.fixture

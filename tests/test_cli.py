@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 from archives import fake_stl10, write_image_folder, write_stl10_archive
-from conftest import FEATURES
+from conftest import DIGITS, FEATURES
 from PIL import Image
 from reference import CLASSIFIERS
 
@@ -20,17 +20,6 @@ from prl_keras.runs import Run, create_run, list_runs
 from prl_keras.screen.console import in_words, percent_interval
 
 ROOT = Path(__file__).parents[1]
-TINY = ["--dataset", "digits", "--samples-per-class", "8", "--test-per-class", "5", "--image-size", "16"]
-
-
-@pytest.fixture(scope="module")
-def runs_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A pre-trained run `pre` and a fine-tuned run `tuned`, made by the commands."""
-    folder = tmp_path_factory.mktemp("runs")
-    where = ["--runs-dir", str(folder)]
-    assert main(["pretrain", *TINY, "--epochs", "2", "--batch-size", "32", "--name", "pre", *where]) == 0
-    assert main(["finetune", "--encoder", "pre", "--epochs", "2", "--name", "tuned", *where]) == 0
-    return folder
 
 
 def complaint(capsys: pytest.CaptureFixture, arguments: list[str]) -> str:
@@ -46,8 +35,8 @@ def complaint(capsys: pytest.CaptureFixture, arguments: list[str]) -> str:
 # What works ----------------------------------------------------------------------------------------------
 
 
-def test_pretrain_leaves_a_complete_run(runs_dir: Path) -> None:
-    run = Run(runs_dir / "pre")
+def test_pretrain_leaves_a_complete_run(trained: Path) -> None:
+    run = Run(trained / "pre")
     files = {path.name for path in run.path.iterdir()}
     assert files == {
         "card.md",
@@ -76,26 +65,26 @@ def test_pretrain_leaves_a_complete_run(runs_dir: Path) -> None:
     assert in_words(saved["val_prototype"], "0123456789").startswith(f"{100 * saved['val_prototype']['value']:.1f} %")
 
 
-def test_the_saved_encoder_takes_raw_images_in_plain_keras(runs_dir: Path) -> None:
-    encoder = keras.models.load_model(runs_dir / "pre" / "encoder.keras")
+def test_the_saved_encoder_takes_raw_images_in_plain_keras(trained: Path) -> None:
+    encoder = keras.models.load_model(trained / "pre" / "encoder.keras")
     images = load_dataset("digits", image_size=16).test.images[:5]
     assert images.dtype == np.uint8
     assert encoder.predict(images, verbose=0).shape == (5, FEATURES)
-    assert load_encoder("pre", runs_dir).input_shape == (None, 16, 16, 3)
+    assert load_encoder("pre", trained).input_shape == (None, 16, 16, 3)
 
 
-def test_finetune_records_that_the_encoder_stayed_frozen(runs_dir: Path) -> None:
-    result = Run(runs_dir / "tuned").result
+def test_finetune_records_that_the_encoder_stayed_frozen(trained: Path) -> None:
+    result = Run(trained / "tuned").result
     assert result["encoder_frozen"] is True
     assert result["encoder_sha256_before"] == result["encoder_sha256_after"]
-    assert result["encoder_sha256_before"] == Run(runs_dir / "pre").result["encoder_sha256"]
+    assert result["encoder_sha256_before"] == Run(trained / "pre").result["encoder_sha256"]
     assert result["chosen_epoch"] == "last"
 
 
-def test_the_recorded_test_accuracy_is_that_of_the_saved_classifier(runs_dir: Path) -> None:
-    figures = Run(runs_dir / "tuned").result["accuracy"]
+def test_the_recorded_test_accuracy_is_that_of_the_saved_classifier(trained: Path) -> None:
+    figures = Run(trained / "tuned").result["accuracy"]
     data = load_dataset("digits", samples_per_class=8, test_per_class=5, image_size=16)
-    classifier = keras.models.load_model(runs_dir / "tuned" / "classifier.keras")
+    classifier = keras.models.load_model(trained / "tuned" / "classifier.keras")
     for name, split in (("train", data.train), ("validation", data.validation), ("test", data.test)):
         predicted = classifier.predict(split.images, verbose=0).argmax(axis=-1)
         assert figures[name]["correct"] == int(np.sum(predicted == split.labels))
@@ -107,7 +96,7 @@ def test_the_recorded_test_accuracy_is_that_of_the_saved_classifier(runs_dir: Pa
 def test_the_last_line_of_pretrain_is_the_command_that_comes_next(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    arguments = ["pretrain", *TINY, "--epochs", "1", "--batch-size", "32", "--runs-dir", str(tmp_path)]
+    arguments = ["pretrain", *DIGITS, "--epochs", "1", "--batch-size", "32", "--runs-dir", str(tmp_path)]
     assert main([*arguments, "--variant", "supcon"]) == 0
     last = capsys.readouterr().out.splitlines()[-1].split()
     assert last[:3] == ["python", "main.py", "finetune"]
@@ -117,22 +106,22 @@ def test_the_last_line_of_pretrain_is_the_command_that_comes_next(
 
 
 @pytest.mark.parametrize(("name", "output", "outputs"), [("pre", "features", FEATURES), ("tuned", "probabilities", 10)])
-def test_the_card_of_a_run_shows_how_to_load_it(runs_dir: Path, monkeypatch, name, output, outputs) -> None:
-    card = (runs_dir / name / "card.md").read_text(encoding="utf-8")
-    monkeypatch.chdir(runs_dir / name)
+def test_the_card_of_a_run_shows_how_to_load_it(trained: Path, monkeypatch, name, output, outputs) -> None:
+    card = (trained / name / "card.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(trained / name)
     found: dict = {}
     exec(re.search(r"```python\n(.*?)```", card, re.DOTALL)[1], found)
     assert found[output].shape == (1, outputs)
-    figure = Run(runs_dir / name).result
+    figure = Run(trained / name).result
     figure = figure["saved_encoder"]["val_prototype"] if name == "pre" else figure["accuracy"]["test"]
     assert f"| {100 * figure['value']:.1f} | {percent_interval(figure)} | {figure['n']} |" in card
 
 
-def test_evaluate_writes_figures_and_a_confusion_matrix(runs_dir: Path, capsys: pytest.CaptureFixture) -> None:
-    assert main(["evaluate", "pre", "--runs-dir", str(runs_dir)]) == 0
+def test_evaluate_writes_figures_and_a_confusion_matrix(trained: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["evaluate", "pre", "--runs-dir", str(trained)]) == 0
     shown = capsys.readouterr().out
-    content = json.loads((runs_dir / "pre" / "evaluation.json").read_text(encoding="utf-8"))
-    card = (runs_dir / "pre" / "card.md").read_text(encoding="utf-8")
+    content = json.loads((trained / "pre" / "evaluation.json").read_text(encoding="utf-8"))
+    card = (trained / "pre" / "card.md").read_text(encoding="utf-8")
     assert {name for name in CLASSIFIERS if f"| test, {name} |" in card} == set(CLASSIFIERS)
     assert set(content["accuracy"]) == set(CLASSIFIERS)
     for name, figure in content["accuracy"].items():
@@ -140,31 +129,31 @@ def test_evaluate_writes_figures_and_a_confusion_matrix(runs_dir: Path, capsys: 
         assert name in shown
         assert f"{100 * figure['value']:.1f} %" in shown
     assert np.sum(content["confusion"]["rows_true_columns_predicted"]) == 50
-    with Image.open(runs_dir / "pre" / "plots" / "confusion.png") as picture:
+    with Image.open(trained / "pre" / "plots" / "confusion.png") as picture:
         assert picture.width > 400
-    assert main(["evaluate", "tuned", "--runs-dir", str(runs_dir)]) == 0
-    content = json.loads((runs_dir / "tuned" / "evaluation.json").read_text(encoding="utf-8"))
-    assert content["accuracy"]["classifier"]["correct"] == Run(runs_dir / "tuned").result["accuracy"]["test"]["correct"]
+    assert main(["evaluate", "tuned", "--runs-dir", str(trained)]) == 0
+    content = json.loads((trained / "tuned" / "evaluation.json").read_text(encoding="utf-8"))
+    assert content["accuracy"]["classifier"]["correct"] == Run(trained / "tuned").result["accuracy"]["test"]["correct"]
 
 
 def test_predict_names_the_class_that_the_classifier_gives(
-    runs_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     image = load_dataset("digits", image_size=16).test.images[0]
     Image.fromarray(image).save(tmp_path / "digit.png")
-    classifier = keras.models.load_model(runs_dir / "tuned" / "classifier.keras")
+    classifier = keras.models.load_model(trained / "tuned" / "classifier.keras")
     best = classifier.predict(image[None], verbose=0).argmax()
-    assert main(["predict", "tuned", str(tmp_path / "digit.png"), "--runs-dir", str(runs_dir), "--top", "1"]) == 0
+    assert main(["predict", "tuned", str(tmp_path / "digit.png"), "--runs-dir", str(trained), "--top", "1"]) == 0
     row = next(line for line in capsys.readouterr().out.splitlines() if "%" in line)
     assert re.search(rf"\b{best} \d+\.\d %", row)
 
 
-def test_runs_lists_finished_and_unfinished_runs(runs_dir: Path, capsys: pytest.CaptureFixture) -> None:
-    assert main(["runs", "--runs-dir", str(runs_dir)]) == 0
+def test_runs_lists_finished_and_unfinished_runs(trained: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["runs", "--runs-dir", str(trained)]) == 0
     shown = capsys.readouterr().out
     assert "pre" in shown
     assert "tuned" in shown
-    assert main(["runs", "--runs-dir", str(runs_dir / "empty")]) == 0
+    assert main(["runs", "--runs-dir", str(trained / "empty")]) == 0
     assert "python main.py pretrain" in capsys.readouterr().out
 
 
@@ -175,14 +164,14 @@ def test_runs_lists_finished_and_unfinished_runs(runs_dir: Path, capsys: pytest.
 )
 def test_baselines_train_and_are_tested(tmp_path: Path, arguments: list[str]) -> None:
     where = ["--runs-dir", str(tmp_path), "--name", "base"]
-    assert main(["baseline", *TINY, "--epochs", "1", *arguments, *where]) == 0
+    assert main(["baseline", *DIGITS, "--epochs", "1", *arguments, *where]) == 0
     assert Run(tmp_path / "base").result["accuracy"]["test"]["n"] == 50
     assert main(["evaluate", "base", "--runs-dir", str(tmp_path)]) == 0
 
 
 @pytest.mark.slow
-def test_finetuning_the_whole_encoder_changes_it(runs_dir: Path, tmp_path: Path) -> None:
-    arguments = ["finetune", "--encoder", str(runs_dir / "pre"), "--no-freeze", "--head", "mlp", "--epochs", "1"]
+def test_finetuning_the_whole_encoder_changes_it(trained: Path, tmp_path: Path) -> None:
+    arguments = ["finetune", "--encoder", str(trained / "pre"), "--no-freeze", "--head", "mlp", "--epochs", "1"]
     assert main([*arguments, "--runs-dir", str(tmp_path), "--name", "all"]) == 0
     result = Run(tmp_path / "all").result
     assert result["encoder_frozen"] is False
@@ -213,11 +202,22 @@ def test_an_stl10_archive_runs_through_data_pretrain_and_finetune(
 
 @pytest.mark.slow
 def test_an_interrupted_run_continues_to_the_same_weights(
-    runs_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from prl_keras.training import callbacks
 
-    arguments = ["pretrain", *TINY, "--epochs", "2", "--batch-size", "32", "--runs-dir", str(tmp_path), "--name", "pre"]
+    arguments = [
+        "pretrain",
+        *DIGITS,
+        "--epochs",
+        "2",
+        "--batch-size",
+        "32",
+        "--runs-dir",
+        str(tmp_path),
+        "--name",
+        "pre",
+    ]
     save = callbacks.save_checkpoint
 
     def save_then_stop(*arguments: object) -> None:
@@ -229,7 +229,7 @@ def test_an_interrupted_run_continues_to_the_same_weights(
     assert Run(tmp_path / "pre").result is None
     monkeypatch.undo()
     assert main([*arguments, "--resume"]) == 0
-    whole, resumed = Run(runs_dir / "pre"), Run(tmp_path / "pre")
+    whole, resumed = Run(trained / "pre"), Run(tmp_path / "pre")
     assert resumed.result["encoder_sha256"] == whole.result["encoder_sha256"]
     assert [line["loss"] for line in resumed.metrics] == [line["loss"] for line in whole.metrics]
 
@@ -323,60 +323,60 @@ def test_a_broken_stl10_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_name_that_exists_is_refused_before_any_work(runs_dir: Path, capsys: pytest.CaptureFixture) -> None:
-    before = sorted(path.name for path in runs_dir.iterdir())
-    line = complaint(capsys, ["pretrain", *TINY, "--name", "pre", "--runs-dir", str(runs_dir)])
+def test_a_name_that_exists_is_refused_before_any_work(trained: Path, capsys: pytest.CaptureFixture) -> None:
+    before = sorted(path.name for path in trained.iterdir())
+    line = complaint(capsys, ["pretrain", *DIGITS, "--name", "pre", "--runs-dir", str(trained)])
     assert "already exists" in line
-    assert sorted(path.name for path in runs_dir.iterdir()) == before
+    assert sorted(path.name for path in trained.iterdir()) == before
 
 
-def test_an_encoder_for_another_image_size_is_refused(runs_dir: Path, capsys: pytest.CaptureFixture) -> None:
-    arguments = ["finetune", "--encoder", "pre", "--image-size", "24", "--runs-dir", str(runs_dir), "--name", "no"]
+def test_an_encoder_for_another_image_size_is_refused(trained: Path, capsys: pytest.CaptureFixture) -> None:
+    arguments = ["finetune", "--encoder", "pre", "--image-size", "24", "--runs-dir", str(trained), "--name", "no"]
     line = complaint(capsys, arguments)
     assert "16x16x3" in line
     assert "24x24x3" in line
     assert "--image-size 16" in line
-    assert not (runs_dir / "no").exists()
+    assert not (trained / "no").exists()
 
 
 def test_a_classifier_for_another_number_of_classes_is_refused(
-    runs_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     write_image_folder(tmp_path / "images", train=6, size=16)
-    arguments = ["evaluate", "tuned", "--dataset", str(tmp_path / "images"), "--runs-dir", str(runs_dir)]
+    arguments = ["evaluate", "tuned", "--dataset", str(tmp_path / "images"), "--runs-dir", str(trained)]
     line = complaint(capsys, arguments)
     assert "10 classes" in line
     assert "has 2" in line
 
 
-def test_changed_images_are_noticed(runs_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    config = Run(runs_dir / "pre").config
+def test_changed_images_are_noticed(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    config = Run(trained / "pre").config
     run = create_run(tmp_path, "pre", {**config, "data": {**config["data"], "fingerprint": "0" * 64}})
-    run.encoder_file.write_bytes((runs_dir / "pre" / "encoder.keras").read_bytes())
+    run.encoder_file.write_bytes((trained / "pre" / "encoder.keras").read_bytes())
     assert "fingerprint" in complaint(capsys, ["finetune", "--encoder", "pre", "--runs-dir", str(tmp_path)])
     assert len(list_runs(tmp_path)) == 1
 
 
-def test_a_resume_with_another_option_is_refused(runs_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_resume_with_another_option_is_refused(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     where = ["--runs-dir", str(tmp_path), "--name", "run"]
-    create_run(tmp_path, "run", Run(runs_dir / "pre").config)  # as one that was stopped at once
-    line = complaint(capsys, ["pretrain", *TINY, "--epochs", "2", "--batch-size", "16", *where, "--resume"])
+    create_run(tmp_path, "run", Run(trained / "pre").config)  # as one that was stopped at once
+    line = complaint(capsys, ["pretrain", *DIGITS, "--epochs", "2", "--batch-size", "16", *where, "--resume"])
     assert re.search(r"batch_size = 32, not 16", line)
-    line = complaint(capsys, ["pretrain", *TINY[:-2], "--epochs", "2", "--batch-size", "32", *where, "--resume"])
+    line = complaint(capsys, ["pretrain", *DIGITS[:-2], "--epochs", "2", "--batch-size", "32", *where, "--resume"])
     assert "image_size" in line
 
 
-def test_a_pretrained_run_cannot_predict_and_says_what_to_do(runs_dir: Path, capsys: pytest.CaptureFixture) -> None:
-    assert "finetune" in complaint(capsys, ["predict", "pre", "x.png", "--runs-dir", str(runs_dir)])
+def test_a_pretrained_run_cannot_predict_and_says_what_to_do(trained: Path, capsys: pytest.CaptureFixture) -> None:
+    assert "finetune" in complaint(capsys, ["predict", "pre", "x.png", "--runs-dir", str(trained)])
 
 
-def test_a_missing_image_is_named(runs_dir: Path, capsys: pytest.CaptureFixture) -> None:
-    assert "gone.png" in complaint(capsys, ["predict", "tuned", "gone.png", "--runs-dir", str(runs_dir)])
+def test_a_missing_image_is_named(trained: Path, capsys: pytest.CaptureFixture) -> None:
+    assert "gone.png" in complaint(capsys, ["predict", "tuned", "gone.png", "--runs-dir", str(trained)])
 
 
-def test_a_damaged_encoder_is_named(tmp_path: Path, runs_dir: Path, capsys: pytest.CaptureFixture) -> None:
-    run = create_run(tmp_path, "bad", Run(runs_dir / "pre").config)
-    run.encoder_file.write_bytes((runs_dir / "pre" / "encoder.keras").read_bytes()[:1000])
+def test_a_damaged_encoder_is_named(tmp_path: Path, trained: Path, capsys: pytest.CaptureFixture) -> None:
+    run = create_run(tmp_path, "bad", Run(trained / "pre").config)
+    run.encoder_file.write_bytes((trained / "pre" / "encoder.keras").read_bytes()[:1000])
     assert r"encoder.keras" in complaint(capsys, ["finetune", "--encoder", "bad", "--runs-dir", str(tmp_path)])
     assert len(list_runs(tmp_path)) == 1
 

@@ -644,7 +644,7 @@ def test_the_report_lists_every_run(report: tuple[str, str], planted: Analysis) 
 
 # The command
 
-TINY = ["--dataset", "digits", "--epochs", "1", "--samples-per-class", "13", "--batch-size", "64", "--image-size", "16"]
+TINY = ["--dataset", "digits", "--epochs", "1", "--samples-per-class", "13", "--batch-size", "64", "--image-size", "8"]
 ROWS_OF_TINY = ["--seeds", "1", "--rows", "pca", "mlp", "query-frozen-linear"]
 
 
@@ -680,7 +680,7 @@ def test_an_interrupted_table_is_continued_without_repeating_a_run(
     assert len(made) == len(set(made)) == 5, "a finished run was repeated"
     for name in ("report.md", "report.html", "figures/intervals.svg", "figures/tsne_train.png"):
         assert (tmp_path / "table-digits" / name).stat().st_size > 1000
-    for more, message in (["--epochs", "2"], "epochs = 1, not 2"), (["--image-size", "8"], "image_size = 16, not 8"):
+    for more, message in (["--epochs", "2"], "epochs = 1, not 2"), (["--image-size", "16"], "image_size = 8, not 16"):
         for flags in [], ["--dry-run"]:
             assert main([*command, *more, *flags]) == 2
             assert message in capsys.readouterr().err

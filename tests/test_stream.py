@@ -4,12 +4,10 @@ import csv
 import json
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import small_network
 from PIL import Image
 
 from prl_keras import __version__
@@ -20,19 +18,7 @@ from prl_keras.models.storage import save_model
 from prl_keras.runs import Run, create_run
 
 SIDE = 16
-TINY = ["--dataset", "digits", "--samples-per-class", "8", "--test-per-class", "5", "--image-size", str(SIDE)]
 COLUMNS = ["path", "class", "probability", "class_2", "probability_2", "class_3", "probability_3", "error"]
-
-
-@pytest.fixture(scope="module")
-def runs_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A pre-trained run `pre` and a fine-tuned run `tuned`."""
-    folder = tmp_path_factory.mktemp("runs")
-    where = ["--runs-dir", str(folder)]
-    with small_network():
-        assert main(["pretrain", *TINY, "--epochs", "1", "--batch-size", "32", "--name", "pre", *where]) == 0
-        assert main(["finetune", "--encoder", "pre", "--epochs", "1", "--name", "tuned", *where]) == 0
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -174,15 +160,15 @@ def test_embed_writes_the_encoders_features(tiny: Path, photos: Path) -> None:
     np.testing.assert_array_equal(np.load("t.npy"), vectors), "its encoder was frozen"
 
 
-def test_a_trained_run_answers_with_the_weights_that_its_record_names(runs_dir: Path, photos: Path) -> None:
-    assert predict(runs_dir, "photos", "--out", "out.parquet") == 0
+def test_a_trained_run_answers_with_the_weights_that_its_record_names(trained: Path, photos: Path) -> None:
+    assert predict(trained, "photos", "--out", "out.parquet") == 0
     rows, about = rows_of(Path("out.parquet"))
-    assert [int(row["class"]) for row in rows] == probabilities(runs_dir, IN_ORDER).argmax(axis=-1).tolist()
-    sha256 = Run(runs_dir / "pre").result["encoder_sha256"]
-    assert about["encoder_sha256"] == sha256 == Run(runs_dir / "tuned").result["encoder_sha256_after"]
-    assert embed(runs_dir, "photos", "--out", "v.npy") == 0
+    assert [int(row["class"]) for row in rows] == probabilities(trained, IN_ORDER).argmax(axis=-1).tolist()
+    sha256 = Run(trained / "pre").result["encoder_sha256"]
+    assert about["encoder_sha256"] == sha256 == Run(trained / "tuned").result["encoder_sha256_after"]
+    assert embed(trained, "photos", "--out", "v.npy") == 0
     assert json.loads(Path("v.npy.meta.json").read_text(encoding="utf-8"))["encoder_sha256"] == sha256
-    np.testing.assert_allclose(np.load("v.npy"), outputs(runs_dir, "features", IN_ORDER), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(np.load("v.npy"), outputs(trained, "features", IN_ORDER), rtol=1e-4, atol=1e-5)
 
 
 def test_the_examples_of_the_document_read_every_format(tiny: Path, photos: Path) -> None:

@@ -165,6 +165,7 @@ def test_commands_let_waiting_threads_sleep() -> None:
         assert done.stdout.strip() == expected
 
 
+@pytest.mark.usefixtures("whole_maps")
 def test_tsne_is_repeatable_and_separates_what_is_separate() -> None:
     features, labels = blobs()
     positions = tsne_map(features, seed=1)
@@ -179,6 +180,7 @@ def test_a_collapsed_encoder_has_a_map() -> None:
     assert (tsne_map(np.ones((30, 5))) == 0).all()
 
 
+@pytest.mark.usefixtures("whole_maps")
 def test_quality_is_high_for_separate_classes_and_low_for_labels_at_random() -> None:
     features, labels = blobs()
     positions = tsne_map(features)
@@ -210,16 +212,7 @@ def test_every_class_has_a_colour_of_its_own(classes: int) -> None:
     assert len(np.unique(class_colours(classes), axis=0)) == classes
 
 
-@pytest.fixture(scope="module")
-def runs_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("runs")
-    small = ["--epochs", "1", "--samples-per-class", "12", "--image-size", "16", "--runs-dir", str(folder)]
-    assert main(["pretrain", "--dataset", "digits", "--batch-size", "60", "--name", "p", *small]) == 0
-    assert main(["finetune", "--encoder", "p", "--name", "frozen", *small]) == 0
-    return folder
-
-
-def test_before_is_the_untrained_network_of_the_same_seed(runs_dir: Path) -> None:
+def test_before_is_the_untrained_network_of_the_same_seed(trained: Path) -> None:
     from prl_keras.data import load_dataset
     from prl_keras.models.storage import weights_sha256
     from prl_keras.runs import Run
@@ -227,7 +220,7 @@ def test_before_is_the_untrained_network_of_the_same_seed(runs_dir: Path) -> Non
     from prl_keras.training.build import build_pretrainer
     from prl_keras.training.untrained import untrained_encoder
 
-    run, dataset = Run(runs_dir / "p"), load_dataset("digits", samples_per_class=12, image_size=16)
+    run, dataset = Run(trained / "pre"), load_dataset("digits", samples_per_class=8, test_per_class=5, image_size=16)
     from prl_keras.config import Pretrain
 
     start_keras(0)
@@ -236,12 +229,12 @@ def test_before_is_the_untrained_network_of_the_same_seed(runs_dir: Path) -> Non
 
 
 def test_visualize_writes_embeddings_pictures_and_the_command(
-    runs_dir: Path, capsys: pytest.CaptureFixture[str]
+    trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["visualize", "p", "--before", "--samples-per-class", "5", "--runs-dir", str(runs_dir)]
+    command = ["visualize", "pre", "--before", "--samples-per-class", "5", "--runs-dir", str(trained)]
     assert main(command) == 0
     printed = capsys.readouterr().out
-    logs = runs_dir / "p" / "logs"
+    logs = trained / "pre" / "logs"
     assert f"python -m tensorboard.main --logdir {logs} --host localhost" in printed
     assert sorted(path.name for path in (logs / "projector").iterdir()) == ["after-all", "before-all"]
     after, before = (
@@ -253,52 +246,52 @@ def test_visualize_writes_embeddings_pictures_and_the_command(
     described = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert f"of a split at most {MOST:,}" in described
     (picture,) = re.findall(r"draws (plots/\S+\.png)", described)
-    width, height = Image.open(runs_dir / "p" / picture.replace("SPLIT", "all")).size
+    width, height = Image.open(trained / "pre" / picture.replace("SPLIT", "all")).size
     assert min(width, height) > 800
     state = json.loads((logs / "projector" / "after-all" / "bookmarks.json").read_text(encoding="utf-8"))
     assert state[0]["selectedColorOptionName"] == "class"
 
 
 @pytest.mark.slow
-def test_before_of_an_unfrozen_run_is_the_pre_trained_encoder(runs_dir: Path) -> None:
-    common = ["--split", "test", "--samples-per-class", "5", "--runs-dir", str(runs_dir)]
-    tune = ["finetune", "--encoder", "p", "--no-freeze", "--name", "free", "--epochs", "1"]
-    assert main([*tune, "--runs-dir", str(runs_dir)]) == 0
+def test_before_of_an_unfrozen_run_is_the_pre_trained_encoder(trained: Path) -> None:
+    common = ["--split", "test", "--samples-per-class", "5", "--runs-dir", str(trained)]
+    tune = ["finetune", "--encoder", "pre", "--no-freeze", "--name", "free", "--epochs", "1"]
+    assert main([*tune, "--runs-dir", str(trained)]) == 0
     assert main(["visualize", "free", "--before", *common]) == 0
-    assert main(["visualize", "p", *common]) == 0
-    before = runs_dir / "free" / "logs" / "projector" / "before-test" / "tensors.bytes"
-    assert before.read_bytes() == (runs_dir / "p" / "logs" / "projector" / "after-test" / "tensors.bytes").read_bytes()
+    assert main(["visualize", "pre", *common]) == 0
+    before = trained / "free" / "logs" / "projector" / "before-test" / "tensors.bytes"
+    assert before.read_bytes() == (trained / "pre" / "logs" / "projector" / "after-test" / "tensors.bytes").read_bytes()
 
 
 @pytest.mark.slow
 def test_the_encoder_of_a_run_in_another_folder_is_found_again(
-    runs_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Also where the runs' folder has a run of the same name."""
     monkeypatch.chdir(tmp_path)
-    small = ["--epochs", "1", "--encoder", str(runs_dir / "p"), "--runs-dir", "other"]
+    small = ["--epochs", "1", "--encoder", str(trained / "pre"), "--runs-dir", "other"]
     look = ["--before", "--split", "test", "--samples-per-class", "5"]
-    shutil.copytree(runs_dir / "frozen", tmp_path / "other" / "p")
+    shutil.copytree(trained / "tuned", tmp_path / "other" / "pre")
     assert main(["finetune", "--no-freeze", "--name", "free", *small]) == 0
-    assert main(["finetune", "--name", "frozen", *small]) == 0
+    assert main(["finetune", "--name", "tuned", *small]) == 0
     assert main(["visualize", "free", *look, "--runs-dir", "other"]) == 0
-    assert main(["visualize", str(runs_dir / "free"), *look]) == 0, "its encoder is beside it"
+    assert main(["visualize", str(trained / "free"), *look]) == 0, "its encoder is beside it"
     capsys.readouterr()
     for command, where in (
-        (["frozen", "--runs-dir", "other"], f"{runs_dir / 'p'} --runs-dir other"),
-        ([str(runs_dir / "frozen"), "--dataset", "digits"], f"{runs_dir / 'p'} --dataset digits"),
+        (["tuned", "--runs-dir", "other"], f"{trained / 'pre'} --runs-dir other"),
+        ([str(trained / "tuned"), "--dataset", "digits"], f"{trained / 'pre'} --dataset digits"),
     ):
         assert main(["visualize", *command, *look]) == 2
         advice = capsys.readouterr().err.split("`")[1]
         assert advice == f"python main.py visualize {where} --before"
         assert main([*shlex.split(advice)[2:], "--split", "test", "--samples-per-class", "5"]) == 0
-    shutil.rmtree(tmp_path / "other" / "p")
+    shutil.rmtree(tmp_path / "other" / "pre")
     (tmp_path / "other" / "free").rename(tmp_path / "other" / "moved")
-    shutil.copytree(runs_dir / "free", tmp_path / "other" / "free")
-    shutil.copytree(runs_dir / "p", tmp_path / "other" / "p")
-    encoder = load_encoder("p", tmp_path / "other")
+    shutil.copytree(trained / "free", tmp_path / "other" / "free")
+    shutil.copytree(trained / "pre", tmp_path / "other" / "pre")
+    encoder = load_encoder("pre", tmp_path / "other")
     encoder.set_weights([weight + 1 for weight in encoder.get_weights()])
-    encoder.save(tmp_path / "other" / "p" / "encoder.keras")
+    encoder.save(tmp_path / "other" / "pre" / "encoder.keras")
     capsys.readouterr()
     assert main(["visualize", "free", *look, "--runs-dir", "other"]) == 2
     assert "is not the encoder that run 'free' began with" in capsys.readouterr().err
@@ -318,26 +311,26 @@ def folder_of_images(root: Path, names: tuple[str, ...], side: int, seed: int = 
 
 
 def test_a_folder_elsewhere_with_any_class_names_is_looked_at_and_nothing_of_it_is_touched(
-    runs_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """By a path that climbs, beside what the old names of its files would have replaced; in the encoder's size."""
     pets = folder_of_images(tmp_path / "my pets!", NAMES, side=24)
     deep = tmp_path / "1" / "2" / "3" / "4"
     deep.mkdir(parents=True)
-    for path in (tmp_path / "my pets!-all", runs_dir / "my pets!-all"):
+    for path in (tmp_path / "my pets!-all", trained / "my pets!-all"):
         path.mkdir()
         (path / "mine.txt").write_text("mine")
     monkeypatch.chdir(deep)
-    run = runs_dir / "p"
+    run = trained / "pre"
     outside = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    inside = {path for path in runs_dir.rglob("*") if run not in path.parents}
+    inside = {path for path in trained.rglob("*") if run not in path.parents}
     capsys.readouterr()
-    assert main(["visualize", "p", "--dataset", "../../../../my pets!", "--runs-dir", str(runs_dir)]) == 0
+    assert main(["visualize", "pre", "--dataset", "../../../../my pets!", "--runs-dir", str(trained)]) == 0
     printed = capsys.readouterr()
     assert printed.err == ""
     assert "16x16 px" in printed.out
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == outside
-    assert {path for path in runs_dir.rglob("*") if run not in path.parents} == inside
+    assert {path for path in trained.rglob("*") if run not in path.parents} == inside
     (embedding,) = (run / "logs" / "projector").glob("*pets*")
     (picture,) = (run / "plots").glob("*pets*")
     assert re.fullmatch(r"after-my-pets-[0-9a-f]{6}-all", embedding.name)
@@ -392,15 +385,15 @@ def test_more_images_than_a_picture_can_show_are_left_out_in_one_line(
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["frozen", "--before"], "use `python main.py visualize p --runs-dir "),
-        (["p", "--samples-per-class", "1"], "--samples-per-class is 1"),
+        (["tuned", "--before"], "use `python main.py visualize pre --runs-dir "),
+        (["pre", "--samples-per-class", "1"], "--samples-per-class is 1"),
         (["nothing"], "no run 'nothing'"),
     ],
 )
 def test_wrong_input_is_one_line(
-    runs_dir: Path, arguments: list[str], text: str, capsys: pytest.CaptureFixture[str]
+    trained: Path, arguments: list[str], text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["visualize", *arguments, "--runs-dir", str(runs_dir)]) == 2
+    assert main(["visualize", *arguments, "--runs-dir", str(trained)]) == 2
     error = capsys.readouterr().err
     assert text in error
     assert error.count("\n") == 1

@@ -7,6 +7,7 @@ import numpy as np
 from prl_keras.labels import checked_labels
 
 NEIGHBOURS = 10  # of the kNN accuracy and of the trustworthiness
+_ITERATIONS = 1_000  # of t-SNE
 _FEW = 2_000  # points, up to which t-SNE's threads wait for each other more than they work (docs/results/threads.json)
 
 
@@ -23,8 +24,9 @@ def tsne_map(features: np.ndarray, seed: int = 0) -> np.ndarray:
     if np.ptp(features, axis=0).max() == 0:  # a collapsed encoder: nothing to map
         return np.zeros((len(features), 2), "float32")
     perplexity = min(30.0, (len(features) - 1) / 3)
+    method = TSNE(perplexity=perplexity, max_iter=_ITERATIONS, init="pca", random_state=seed)
     with threadpool_limits(1) if len(features) <= _FEW else nullcontext():
-        positions = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(features)
+        positions = method.fit_transform(features)
     return positions - (positions.max(axis=0) + positions.min(axis=0)) / 2
 
 

@@ -15,9 +15,11 @@ from email import message_from_bytes
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import nbformat
 import pytest
 import yaml
 from requirements import texts
+from tutorial import run_cells
 
 import prl_keras
 from prl_keras.errors import InputError
@@ -28,10 +30,13 @@ NOT_COPIED = (".*", "__pycache__", "build", "dist", "*.egg-info", "saved_models"
 TINY = ["--samples-per-class", "8", "--test-per-class", "5", "--image-size", "16", "--epochs", "1"]
 
 
+def clean_environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+
+
 def run(words: list[str | Path], folder: Path, expected: int = 0) -> subprocess.CompletedProcess:
     """As a user would: without what this process has set for itself."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, encoding="utf-8")
+    done = subprocess.run(words, cwd=folder, env=clean_environment(), capture_output=True, encoding="utf-8")
     assert done.returncode == expected, (done.stdout[-1000:], done.stderr[-2000:])
     return done
 
@@ -89,9 +94,7 @@ def command(commands: Path, name: str = "prl-keras") -> str:
     return shutil.which(name, path=str(commands))
 
 
-@pytest.mark.parametrize(
-    "way", ["wheel", *(pytest.param(way, marks=pytest.mark.slow) for way in ("sdist", "folder", "editable"))]
-)
+@pytest.mark.parametrize("way", ["wheel", "sdist", "folder", "editable"])
 def test_what_is_installed_is_a_command_and_a_package(way: str, built: dict[str, Path], tmp_path: Path) -> None:
     commands = installed(built.get(way, built["folder"]), tmp_path / "environment", editable=way == "editable")
     empty = tmp_path / "empty"
@@ -131,9 +134,13 @@ def test_a_newcomer_pretrains_in_an_empty_folder_and_loads_it_in_python(built: d
 import prl_keras
 encoder = prl_keras.load_encoder("latest")
 data = prl_keras.load_dataset("digits", image_size=16)
-print(encoder.predict(data.test.images[:3], verbose=0).shape)
+print(prl_keras.__file__, encoder.predict(data.test.images[:3], verbose=0).shape)
 """
-    assert run([command(commands, "python"), "-c", code], empty).stdout.splitlines()[-1] == "(3, 512)"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    run_cells(notebook, command(commands, "python"), empty, clean_environment())
+    file, shape = notebook.cells[0].outputs[-1].text.splitlines()[-1].split(maxsplit=1)
+    assert Path(file).is_relative_to(tmp_path / "environment")
+    assert shape == "(3, 512)"
     words = ["baseline", "--model", "mlp", *TINY[:-1], "2", "--batch-size", "20", "--runs-dir", empty / "cloned"]
     stop = """
 import os, signal, sys

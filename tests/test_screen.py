@@ -243,9 +243,10 @@ def test_the_time_left_is_that_of_the_steps_and_of_the_ends_of_epochs(capsys: py
             screen.begin_epoch(epoch)
             for done in (1, 2, 3):
                 screen.step(done, lambda: 1.0)
-            screen.end_epoch({"loss": 1.0})
-    left = [line.split()[-1] for line in capsys.readouterr().out.splitlines()[1:]]
-    assert left == [duration(4 * 3 * 2), duration(3 * 3 * 2 + 3 * 10), duration(2 * 3 * 2 + 2 * 20)]
+            screen.end_epoch({"loss": 1.0, "images_per_second": 7.0})
+    speed, left = zip(*(line.split()[-2:] for line in capsys.readouterr().out.splitlines()[1:]), strict=True)
+    assert [float(each) for each in speed] == [50, 7, 7], "the first epoch's own has a first step of 100 s in it"
+    assert list(left) == [duration(4 * 3 * 2), duration(3 * 3 * 2 + 3 * 10), duration(2 * 3 * 2 + 2 * 20)]
 
 
 def test_a_continued_training_counts_on_and_estimates_what_is_left(capsys: pytest.CaptureFixture) -> None:
@@ -408,6 +409,30 @@ def test_a_long_title_leaves_room_for_the_bar(monkeypatch: pytest.MonkeyPatch, c
         assert "━" in shown[-1]
         assert "617/1,234" in shown[-1]
     assert lines(looks(sent + capsys.readouterr().err)) == shown[:-1], "the bar is gone"
+
+
+def test_in_a_file_long_work_is_a_line_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    from prl_keras.screen import progress
+
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+
+    def pictures(seconds: float) -> Iterator[int]:
+        for number in range(100):
+            now[0] += seconds
+            yield number
+
+    assert sum(progress.with_progress(pictures(1.0), 100, "Pictures")) == 4950
+    expected = ["33/100, 1:07", "63/100, 0:37", "93/100, 0:07"]
+    assert capsys.readouterr().err.splitlines() == [f"Pictures: {each} left" for each in expected]
+    assert sum(progress.with_progress(pictures(0.2), 100, "Pictures")) == 4950
+    with progress.progress("Decoding 1,000 images", 1000) as done:
+        for count in (250, 500, 1000):
+            now[0] += 40
+            done(count)
+    assert capsys.readouterr().err.splitlines() == ["Decoding 1,000 images", "Done: 500/1,000, 1:20 left"]
 
 
 # The commands --------------------------------------------------------------------------------------------

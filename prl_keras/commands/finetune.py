@@ -152,8 +152,8 @@ def _finish(
     send_result(run, options.track)
     forget_checkpoints(run)
     console.print()
-    title = f"{run.name}, last epoch ({result['epochs']})" if lines else run.name
-    console.print(accuracy_table(title, figures, dataset.class_names))
+    which = f", last epoch ({result['epochs']}){', averaged weights' if options.average else ''}" if lines else ""
+    console.print(accuracy_table(run.name + which, figures, dataset.class_names))
     if "validation" in figures:
         log_hparams(run, run.part("options"), figures["validation"]["value"])
     return plot_training(run) if lines else None

@@ -107,7 +107,8 @@ def _finish(trained: Any, run: Run, options: Pretrain) -> None:
     line += f" ({beside})" if beside else ""
     if labelled:
         figure = in_words(validation["val_prototype"], run.part("data")["class_names"])
-        line += f", validation accuracy with the nearest prototype {figure}"
+        line += "; of the averaged weights that are kept: " if options.average else ", "
+        line += f"validation accuracy with the nearest prototype {figure}"
     say(line)
     picture = plot_training(run)
     reference = run_argument(run, options.runs_dir)

@@ -101,7 +101,9 @@ class TrainingScreen:
     def end_epoch(self, line: Mapping[str, Any]) -> None:
         """line: as of metrics.jsonl; figures without a column are shown only if asked for."""
         left = self._left(self.clock() - self.moved)
-        values = {**self.constants, "images_per_second": self._speed(), "left": left, **line}
+        values = {**self.constants, "left": left, **line}
+        if self.end_seconds.first is None:  # the first epoch's own figure has the building of what is computed in it
+            values["images_per_second"] = self._speed() or line.get("images_per_second")
         rows = [self._row(values)]
         self.best = max(self.best, values.get(self.main) or 0.0)
         if self.verbose:

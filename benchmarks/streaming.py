@@ -1,8 +1,8 @@
 """A training from the store of decoded images against one from memory: resident memory and seconds an epoch, as the
 set grows 1, 4 and 16 times.
 
-    python benchmarks/streaming.py docs/results/streaming.json
-    python benchmarks/streaming.py --images 2000 --steps 40 --work fit docs/results/streaming.json
+    python benchmarks/streaming.py read.json
+    python benchmarks/streaming.py --images 2048 --steps 8 --width 0.125 --work fit fit.json
     python benchmarks/streaming.py --folder 200000 --side 96
 
 Whole processes take turns (memory, store, memory, store) and the median of the ratios of neighbours counts. An epoch

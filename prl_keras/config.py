@@ -251,7 +251,8 @@ class Pretrain(DataOptions, RecipeOptions, TrackOptions, RunOptions):
     precision: Precision = "float32"
     """Compute type of training; the saved encoder is always float32. bfloat16 is slow on a CPU without AVX-512."""
     checkpoint_steps: Count = None
-    """Keep the state every N steps too. None: after every epoch, and when the run is stopped."""
+    """Keep the state every N steps and after every epoch. None: after an epoch, as often as takes a twentieth of the
+    time at most, and when the run is stopped."""
     deterministic: bool = False
     """Forbid operations that may answer differently twice. On a CPU the same seed gives the same bits without it."""
     unlabelled: bool = False
@@ -282,7 +283,8 @@ class TrainingOptions(RecipeOptions, TrackOptions):
     precision: Precision = "float32"
     """Compute type of training; the saved model is always float32. bfloat16 is slow on a CPU without AVX-512."""
     checkpoint_steps: Count = None
-    """Keep the state every N steps too. None: after every epoch, and when the run is stopped."""
+    """Keep the state every N steps and after every epoch. None: after an epoch, as often as takes a twentieth of the
+    time at most, and when the run is stopped."""
     deterministic: bool = False
     """Forbid operations that may answer differently twice. On a CPU the same seed gives the same bits without it."""
     test_each_epoch: bool = False

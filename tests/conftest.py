@@ -57,6 +57,14 @@ def _digits_read_once() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _every_state_kept() -> Iterator[None]:
+    """After each epoch, however short, so that a test can stop a training anywhere."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("prl_keras.training.thrift.SHARE", float("inf"))
+        yield
+
+
 _ITERATIONS = "prl_keras.visualization.embeddings._ITERATIONS"
 
 

@@ -830,6 +830,7 @@ def as_first_version(file: Path) -> None:
     with np.load(file) as content:
         header, arrays = json.loads(str(content["header"])), {k: content[k] for k in content.files}
     arrays = {key: value for key, value in arrays.items() if key not in ("header", "seconds", "steps_per_epoch")}
+    del header["crc32"]
     header["sha256"] = checkpoint._sha256(header["epoch"], header["step"], arrays)
     np.savez(file, header=np.array(json.dumps(header)), **arrays)
 

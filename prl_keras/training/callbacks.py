@@ -18,6 +18,7 @@ from prl_keras.runs import Run
 from prl_keras.runs.interruption import Stopped, StopRequest
 from prl_keras.tracking import Tracking
 from prl_keras.training.checkpoint import Position, advice, last_position, save_checkpoint
+from prl_keras.training.thrift import Thrift
 
 
 class EpochOrder(keras.callbacks.Callback):
@@ -164,7 +165,8 @@ class TrackLog(keras.callbacks.Callback):
 
 
 class Checkpoint(keras.callbacks.Callback):
-    """Save the complete state after every epoch, and if asked every `steps` steps. Goes last: it vouches for the rest.
+    """Save the complete state after an epoch, as often as is not felt (`Thrift`) and after the last; if asked, every
+    `steps` steps and after every epoch. Goes last: it vouches for the rest.
 
     When a stop was requested, it saves what is there and ends the training.
     """
@@ -175,6 +177,7 @@ class Checkpoint(keras.callbacks.Callback):
         super().__init__()
         self.batches, self.start, self.metrics = order.batches, order.start, metrics
         self.run, self.request, self.steps = run, request, steps
+        self.thrift = Thrift()
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         done = batch + 1
@@ -183,12 +186,18 @@ class Checkpoint(keras.callbacks.Callback):
         if self.batches.epoch == self.start.epoch and done <= self.start.step:
             return  # skipped
         if self.request.signal is not None or (self.steps and done % self.steps == 0):
-            save_checkpoint(self.model, self.run, self.batches.epoch, done, self.metrics.seconds, len(self.batches))
+            self._save(self.batches.epoch, done, self.metrics.seconds)
         self._obey()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        save_checkpoint(self.model, self.run, epoch + 1, 0, 0.0, len(self.batches))
+        last = epoch + 1 == self.params["epochs"]
+        if last or self.steps or self.request.signal is not None or self.thrift.due():
+            self._save(epoch + 1, 0, 0.0)
         self._obey()
+
+    def _save(self, epoch: int, step: int, seconds: float) -> None:
+        with self.thrift.keeping():
+            save_checkpoint(self.model, self.run, epoch, step, seconds, len(self.batches))
 
     def _obey(self) -> None:
         if self.request.signal is not None:

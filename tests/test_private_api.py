@@ -40,7 +40,11 @@ def test_only_these_modules_reach_into_libraries() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["_get_variable_index", "_momentums", "_velocities", "_use_weight_decay", "built", "iterations"]
+    "name",
+    [
+        *("_get_variable_index", "_momentums", "_velocities", "_use_weight_decay", "built", "iterations"),
+        "_update_model_variables_moving_average",
+    ],
 )
 def test_adam_keeps_its_slots_where_the_kernel_looks_for_them(name: str) -> None:
     assert hasattr(adam(), name)

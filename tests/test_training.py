@@ -492,6 +492,48 @@ def test_training_ends_with_the_moving_average_of_the_last_tenth_of_the_steps(ru
         np.testing.assert_allclose(want, got, atol=1e-6)
 
 
+@pytest.mark.parametrize(("steps", "every"), [(11, 3), (12, 3), (7, 1), (4, 10)])
+def test_a_seldom_average_takes_in_the_first_weights_and_the_last(steps: int, every: int) -> None:
+    weight = keras.Variable(np.zeros(2, "float32"))
+    phase = (steps - 1) % every
+    optimizer = FusedAdam(0.1, use_ema=True, ema_momentum=0.7, ema_every=every, ema_phase=phase)
+    optimizer.build([weight])
+    step = tf.function(lambda: optimizer.apply([tf.constant([1.0, -2.0])], [weight]))
+    expected = None
+    for taken in range(steps):
+        step()
+        if expected is None:
+            expected = np.array(weight)
+        elif taken % every == phase:
+            expected = 0.7 * expected + 0.3 * np.array(weight)
+    assert taken % every == phase, "the last"
+    optimizer.finalize_variable_values([weight])
+    np.testing.assert_allclose(weight, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("steps", "every", "momentum"), [(500, 5, 0.98**5), (150, 1, 1 - 1 / 15), (5, 1, 0.0)])
+def test_a_window_takes_in_ten_weights(steps: int, every: int, momentum: float) -> None:
+    optimizer = adam(1e-3, steps, average=True)
+    assert (optimizer.ema_every, optimizer.ema_phase) == (every, (steps - 1) % every)
+    assert optimizer.ema_momentum == pytest.approx(momentum)
+    again = FusedAdam.from_config(optimizer.get_config())
+    assert (again.ema_every, again.ema_phase) == (optimizer.ema_every, optimizer.ema_phase)
+
+
+def test_an_unfinished_run_that_averaged_after_every_step_is_refused(run: Run) -> None:
+    model = prototypical()
+    model.build((None, 8, 8, 3))
+    batches = Batches(*pictures(96), 32, seed=1)
+    for steps, refused in ((30, False), (200, True)):  # as before: after every step
+        model.compile(adam(1e-3, 30, average=True))
+        create_variables(model, batches)
+        save_checkpoint(model, run, 1, 0, 0.0, 3)
+        model.compile(adam(1e-3, steps, average=True))
+        complaint = "averaged the weights of every step, this one those of one in 2: remove"
+        with pytest.raises(InputError, match=complaint) if refused else nullcontext():
+            fit(model, batches, 1, run)
+
+
 @pytest.mark.parametrize("kind", [layers.BatchNormalization, FusedBatchNormalization])
 def test_recalibrated_statistics_are_the_mean_over_the_batches(kind: type) -> None:
     layer = kind(momentum=0.9)

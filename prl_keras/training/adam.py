@@ -18,17 +18,28 @@ class FusedAdam(keras.optimizers.Adam):
         decay_all: False: `weight_decay` leaves out variables of fewer than two dimensions: biases, and scale and offset
             of normalisations, which make nothing simpler by being small. Known before there are variables, unlike
             `exclude_from_weight_decay(var_list=...)`.
+        ema_every, ema_phase: the moving average takes in the weights after steps ema_phase + 1, ema_phase + 1 +
+            ema_every, ..., and after the first, with which it begins: three more passes over memory, each time.
     """
 
-    def __init__(self, *args: Any, decay_all: bool = True, **options: Any):
+    def __init__(self, *args: Any, decay_all: bool = True, ema_every: int = 1, ema_phase: int = 0, **options: Any):
         super().__init__(*args, **options)
-        self.decay_all = decay_all
+        self.decay_all, self.ema_every, self.ema_phase = decay_all, ema_every, ema_phase
 
     def _use_weight_decay(self, variable: tf.Variable) -> bool:
         return super()._use_weight_decay(variable) and (self.decay_all or len(variable.shape) > 1)
 
     def get_config(self) -> dict:
-        return {**super().get_config(), "decay_all": self.decay_all}
+        own = {"decay_all": self.decay_all, "ema_every": self.ema_every, "ema_phase": self.ema_phase}
+        return super().get_config() | own
+
+    def _update_model_variables_moving_average(self, variables: list[tf.Variable]) -> None:
+        update = super()._update_model_variables_moving_average
+        if not self.use_ema or self.ema_every == 1:
+            update(variables)
+            return
+        due = (self.iterations % self.ema_every == self.ema_phase) | (self.iterations == 0)
+        tf.cond(due, lambda: update(variables), lambda: None)
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor) -> None:
         if self.amsgrad or variable.dtype != tf.float32:

@@ -16,6 +16,7 @@ from prl_keras.training.adam import FusedAdam
 SCHEDULES = ("constant", "cosine")
 
 _AVERAGED_PART = 0.1  # of all steps, roughly: the length of the exponential window
+_TAKEN_IN = 10  # weights a window: those of every step are hardly another average, and take a tenth of the time
 _MAX_BATCHES = 50  # enough for batch-normalisation statistics
 
 
@@ -30,7 +31,8 @@ def adam(
 ) -> keras.optimizers.Adam:
     """Adam that, if `average`, ends `fit` with the moving average of the weights over about the last tenth of `steps`.
 
-    The window follows the length of the training, so that short ones forget their first weights too. Weight decay is
+    The window follows the length of the training, so that short ones forget their first weights too; it takes in the
+    weights of ten of its steps, the last one of the training among them. Weight decay is
     decoupled (Loshchilov & Hutter 2019): each step takes weight * `weight_decay` * the learning rate of that step off.
 
     Args:
@@ -43,12 +45,16 @@ def adam(
     """
     if schedule not in SCHEDULES:
         raise InputError(f"schedule is {schedule!r}; expected one of {', '.join(SCHEDULES)}")
-    momentum = max(0.0, 1.0 - 1.0 / (_AVERAGED_PART * steps)) if average else 0.0
+    window = _AVERAGED_PART * steps
+    every = max(1, int(window / _TAKEN_IN)) if average else 1
+    momentum = max(0.0, 1.0 - 1.0 / window) ** every if average else 0.0
     return FusedAdam(
         learning_rate if schedule == "constant" else cosine_schedule(learning_rate, steps, warmup),
         weight_decay=weight_decay or None,
         use_ema=average,
         ema_momentum=momentum,
+        ema_every=every,
+        ema_phase=(steps - 1) % every,
         decay_all=decay_all,
     )
 

@@ -30,6 +30,7 @@ class Position:
 
     steps_per_epoch: of the training that left the checkpoint; None in those of the first version, which took a step
     for every last batch, however small.
+    average_every: steps from one to the next whose weights the moving average takes in.
     """
 
     epoch: int = 0
@@ -37,6 +38,7 @@ class Position:
     metrics: tuple[np.ndarray, ...] = ()
     seconds: float = 0.0
     steps_per_epoch: int | None = None
+    average_every: int = 1
 
 
 class _DamagedError(Exception):
@@ -72,6 +74,7 @@ def save_checkpoint(
     arrays["seconds"] = np.array(seconds)
     if steps_per_epoch is not None:
         arrays["steps_per_epoch"] = np.array(steps_per_epoch)
+    arrays["average_every"] = np.array(average_every(model))
     header = {"epoch": epoch, "step": step, "crc32": _crc32(epoch, step, arrays)}
     target = folder / _name(epoch, step)
     with atomic_path(target) as temporary:
@@ -108,6 +111,11 @@ def restore_checkpoint(model: keras.Model, run: Run) -> Position:
     if any((run.path / "checkpoint").glob("epoch-*")):  # set aside, now or before
         raise InputError(f"all checkpoints in {run.path / 'checkpoint'} are damaged; start a new run")
     return Position()
+
+
+def average_every(model: keras.Model) -> int:
+    """See `Position`."""
+    return getattr(getattr(model.optimizer, "inner_optimizer", model.optimizer), "ema_every", 1)
 
 
 def last_position(run: Run) -> str:
@@ -160,7 +168,8 @@ def _parsed(stream: BinaryIO, name: str) -> tuple[Position, list[np.ndarray]]:
         raise ValueError("checksum differs")
     values, metrics = ([value for key, value in arrays.items() if key.startswith(prefix)] for prefix in ("v", "metric"))
     seconds, steps = float(arrays.get("seconds", 0.0)), arrays.get("steps_per_epoch")
-    return Position(epoch, step, tuple(metrics), seconds, None if steps is None else int(steps)), values
+    every = int(arrays.get("average_every", 1))
+    return Position(epoch, step, tuple(metrics), seconds, None if steps is None else int(steps), every), values
 
 
 def _agrees(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> bool:

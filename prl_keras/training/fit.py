@@ -14,7 +14,7 @@ from prl_keras.runs.interruption import noted
 from prl_keras.screen.training import TrainingScreen
 from prl_keras.tracking import tracking
 from prl_keras.training.callbacks import Checkpoint, EpochOrder, FiniteGuard, MetricsLog, TrackLog
-from prl_keras.training.checkpoint import Position, restore_checkpoint
+from prl_keras.training.checkpoint import Position, average_every, restore_checkpoint
 from prl_keras.training.screen import EpochScreen, figures_ahead
 from prl_keras.training.tensorboard import TensorBoardLog, log_config
 
@@ -92,6 +92,9 @@ def _check_continues(start: Position, epochs: int, batches: Batches, model: kera
         difference = "counted an incomplete last batch as a whole one"
     elif start.steps_per_epoch is None and any(map(_wider_blur, model.layers)):
         difference = "blurred images of this size less"
+    elif start.average_every != average_every(model):
+        before = "every step" if start.average_every == 1 else f"one step in {start.average_every}"
+        difference = f"averaged the weights of {before}, this one those of one in {average_every(model)}"
     elif start.epoch > epochs or start.step >= len(batches):
         raise InputError(f"the checkpoint of run {run.name!r} is of a longer training; start a new run")
     else:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from prl_keras.data import load_dataset
+    from prl_keras.evaluation.prototype_classifier import PrototypeClassifier
     from prl_keras.models import build_classifier, load_encoder, projection_head, resnet18
     from prl_keras.training.finetuning import finetune
     from prl_keras.training.pretrain import PrototypicalPretrainer, SimCLRPretrainer
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "PrototypeClassifier": "prl_keras.evaluation.prototype_classifier",
     "PrototypicalPretrainer": "prl_keras.training.pretrain",
     "SimCLRPretrainer": "prl_keras.training.pretrain",
     "build_classifier": "prl_keras.models",
@@ -31,6 +33,7 @@ _HOME = {
     "resnet18": "prl_keras.models",
 }
 __all__ = [
+    "PrototypeClassifier",
     "PrototypicalPretrainer",
     "SimCLRPretrainer",
     "build_classifier",

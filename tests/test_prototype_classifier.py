@@ -1,0 +1,129 @@
+"""Classes that are taught, refined and forgotten without training: as if all had been taught at once."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.utils.estimator_checks import check_estimator
+
+from prl_keras import PrototypeClassifier
+from prl_keras.errors import InputError
+
+NAMES = np.array(["ant", "bee", "cat", "dog"])
+
+
+def clusters(count: int, seed: int = 0, noise: float = 0.4) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % 4
+    return 3 + np.eye(6)[labels] + noise * rng.normal(size=(count, 6)), NAMES[labels]
+
+
+def slow_probabilities(features: np.ndarray, taught: np.ndarray, labels: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    def direction(vector: np.ndarray) -> np.ndarray:
+        return vector / np.sqrt(sum(value * value for value in vector))
+
+    rows = []
+    for feature in features:
+        cosines = []
+        for name in sorted(set(labels)):
+            mean = sum(direction(row - centre) for row, own in zip(taught, labels, strict=True) if own == name)
+            cosines.append(direction(feature - centre) @ direction(mean))
+        powers = [np.exp(cosine / 0.1) for cosine in cosines]
+        rows.append([power / sum(powers) for power in powers])
+    return np.array(rows)
+
+
+def test_it_is_an_estimator_like_any_other() -> None:
+    failed = {r["check_name"] for r in check_estimator(PrototypeClassifier(), on_fail=None) if r["status"] == "failed"}
+    assert not failed
+
+
+def test_the_probabilities_are_those_of_the_slow_loop() -> None:
+    (taught, labels), (asked, truth) = clusters(24), clusters(12, seed=1)
+    classifier = PrototypeClassifier().fit(taught, labels)
+    expected = slow_probabilities(asked, taught, labels, taught.mean(axis=0))
+    np.testing.assert_allclose(classifier.predict_proba(asked), expected, atol=1e-12)
+    assert (classifier.predict(asked) == NAMES[expected.argmax(axis=1)]).all()
+    assert np.mean(classifier.predict(asked) == truth) > 0.7
+
+
+@given(order=st.permutations(range(16)), cuts=st.sets(st.integers(1, 15)), forgotten=st.sampled_from([None, *NAMES]))
+def test_taught_in_pieces_and_in_any_order_it_is_what_is_taught_at_once(
+    order: list[int], cuts: set[int], forgotten: str | None
+) -> None:
+    features, labels = clusters(16)
+    pieces = PrototypeClassifier(centre=np.full(6, 3.0))
+    for rows in np.split(np.array(order), sorted(cuts)):
+        pieces.partial_fit(features[rows], labels[rows])
+    kept = labels != forgotten
+    if forgotten is not None:
+        pieces.forget(forgotten)
+    whole = PrototypeClassifier(centre=np.full(6, 3.0)).fit(features[kept], labels[kept])
+    assert pieces.classes_.tolist() == whole.classes_.tolist()
+    assert pieces.counts_.tolist() == whole.counts_.tolist()
+    np.testing.assert_allclose(pieces.predict_proba(features), whole.predict_proba(features), atol=1e-9)
+
+
+def test_a_class_that_waits_for_its_pictures_is_never_answered() -> None:
+    features, labels = clusters(8)
+    classifier = PrototypeClassifier().partial_fit(features, labels, classes=[*NAMES, "elk"])
+    assert classifier.classes_.tolist() == [*NAMES, "elk"]
+    assert (classifier.predict_proba(features)[:, -1] == 0).all()
+    np.testing.assert_allclose(classifier.predict_proba(features).sum(axis=1), 1)
+    classifier.partial_fit(features[:1] + 50, ["elk"])
+    assert classifier.predict(features[:1] + 60) == ["elk"]
+
+
+@pytest.mark.parametrize("false_alarms", [0.05, 0.3])
+def test_known_pictures_are_taken_for_unknown_as_seldom_as_was_asked(false_alarms: float) -> None:
+    """On average over calibrations, each of 39 pictures."""
+    found = []
+    for seed in range(60):
+        taught, known, fresh = (clusters(size, seed=3 * seed + part) for part, size in enumerate((40, 39, 400)))
+        classifier = PrototypeClassifier().fit(*taught).calibrate(*known, false_alarms)
+        found.append(1 - classifier.is_known(fresh[0]).mean())
+        assert classifier.false_alarms_["n"] == 39
+        assert classifier.false_alarms_["correct"] == int(false_alarms * 40)
+    assert np.mean(found) == pytest.approx(false_alarms, abs=0.02)
+    strange = 3 - np.eye(6)[[4, 5] * 20]  # the other way from every class
+    assert not classifier.is_known(strange).any()
+
+
+def test_calibrated_probabilities_are_right_as_often_as_they_say() -> None:
+    taught, known, fresh = clusters(400, 0, 0.6), clusters(2000, 1, 0.6), clusters(4000, 2, 0.6)
+    classifier = PrototypeClassifier(temperature=0.01).fit(*taught)
+    before = classifier.predict_proba(fresh[0]).max(axis=1).mean()
+    right = np.mean(classifier.calibrate(*known).predict(fresh[0]) == fresh[1])
+    assert before > right + 0.1, "far too sure"
+    assert classifier.predict_proba(fresh[0]).max(axis=1).mean() == pytest.approx(right, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [
+        (lambda c, x, y: c.forget("elk"), "there is no class 'elk'; there are ant, bee, cat, dog"),
+        (lambda c, x, y: c.fit(x[:1], y[:1]).forget("ant"), "'ant' is the only class"),
+        (lambda c, x, y: c.partial_fit(x, np.arange(8)), "some labels are numbers and some are text"),
+        (lambda c, x, y: c.is_known(x), r"call calibrate\(\) first"),
+        (lambda c, x, y: c.calibrate(x, y), "8 pictures; 19 are needed for 0.05 false alarms"),
+        (lambda c, x, y: c.calibrate(x, [*y[:7], "elk"], 0.5), "classes that were not taught: elk"),
+        (lambda c, x, y: c.calibrate(x, y, 1.0), "false_alarms is 1.0"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line(act: Callable, message: str) -> None:
+    features, labels = clusters(8)
+    with pytest.raises(InputError, match=message):
+        act(PrototypeClassifier().fit(features, labels), features, labels)
+
+
+def test_with_an_encoder_it_takes_pictures() -> None:
+    import keras
+
+    encoder = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.AveragePooling2D(4), keras.layers.Flatten()])
+    images = np.random.default_rng(0).integers(0, 256, (8, 8, 8, 3), "uint8")
+    features = np.asarray(encoder(images), np.float64)
+    by_pictures = PrototypeClassifier(encoder).fit(images, NAMES[np.arange(8) % 4])
+    by_features = PrototypeClassifier().fit(features, NAMES[np.arange(8) % 4])
+    np.testing.assert_allclose(by_pictures.predict_proba(images), by_features.predict_proba(features), atol=1e-5)

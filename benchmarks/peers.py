@@ -1,0 +1,312 @@
+"""Our training step beside PyTorch's, plain Keras layers' and the machine's own matrix product; and all around it.
+
+    pip install -r requirements-benchmark.txt
+    python benchmarks/peers.py docs/results/peers.json
+    python benchmarks/peers.py --table docs/results/peers.json        # what docs/performance.md shows
+    python benchmarks/peers.py new.json --only steps --cases 28-small,96-imagenet --rounds 3
+
+First both sides have to find the same losses and gradients from the same weights and images, or nothing is measured.
+Then they take turns, each in a process of its own that only works when it is told to; a ratio is taken within its
+round, and reported are the median of the ratios and their quartiles. A file that is there keeps the sections that are
+not measured anew. Method and figures: docs/performance.md.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import peers_commands
+from peers_machine import bfloat16_is_fast, load, machine
+from peers_tables import tables
+from peers_worker import TWO_VIEWS, Worker, WorkerError
+
+from prl_keras.errors import InputError
+from prl_keras.files import write_json
+
+# (loss, gradient) that may differ, relative. float64 tells whether the function is the same; some constants
+# are float32 in Keras. In float32 a value next to 0 is rounded to the other side of a ReLU now and then, in PyTorch as in
+# ours, and its gradient is there or not.
+TOLERANCES = {"float64": (1e-6, 1e-5), "float32": (1e-5, 3e-2)}
+OURS, THEIRS = "peers_ours.py", "peers_torch.py"
+
+
+class Case(NamedTuple):
+    size: int
+    batch: int
+    stem: str
+    variant: str
+
+    def settings(self, quick: bool) -> dict[str, Any]:
+        return self._asdict() | ({"batch": 16} if quick else {})
+
+
+CASES = {
+    "28-small": Case(28, 256, "small", "query"),
+    "28-stride2": Case(28, 256, "stride2", "query"),
+    "28-imagenet": Case(28, 256, "imagenet", "query"),
+    "32-small": Case(32, 256, "small", "query"),
+    "96-imagenet": Case(96, 64, "imagenet", "query"),
+    "96-small": Case(96, 64, "small", "query"),
+    **{f"28-{variant}": Case(28, 256, "small", variant) for variant in ("standard", "loo")},
+    **{f"28-{variant}": Case(28, 128, "small", variant) for variant in TWO_VIEWS},
+    "28-prl": Case(28, 256, "small", "prl"),
+}
+NOT_IN_PYTORCH = ("views", "prl")  # ours alone
+_FAST = {"channels_last": True, "fused": True}
+
+
+def sides(case: Case, bfloat16: bool, torch: bool) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Name -> (worker, settings); the first is the reference."""
+    ours = {"ours": {}, "ours, moving average": {"average": True}}
+    ours["ours, augmentation simclr"] = {"augment": "simclr"}
+    ours["plain Keras"] = {"stock": True}
+    theirs = {"PyTorch, eager": {}, "PyTorch, channels_last, fused Adam": _FAST}
+    theirs["PyTorch, the same, compiled"] = _FAST | {"compiled": True}
+    if bfloat16:
+        ours["ours, bfloat16"] = {"precision": "mixed_bfloat16"}
+        theirs["PyTorch, channels_last, fused Adam, bfloat16"] = _FAST | {"bfloat16": True}
+        theirs["PyTorch, the same, bfloat16, compiled"] = _FAST | {"bfloat16": True, "compiled": True}
+    if not torch or case.variant in NOT_IN_PYTORCH:
+        theirs = {}
+    return {name: (OURS, more) for name, more in ours.items()} | {name: (THEIRS, more) for name, more in theirs.items()}
+
+
+def steps(options: argparse.Namespace, torch: bool) -> dict[str, Any]:
+    found = {}
+    for name in options.cases:
+        case = CASES[name]
+        jobs = {side: (worker, "step", case.settings(options.quick) | more)
+                for side, (worker, more) in sides(case, bfloat16_is_fast(), torch).items()}  # fmt: skip
+        found[name] = case.settings(options.quick) | {"load": load(), "rows": in_turn(jobs, options.rounds)}
+    return found
+
+
+def in_turn(jobs: Mapping[str, tuple[str, str, dict[str, Any]]], rounds: int, calls: int = 2) -> dict[str, Any]:
+    """Name -> its median seconds, and the quartiles of its ratio to the first of the jobs, taken within a round.
+
+    jobs: name -> (worker, kind, settings). One that cannot be prepared is reported with what failed.
+    """
+    with ExitStack() as stack:
+        workers = {file: stack.enter_context(Worker(file)) for file in dict.fromkeys(job[0] for job in jobs.values())}
+        rows: dict[str, Any] = {}
+        for name, (file, kind, settings) in jobs.items():
+            try:
+                rows[name] = workers[file].ask("prepare", name=name, kind=kind, **settings)
+            except WorkerError as error:
+                rows[name] = {"failed": str(error)}
+        able = [name for name, row in rows.items() if "failed" not in row]
+        seconds: dict[str, list[float]] = {name: [] for name in able}
+        for number in range(rounds):
+            for name in able if number % 2 == 0 else reversed(able):
+                times = workers[jobs[name][0]].ask("time", name=name, calls=calls)
+                seconds[name].append(statistics.mean(times))
+    for name in able:
+        ratios = [one / first for one, first in zip(seconds[name], seconds[able[0]], strict=True)]
+        rows[name] |= {"seconds": round(statistics.median(seconds[name]), 5), "ratio": quartiles(ratios)}
+    return rows
+
+
+def quartiles(values: list[float]) -> list[float]:
+    cuts = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
+    return [round(cut, 3) for cut in cuts]
+
+
+def agreement(options: argparse.Namespace, torch: bool) -> dict[str, Any]:
+    """The largest differences of losses and gradients. Raises DisagreementError."""
+    cases = dict.fromkeys(CASES[name]._replace(batch=0) for name in options.cases)
+    kinds = {(case.size, case.stem, case.variant) for case in cases if case.variant not in NOT_IN_PYTORCH}
+    kinds |= {(28, "small", variant) for variant in ("query", "standard", "loo", "simclr", "supcon")}
+    found = {}
+    with Worker(OURS) as ours, Worker(THEIRS) as theirs, tempfile.TemporaryDirectory() as folder:
+        for size, stem, variant in sorted(kinds):
+            for dtype in TOLERANCES:
+                file, name = f"{folder}/x", f"{variant}, {size} px, {stem} stem, {dtype}"
+                setting = {"file": file, "stem": stem, "variant": variant, "dtype": dtype}
+                own = ours.ask("gradients", **setting, size=size, batch=16 if size < 64 else 8)
+                other = theirs.ask("gradients", **setting)
+                with np.load(f"{file}-ours.npz") as first, np.load(f"{file}-theirs.npz") as second:
+                    found[name] = compared(name, (own, other), dict(first), dict(second), TOLERANCES[dtype])
+    return {"tolerances": TOLERANCES, "differences": found}
+
+
+class DisagreementError(Exception):
+    """Both sides compute something else, in one line."""
+
+
+def compared(
+    name: str,
+    losses: tuple[float, float],
+    ours: Mapping[str, np.ndarray],
+    theirs: Mapping[str, np.ndarray],
+    tolerances: tuple[float, float],
+) -> dict[str, float]:
+    """Relative differences: of the losses; of gradients by the norm of each, and a thousandth of that of all, for those
+    that are 0 but for rounding (the last bias, where only distances count).
+
+    Raises:
+        DisagreementError: one is beyond its tolerance, is not finite, or is missing on one side.
+    """
+    if ours.keys() != theirs.keys():
+        missing = ", ".join(sorted(ours.keys() ^ theirs.keys()))
+        raise DisagreementError(f"{name}: gradients of {missing} on one side only")
+    of_all = float(np.sqrt(sum(np.sum(np.square(one, dtype="float64")) for one in ours.values())))
+    errors = {"the loss": abs(losses[0] - losses[1]) / abs(losses[0])}
+    for key, own in ours.items():
+        errors[key] = float(np.linalg.norm(own - theirs[key]) / (np.linalg.norm(own) + 1e-3 * of_all))
+    for key, error in errors.items():
+        allowed = tolerances[key != "the loss"]
+        if not error <= allowed:
+            what = key if key == "the loss" else f"the gradient of {key}"
+            raise DisagreementError(
+                f"{name}: {what} differs by {error:.2g}, more than {allowed:g}: nothing is measured"
+            )
+    return {"loss": errors.pop("the loss"), "gradient": max(errors.values())}
+
+
+def peak(options: argparse.Namespace, torch: bool) -> dict[str, Any]:
+    """Floating point operations a second (two a multiply-add) of square matrix products, the best of several sizes."""
+    sizes = [256, 512] if options.quick else [512, 1024, 2048, 3072]
+    found: dict[str, Any] = {}
+    for dtype in ("float32", *(["bfloat16"] if bfloat16_is_fast() else [])):
+        rates = {}
+        with Worker(OURS) as worker:
+            rates["TensorFlow"] = worker.ask("matmul", dtype=dtype, sizes=sizes)
+            if dtype == "float32":
+                rates["NumPy"] = worker.ask("numpy_matmul", sizes=sizes)
+        if torch:
+            with Worker(THEIRS) as worker:
+                rates["PyTorch"] = worker.ask("matmul", dtype=dtype, sizes=sizes)
+        best = {library: max(by_size.values()) for library, by_size in rates.items()}
+        found[dtype] = {library: round(2 * rate / 1e9, 1) for library, rate in best.items()}
+    return {"sizes": sizes, "gflops": found, "load": load()}
+
+
+def fit(options: argparse.Namespace, torch: bool) -> dict[str, Any]:
+    """An epoch of `fit` beside one of bare steps."""
+    found = {}
+    for variant, augment in (("query", "none"), ("simclr", "simclr")):
+        batch = 16 if options.quick else 128 if variant == "simclr" else 256
+        shape = {
+            "size": 28,
+            "batch": batch,
+            "steps": 4 if options.quick else 18,
+            "variant": variant,
+            "augment": augment,
+        }
+        jobs = {work: (OURS, "epoch", shape | {"work": work}) for work in ("bare", "fit", "monitored")}
+        found[variant] = shape | {"load": load(), "rows": in_turn(jobs, min(options.rounds, 4), calls=1)}
+    return found
+
+
+def losses(options: argparse.Namespace, torch: bool) -> list[dict[str, Any]]:
+    """Value and gradient of losses alone, 128 dimensions, ours and PyTorch's."""
+    sizes = [(64, 10)] if options.quick else [(256, 10), (1024, 100), (4096, 10), (4096, 1000)]
+    cells = [(variant, *size) for variant in ("query", "loo") for size in sizes]
+    cells += [("supcon", batch, 10) for batch in (sorted({batch for batch, _ in sizes}))]
+    found = []
+    for variant, batch, classes in cells:
+        settings = {"variant": variant, "batch": batch, "classes": classes}
+        files = {"ours": OURS} | ({"PyTorch, eager": THEIRS} if torch else {})
+        jobs = {name: (file, "loss", settings) for name, file in files.items()}
+        found.append(settings | {"rows": in_turn(jobs, options.rounds, calls=5)})
+    return found
+
+
+def memory(options: argparse.Namespace, torch: bool) -> dict[str, Any]:
+    """MB of resident memory at most, of a process that takes three steps; the libraries are part of it."""
+    found = {}
+    for name in [name for name in options.cases if CASES[name].variant == "query"][:2]:
+        case, found[name] = CASES[name].settings(options.quick), {}
+        for side in ("ours", *(["PyTorch, eager"] if torch else [])):
+            with Worker(OURS if side == "ours" else THEIRS) as worker:
+                worker.ask("prepare", name="step", kind="step", **case)
+                worker.ask("time", name="step", calls=1)
+                found[name][side] = worker.ask("memory")
+    return found
+
+
+SECTIONS: dict[str, Callable[[argparse.Namespace, bool], Any]] = {
+    "agreement": agreement,
+    "peak": peak,
+    "steps": steps,
+    "fit": fit,
+    "loss": losses,
+    "memory": memory,
+    "startup": lambda options, torch: peers_commands.startup(options.quick),
+    "whole": lambda options, torch: peers_commands.whole(options.quick),
+}
+WITH_PYTORCH = ("agreement", "steps", "loss")
+
+
+def sections(options: argparse.Namespace) -> Iterator[tuple[str, Any]]:
+    """Name and figures of what was asked for; the agreement goes before all that compares."""
+    torch = find_spec("torch") is not None
+    wanted = [name for name in SECTIONS if name in options.only]
+    if set(wanted) & set(WITH_PYTORCH):
+        if not torch:
+            raise InputError("peers.py compares with PyTorch: pip install -r requirements-benchmark.txt")
+        wanted = ["agreement", *(name for name in wanted if name != "agreement")]
+    for name in wanted:
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        yield name, SECTIONS[name](options, torch)
+
+
+def read(file: Path) -> dict[str, Any]:
+    """Raises InputError unless the file is one of this program's."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        return content | {"machine": dict(content["machine"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file} holds no results of peers.py: {error!r}; name another file") from error
+
+
+def main(words: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("output", type=Path)
+    add("--table", action="store_true", help="print the tables of the file, and measure nothing")
+    add("--only", type=_names(SECTIONS), default=list(SECTIONS), metavar="SECTION,...", help=", ".join(SECTIONS))
+    add("--cases", type=_names(CASES), default=list(CASES), metavar="CASE,...", help=", ".join(CASES))
+    add("--rounds", type=int, default=9)
+    add("--quick", action="store_true", help="tiny batches, to see that all works; the figures mean nothing")
+    options = parser.parse_args(words)
+    options.rounds = 2 if options.quick else max(options.rounds, 2)
+    try:
+        result = read(options.output) if options.table or options.output.exists() else {}
+        if options.table:
+            print(tables(result))
+            return 0
+        for name, figures in sections(options):
+            result |= {"machine": machine(), name: figures}
+            write_json(options.output, result)
+    except (DisagreementError, WorkerError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _names(known: Mapping[str, Any]) -> Callable[[str], list[str]]:
+    def names(text: str) -> list[str]:
+        if unknown := [name for name in text.split(",") if name not in known]:
+            raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: expected some of {', '.join(known)}")
+        return text.split(",")
+
+    return names
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

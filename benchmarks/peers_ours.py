@@ -141,7 +141,7 @@ def epoch(size: int, batch: int, steps: int, work: str, variant: str, augment: s
     import keras
 
     from prl_keras.data.batches import Batches
-    from prl_keras.runs import Run
+    from prl_keras.runs import create_run
     from prl_keras.training.average import adam
     from prl_keras.training.fit import fit
     from prl_keras.training.monitor import RepresentationMonitor
@@ -165,9 +165,9 @@ def epoch(size: int, batch: int, steps: int, work: str, variant: str, augment: s
     def fitted() -> float:
         begins.clear()
         with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / "config.json").write_text("{}", encoding="utf-8")
+            run = create_run(Path(folder), "x", {"command": "pretrain"})
             watch = (watched, [stamp, monitor]) if work == "monitored" else (None, [stamp])
-            fit(model, batches, 3, Run(Path(folder)), *watch)
+            fit(model, batches, 3, run, *watch)
         return begins[2] - begins[1]
 
     return bare if work == "bare" else fitted, {}

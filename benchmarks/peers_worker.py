@@ -36,7 +36,7 @@ class Worker:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "encoding": "utf-8"}
         self.process = subprocess.Popen(command, env=usual, **pipes)
 
-    def ask(self, kind: str, **arguments: Any) -> Any:
+    def ask(self, kind: str, /, **arguments: Any) -> Any:
         """Raises WorkerError."""
         self.process.stdin.write(json.dumps([kind, arguments]) + "\n")
         self.process.stdin.flush()
@@ -70,10 +70,10 @@ def serve(jobs: dict[str, Callable[..., tuple]], answers: dict[str, Callable[...
     os.dup2(2, 1)  # what libraries print is no answer
     prepared: dict[str, Callable[[], float | None]] = {}
 
-    def prepare(name: str, kind: str, **settings: Any) -> dict[str, Any]:
+    def prepare(name: str, kind: str, warm: int = WARM, **settings: Any) -> dict[str, Any]:
         prepared[name], facts = jobs[kind](**settings)
         started = time.perf_counter()
-        for _ in range(WARM):
+        for _ in range(warm):
             prepared[name]()
         return facts | {"seconds_to_warm": round(time.perf_counter() - started, 2)}
 

@@ -15,30 +15,22 @@ import argparse
 import json
 import statistics
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import peers_commands
+from peers_agreement import DisagreementError, differences
 from peers_machine import bfloat16_is_fast, load, machine
 from peers_tables import tables
-from peers_worker import TWO_VIEWS, Worker, WorkerError
+from peers_worker import OURS, THEIRS, TWO_VIEWS, Worker, WorkerError
 
 from prl_keras.errors import InputError
 from prl_keras.files import write_json
-
-# (loss, gradient) that may differ, relative. float64 tells whether the function is the same one, but for constants that
-# Keras makes in float32. In float32 a value next to 0 is rounded to the other side of a ReLU now and then, in PyTorch
-# as in ours, and its gradient is there or not.
-TOLERANCES = {"float64": (1e-5, 1e-5), "float32": (1e-5, 3e-2)}
-OURS, THEIRS = "peers_ours.py", "peers_torch.py"
 
 
 class Case(NamedTuple):
@@ -82,14 +74,16 @@ def sides(case: Case, bfloat16: bool, torch: bool) -> dict[str, tuple[str, dict[
     return {name: (OURS, more) for name, more in ours.items()} | {name: (THEIRS, more) for name, more in theirs.items()}
 
 
-def steps(options: argparse.Namespace, torch: bool) -> dict[str, Any]:
-    found = {}
+def steps(options: argparse.Namespace, torch: bool) -> Iterator[dict[str, Any]]:
+    """Case -> its figures, one after the other: each takes minutes, and a run that is cut keeps what it has."""
     for name in options.cases:
-        case = CASES[name]
-        jobs = {side: (worker, "step", case.settings(options.quick) | more)
-                for side, (worker, more) in sides(case, bfloat16_is_fast(), torch).items()}  # fmt: skip
-        found[name] = case.settings(options.quick) | {"load": load(), "rows": in_turn(jobs, options.rounds)}
-    return found
+        case = CASES[name].settings(options.quick)
+        jobs = {
+            side: (worker, "step", case | more)
+            for side, (worker, more) in sides(CASES[name], bfloat16_is_fast(), torch).items()
+        }
+        rows = in_turn(jobs, options.rounds)
+        yield {name: case | {"load": load(), "rounds": options.rounds, "rows": rows}}
 
 
 def in_turn(jobs: Mapping[str, tuple[str, str, dict[str, Any]]], rounds: int, calls: int = 2) -> dict[str, Any]:
@@ -107,6 +101,7 @@ def in_turn(jobs: Mapping[str, tuple[str, str, dict[str, Any]]], rounds: int, ca
                 if not settings.get("compiled"):
                     raise
                 rows[name] = {"failed": str(error)}
+        print("  all prepared; taking turns", file=sys.stderr, flush=True)
         able = [name for name, row in rows.items() if "failed" not in row]
         seconds: dict[str, list[float]] = {name: [] for name in able}
         for number in range(rounds):
@@ -125,55 +120,10 @@ def quartiles(values: list[float]) -> list[float]:
 
 
 def agreement(options: argparse.Namespace, torch: bool) -> dict[str, Any]:
-    """The largest differences of losses and gradients. Raises DisagreementError."""
-    cases = dict.fromkeys(CASES[name]._replace(batch=0) for name in options.cases)
-    kinds = {(case.size, case.stem, case.variant) for case in cases if case.variant not in NOT_IN_PYTORCH}
-    kinds |= {(28, "small", variant) for variant in ("query", "standard", "loo", "simclr", "supcon")}
-    found = {}
-    with Worker(OURS) as ours, Worker(THEIRS) as theirs, tempfile.TemporaryDirectory() as folder:
-        for size, stem, variant in sorted(kinds):
-            for dtype in TOLERANCES:
-                file, name = f"{folder}/x", f"{variant}, {size} px, {stem} stem, {dtype}"
-                setting = {"file": file, "stem": stem, "variant": variant, "dtype": dtype}
-                own = ours.ask("gradients", **setting, size=size, batch=16 if size < 64 else 8)
-                other = theirs.ask("gradients", **setting)
-                with np.load(f"{file}-ours.npz") as first, np.load(f"{file}-theirs.npz") as second:
-                    found[name] = compared(name, (own, other), dict(first), dict(second), TOLERANCES[dtype])
-    return {"tolerances": TOLERANCES, "differences": found}
-
-
-class DisagreementError(Exception):
-    """Both sides compute something else, in one line."""
-
-
-def compared(
-    name: str,
-    losses: tuple[float, float],
-    ours: Mapping[str, np.ndarray],
-    theirs: Mapping[str, np.ndarray],
-    tolerances: tuple[float, float],
-) -> dict[str, float]:
-    """Relative differences: of the losses; of gradients by the norm of each, and a thousandth of that of all, for those
-    that are 0 but for rounding (the last bias, where only distances count).
-
-    Raises:
-        DisagreementError: one is beyond its tolerance, is not finite, or is missing on one side.
-    """
-    if ours.keys() != theirs.keys():
-        missing = ", ".join(sorted(ours.keys() ^ theirs.keys()))
-        raise DisagreementError(f"{name}: gradients of {missing} on one side only")
-    of_all = float(np.sqrt(sum(np.sum(np.square(one, dtype="float64")) for one in ours.values())))
-    errors = {"the loss": abs(losses[0] - losses[1]) / abs(losses[0])}
-    for key, own in ours.items():
-        errors[key] = float(np.linalg.norm(own - theirs[key]) / (np.linalg.norm(own) + 1e-3 * of_all))
-    for key, error in errors.items():
-        allowed = tolerances[key != "the loss"]
-        if not error <= allowed:
-            what = key if key == "the loss" else f"the gradient of {key}"
-            raise DisagreementError(
-                f"{name}: {what} differs by {error:.2g}, more than {allowed:g}: nothing is measured"
-            )
-    return {"loss": errors.pop("the loss"), "gradient": max(errors.values())}
+    """Of the cases that were asked for, and of each loss. Raises DisagreementError."""
+    cases = [CASES[name] for name in options.cases if CASES[name].variant not in NOT_IN_PYTORCH]
+    kinds = {(case.size, case.stem, case.variant) for case in cases}
+    return differences(kinds | {(28, "small", variant) for variant in ("query", "standard", "loo", "simclr", "supcon")})
 
 
 def peak(options: argparse.Namespace, torch: bool) -> dict[str, Any]:
@@ -255,7 +205,8 @@ def sections(options: argparse.Namespace) -> Iterator[tuple[str, Any]]:
         wanted = ["agreement", *(name for name in wanted if name != "agreement")]
     for name in wanted:
         print(f"{name} ...", file=sys.stderr, flush=True)
-        yield name, SECTIONS[name](options, torch)
+        figures = SECTIONS[name](options, torch)
+        yield from ((name, part) for part in (figures if isinstance(figures, Iterator) else [figures]))
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -284,7 +235,8 @@ def main(words: list[str] | None = None) -> int:
             print(tables(result))
             return 0
         for name, figures in sections(options):
-            result |= {"machine": machine(), name: figures}
+            more = result.get(name, {}) | figures if name == "steps" else figures
+            result |= {"machine": machine(), name: more}
             write_json(options.output, result)
     except (DisagreementError, WorkerError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+OURS, THEIRS = "peers_ours.py", "peers_torch.py"
 CLASSES = 10
 TWO_VIEWS = ("simclr", "supcon", "views")
 TEMPERATURES = {"simclr": 0.07, "supcon": 0.1}  # of both sides; prototypes: 1

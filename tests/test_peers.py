@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 import peers  # noqa: E402
+from peers_agreement import DisagreementError, compared  # noqa: E402
 from peers_ours import multiply_adds, multiply_adds_of  # noqa: E402
 
 
@@ -36,7 +37,7 @@ def sides() -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
 def test_what_agrees_is_reported(sides: tuple) -> None:
     ours, theirs = sides
     theirs["b/bias"] += 1e-9  # 0 but for rounding
-    found = peers.compared("x", (2.0, 2.000002), ours, theirs, (1e-5, 1e-3))
+    found = compared("x", (2.0, 2.000002), ours, theirs, (1e-5, 1e-3))
     assert found["loss"] == pytest.approx(1e-6, rel=1e-3)
     assert 0 < found["gradient"] < 1e-5
 
@@ -45,21 +46,21 @@ def test_what_agrees_is_reported(sides: tuple) -> None:
 def test_a_gradient_that_differs_is_named(sides: tuple, name: str) -> None:
     ours, theirs = sides
     theirs[name].flat[0] += 0.1
-    with pytest.raises(peers.DisagreementError, match=f"the gradient of {name} differs by .* nothing is measured"):
-        peers.compared("x", (2.0, 2.0), ours, theirs, (1e-5, 1e-3))
+    with pytest.raises(DisagreementError, match=f"the gradient of {name} differs by .* nothing is measured"):
+        compared("x", (2.0, 2.0), ours, theirs, (1e-5, 1e-3))
 
 
-@pytest.mark.parametrize("loss", [2.1, float("nan")])
-def test_a_loss_that_differs_ends_the_comparison(sides: tuple, loss: float) -> None:
-    with pytest.raises(peers.DisagreementError, match="the loss differs"):
-        peers.compared("x", (2.0, loss), *sides, (1e-5, 1e-3))
+@pytest.mark.parametrize("losses", [(2.0, 2.1), (2.0, float("nan")), (0.0, 0.0)])
+def test_a_loss_that_differs_or_tells_nothing_ends_the_comparison(sides: tuple, losses: tuple) -> None:
+    with pytest.raises(DisagreementError, match="the loss differs"):
+        compared("x", losses, *sides, (1e-5, 1e-3))
 
 
 def test_a_gradient_that_only_one_side_has_is_named(sides: tuple) -> None:
     ours, theirs = sides
     del theirs["b/bias"]
-    with pytest.raises(peers.DisagreementError, match="b/bias on one side only"):
-        peers.compared("x", (2.0, 2.0), ours, theirs, (1e-5, 1e-3))
+    with pytest.raises(DisagreementError, match="b/bias on one side only"):
+        compared("x", (2.0, 2.0), ours, theirs, (1e-5, 1e-3))
 
 
 def test_the_tables_are_of_the_file(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

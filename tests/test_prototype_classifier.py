@@ -35,6 +35,7 @@ def slow_probabilities(features: np.ndarray, taught: np.ndarray, labels: np.ndar
     return np.array(rows)
 
 
+@pytest.mark.filterwarnings("ignore:Skipping check")
 def test_it_is_an_estimator_like_any_other() -> None:
     failed = {r["check_name"] for r in check_estimator(PrototypeClassifier(), on_fail=None) if r["status"] == "failed"}
     assert not failed

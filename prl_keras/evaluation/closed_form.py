@@ -6,6 +6,7 @@ import numpy as np
 
 from prl_keras.evaluation.choice import choose
 from prl_keras.evaluation.probes import Features, ProbeResult, knn, linear_probe, nearest_labels, nearest_prototype
+from prl_keras.evaluation.statistics import likeliest_temperature
 from prl_keras.prototypes import class_prototypes
 
 ALPHAS = (1.0, 10.0, 100.0, 1_000.0, 10_000.0)
@@ -113,8 +114,7 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 def posteriors(known: np.ndarray, wanted: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of both, at the temperature that makes the labels of the known ones most likely."""
-    from scipy.special import log_softmax, softmax
+    from scipy.special import softmax
 
-    rows = np.arange(len(labels))
-    temperature = max(TEMPERATURES, key=lambda t: log_softmax(known / t, axis=1)[rows, labels].mean())
+    temperature = likeliest_temperature(known, labels, TEMPERATURES)
     return softmax(known / temperature, axis=1), softmax(wanted / temperature, axis=1)

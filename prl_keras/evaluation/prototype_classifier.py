@@ -11,7 +11,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from prl_keras.errors import InputError
-from prl_keras.evaluation.statistics import proportion
+from prl_keras.evaluation.statistics import likeliest_temperature, proportion
 
 
 class PrototypeClassifier(ClassifierMixin, BaseEstimator):
@@ -89,10 +89,8 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
             raise InputError(f"{len(cosines)} pictures; {needed} are needed for {false_alarms:g} false alarms")
         if strange := sorted(map(str, set(y.tolist()) - set(self.classes_.tolist()))):
             raise InputError(f"classes that were not taught: {', '.join(strange[:10])}")
-        rows = np.arange(len(y)), np.searchsorted(self.classes_, y)
-        candidates = np.geomspace(0.005, 1.0, 40)
-        likely = [np.log(np.maximum(softmax(cosines / t, axis=1)[rows], 1e-300)).mean() for t in candidates]
-        self.temperature_ = float(candidates[np.argmax(likely)])
+        own = np.searchsorted(self.classes_, y)
+        self.temperature_ = likeliest_temperature(cosines, own, np.geomspace(0.005, 1.0, 40))
         nearest = cosines.max(axis=1)
         self.threshold_ = float(np.sort(nearest)[place - 1])
         self.false_alarms_ = proportion(int((nearest <= self.threshold_).sum()), len(nearest))

@@ -4,6 +4,7 @@ Two things are random in a result: the training (another seed gives another mode
 An interval or a test speaks about one of them; its name says which.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,14 @@ def proportion(correct: int, n: int) -> dict[str, float | int]:
         "correct": correct,
         "n": n,
     }
+
+
+def likeliest_temperature(scores: np.ndarray, labels: np.ndarray, temperatures: Iterable[float]) -> float:
+    """The one by which (n, classes) scores are to be divided to make (n,) labels most likely; of equals the first."""
+    from scipy.special import log_softmax
+
+    rows = np.arange(len(labels))
+    return float(max(temperatures, key=lambda each: log_softmax(scores / each, axis=1)[rows, labels].mean()))
 
 
 def confusion_matrix(predicted: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:

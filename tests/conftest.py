@@ -21,6 +21,8 @@ from hypothesis import HealthCheck, settings
 
 from prl_keras.startup import collect_garbage_rarely
 
+collect_garbage_rarely()  # also where a test imports Keras itself
+
 
 def pytest_collection_finish() -> None:
     """All that the test modules import is here now, and stays: no search for garbage needs to look at it again."""

@@ -177,9 +177,8 @@ class Rotations(MemoryPretrainer):
         turned = tf.stack([tf.image.rot90(images, k) for k in range(4)], axis=1)
         return super().train_step(((tf.gather(turned, turn, axis=1, batch_dims=1), rows * 4 + turn), labels))
 
-    def test_step(self, data):
-        images, labels = data
-        return super().test_step((images, ops.cast(labels, "int32") * 4))
+    def judge(self, labels, embeddings):
+        return super().judge(ops.cast(labels, "int32") * 4, embeddings)
 
     def fit(self, x: Any = None, y: Any = None, *args: Any, **options: Any):
         return keras.Model.fit(self, x, y, *args, **options)

@@ -176,7 +176,7 @@ WORDS = st.one_of(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=20)
 @given(st.sampled_from(sorted(COMMANDS)), st.lists(WORDS, max_size=4))
 def test_any_command_line_is_understood_or_refused_in_one_line(command: str, words: list[str]) -> None:
     complaint = ""

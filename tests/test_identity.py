@@ -102,7 +102,9 @@ def test_a_moved_copy_is_the_runs_own_data_with_its_subset(encoder_dir: Path, ca
     record.with_suffix(".kept").rename(record)
 
 
-@pytest.mark.parametrize("climb", ["./other", "../../x/other", "other/"])
+@pytest.mark.parametrize(
+    "climb", ["../../x/other", *(pytest.param(path, marks=pytest.mark.slow) for path in ("./other", "other/"))]
+)
 def test_evaluating_on_another_folder_stays_in_the_runs_folder(
     encoder_dir: Path, climb: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -186,6 +186,7 @@ def test_other_versions_are_named_and_other_options_refused(
     assert output.count("warning") == 1
 
 
+@pytest.mark.slow
 def test_the_same_command_continues_an_unfinished_run_without_being_told_its_name(
     tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

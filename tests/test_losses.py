@@ -54,7 +54,7 @@ def prototypical(
 
 def halves(labels: np.ndarray, views: tf.Tensor, label_smoothing: float = 0.0) -> tf.Tensor:
     """NT-Xent as a function of (labels, stacked views), like the other losses; a lone last row has no partner."""
-    n = len(labels) // 2
+    n = labels.shape[0] // 2
     return nt_xent_loss(views[:n], views[n : 2 * n], label_smoothing=label_smoothing)
 
 
@@ -417,7 +417,8 @@ def test_the_least_loss_of_smoothed_labels_is_that_of_the_best_gap(loss: keras.l
     given = labels if isinstance(loss, PrototypicalLoss) else np.tile(labels, 2)
     rows = np.tile(np.arange(classes), len(given) // classes)
     similarities = np.linspace(1 - 1e-6, -1 / (classes - 1), 100)
-    losses = [float(loss(given, equiangular(classes, each)[rows])) for each in similarities]
+    compiled = tf.function(loss, autograph=False)
+    losses = [float(compiled(given, equiangular(classes, each)[rows])) for each in similarities]
     least = loss.outlook(labels).least_loss
     assert min(losses) == pytest.approx(least, abs=2e-3)
     assert min(losses) > least - 1e-5
@@ -580,7 +581,8 @@ def test_the_gradient_is_that_of_central_differences(name: str) -> None:
     # query: class 2 has one support sample, class 3 none; standard and loo: classes 2 and 3 have one sample each
     labels = np.array([0, 1, 0, 1, 2, 0, 1, 0, 1, 0, 1, 3], "int32")
     embeddings = normal(12, 3, seed=5)
-    loss = tf.function(lambda x: LOSSES[name](labels, x), input_signature=[tf.TensorSpec([12, 3], "float64")])
+    signature = [tf.TensorSpec([12, 3], "float64")]
+    loss = tf.function(lambda x: LOSSES[name](labels, x), input_signature=signature, autograph=False)
     _, found = value_and_gradient(lambda _, x: loss(x), labels, tf.constant(embeddings))
     step = 1e-5
     expected = np.zeros_like(embeddings)
@@ -698,7 +700,8 @@ def test_a_dead_embedding_does_not_blow_the_gradient_up(name: str) -> None:
     + [pytest.param(name, marks=pytest.mark.slow) for name in ("standard-euclidean", "query-euclidean", "loo-cosine")],
 )
 def test_compiled_by_xla_loss_and_gradient_are_the_same(name: str) -> None:
-    compiled = tf.function(lambda labels, x: value_and_gradient(LOSSES[name], labels, x), jit_compile=True)
+    function = partial(value_and_gradient, LOSSES[name])
+    compiled = tf.function(function, jit_compile=True, autograph=False)
     for ugly in ("some embeddings zero", "labels out of range", "a query class without support"):
         labels, embeddings = np.array(UGLY[ugly][0], "int32"), tf.constant(UGLY[ugly][1], "float32")
         value, slope = value_and_gradient(LOSSES[name], labels, embeddings)
@@ -805,7 +808,7 @@ def test_the_queries_are_the_last_quarter_of_a_batch_of_any_size() -> None:
 
 @pytest.mark.parametrize("fraction", [0.01, 0.1, 0.29, 0.3, 1 / 3, 0.5, 0.53, 0.57, 2 / 3, 0.75, 0.9999])
 def test_the_number_of_queries_is_the_fraction_rounded_down(fraction: float) -> None:
-    @tf.function(input_signature=[tf.TensorSpec([None], "int32"), tf.TensorSpec([None, 1], "float32")])
+    @tf.function(input_signature=[tf.TensorSpec([None], "int32"), tf.TensorSpec([None, 1], "float32")], autograph=False)
     def unknown_batch_size(labels: tf.Tensor, embeddings: tf.Tensor) -> tf.Tensor:
         return prototypical_episode(labels, embeddings, 1, query_fraction=fraction).is_query
 

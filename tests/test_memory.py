@@ -66,7 +66,7 @@ OPTIONS = {
 @pytest.mark.parametrize("name", OPTIONS)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_memory_loss_is_that_of_the_slow_loop(shape: tuple[int, ...], name: str) -> None:
-    for seed in range(4):
+    for seed in range(2):
         arguments = case(*shape, seed, **OPTIONS[name])
         found, expected = memory_loss(**arguments), reference.memory_loss(*arguments.values())
         assert found.dtype == "float64"
@@ -80,7 +80,7 @@ def test_the_memory_loss_is_that_of_the_slow_loop(shape: tuple[int, ...], name: 
 def test_it_is_the_same_inside_a_compiled_function_and_for_bfloat16_queries() -> None:
     arguments = case(60, 16, 8, 6)
     queries = tf.cast(arguments.pop("queries"), tf.bfloat16)
-    found = tf.function(lambda q: memory_loss(q, **arguments), jit_compile=True)(queries)
+    found = tf.function(lambda q: memory_loss(q, **arguments), jit_compile=True, autograph=False)(queries)
     assert found.dtype == "float32"
     assert float(found) == pytest.approx(reference.memory_loss(queries.numpy(), *arguments.values()), rel=1e-4)
 
@@ -123,11 +123,12 @@ def test_the_gradient_is_that_of_finite_differences(name: str) -> None:
     arguments = case(40, 6, 4, 3, seed=2, **OPTIONS[name])
     found, step = gradient(arguments), 1e-6
     expected = np.zeros_like(found)
+    loss = tf.function(lambda moved: memory_loss(**arguments | {"queries": moved}), autograph=False)
     for index in np.ndindex(found.shape):
         for sign in (1, -1):
             moved = arguments["queries"].copy()
             moved[index] += sign * step
-            expected[index] += sign * float(memory_loss(**arguments | {"queries": moved})) / (2 * step)
+            expected[index] += sign * float(loss(tf.constant(moved))) / (2 * step)
     np.testing.assert_allclose(found, expected, atol=1e-7)
 
 

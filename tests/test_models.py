@@ -106,10 +106,7 @@ def test_a_narrow_network_keeps_eight_channels_and_a_wide_one_has_more() -> None
 
 @pytest.mark.parametrize(
     ("stem", "width"),
-    [
-        ("stride2", 0.25),
-        *(pytest.param(*each, marks=pytest.mark.slow) for each in (("stride1", 0.125), ("small", 0.5))),
-    ],
+    [pytest.param(*each, marks=pytest.mark.slow) for each in (("stride2", 0.25), ("stride1", 0.125), ("small", 0.5))],
 )
 def test_every_stem_is_the_same_of_both_layer_types_and_opens_in_plain_keras(
     stem: str, width: float, tmp_path: Path
@@ -422,7 +419,7 @@ def test_copying_a_classifier_keeps_its_parts_and_its_function() -> None:
     np.testing.assert_allclose(encode(copy, images), encode(classifier, images), atol=0.1)
 
 
-@pytest.mark.parametrize("part", ["classifier", "head"])
+@pytest.mark.parametrize("part", ["classifier", pytest.param("head", marks=pytest.mark.slow)])
 def test_the_copy_of_a_compiled_model_is_saved_without_its_optimizer(tmp_path: Path, part: str) -> None:
     head = classification_head("mlp", 4)
     classifier = build_classifier(resnet18((16, 16, 3)), 4, head)

@@ -71,6 +71,29 @@ def test_a_spread_that_is_not_known_is_null_in_the_metrics_and_no_point_in_a_cha
     assert plot_training(run).stat().st_size > 1000
 
 
+@pytest.mark.parametrize("many", [False, True], ids=["few batches", "compiled"])
+@pytest.mark.parametrize("name", ["query", "memory"])
+def test_what_it_judges_is_what_keras_would_find(name: str, many: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    from test_memory_pretrainer import MAKERS
+    from test_training import CLASSES, pictures, prototypical
+
+    from prl_keras.data.batches import Batches
+
+    images, labels = pictures(50)
+    model = prototypical() if name == "query" else MAKERS["full"](labels)
+    model.compile("sgd")
+    model.build(images.shape)
+    batches = Batches(images, labels, 20, seed=0)
+    monkeypatch.setattr(monitor, "FEW", 0 if many else 8)
+    watch = RepresentationMonitor(model, (images, labels), (images, labels), CLASSES, batches=batches)
+    logs: dict[str, float] = {}
+    watch.on_epoch_end(0, logs)
+    expected = model.evaluate(batches, return_dict=True, verbose=0)
+    assert len(expected) >= 2
+    assert {key: logs[f"val_{key}"] for key in expected} == pytest.approx(expected, rel=1e-5, nan_ok=True)
+    assert set(watch.adds) == set(logs)
+
+
 def test_knn_votes_by_cosine_and_not_by_distance() -> None:
     support = np.array([[1.0, 0.0]] * 10 + [[0.0, 1.0]] * 10)
     labels = np.array([0] * 10 + [1] * 10)

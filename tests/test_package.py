@@ -94,7 +94,9 @@ def command(commands: Path, name: str = "prl-keras") -> str:
     return shutil.which(name, path=str(commands))
 
 
-@pytest.mark.parametrize("way", ["wheel", "sdist", "folder", "editable"])
+@pytest.mark.parametrize(
+    "way", ["wheel", "editable", *(pytest.param(way, marks=pytest.mark.slow) for way in ("sdist", "folder"))]
+)
 def test_what_is_installed_is_a_command_and_a_package(way: str, built: dict[str, Path], tmp_path: Path) -> None:
     commands = installed(built.get(way, built["folder"]), tmp_path / "environment", editable=way == "editable")
     empty = tmp_path / "empty"

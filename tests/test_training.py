@@ -96,7 +96,7 @@ def test_train_step_is_one_step_down_the_gradient_of_the_loss(variant: str) -> N
 
 @pytest.mark.parametrize(
     "name",
-    [name if name in ("query, light", "simclr") else pytest.param(name, marks=pytest.mark.slow) for name in MAKERS],
+    [name if name == "simclr" else pytest.param(name, marks=pytest.mark.slow) for name in MAKERS],
 )
 def test_every_pretrainer_learns_under_fit(name: str) -> None:
     model = MAKERS[name]()
@@ -125,7 +125,7 @@ def test_a_step_is_traced_once() -> None:
     ("name", "policy"),
     [
         ("query", "mixed_float16"),
-        ("simclr", "mixed_bfloat16"),
+        pytest.param("simclr", "mixed_bfloat16", marks=pytest.mark.slow),
         pytest.param("query", "mixed_bfloat16", marks=pytest.mark.slow),
         pytest.param("simclr", "mixed_float16", marks=pytest.mark.slow),
     ],
@@ -169,7 +169,7 @@ def test_a_saved_pretrainer_goes_on_as_if_it_had_not_been_saved(name: str, tmp_p
 def test_the_two_views_of_an_image_differ_and_their_loss_is_nt_xent() -> None:
     model = contrastive(NTXentLoss(0.2))
     images, labels = pictures(16)
-    views, view_labels = tf.function(model.two_views)((images, labels))
+    views, view_labels = tf.function(model.two_views, autograph=False)((images, labels))
     np.testing.assert_array_equal(view_labels, np.tile(labels, 2))
     first, second = np.split(views.numpy(), 2)
     assert np.mean(np.abs(first - second), axis=(1, 2, 3)).min() > 1
@@ -457,6 +457,7 @@ def test_unfrozen_training_moves_weights_and_statistics(dataset: Dataset, run: R
     assert all(moved)
 
 
+@pytest.mark.slow
 def test_a_finetuned_classifier_solves_an_easy_data_set(dataset: Dataset, run: Run) -> None:
     classifier = train(small_encoder(), dataset, options(freeze=False, epochs=12, learning_rate=0.01), run)
     predicted = encode(classifier, dataset.test.images).argmax(axis=-1)
@@ -478,7 +479,8 @@ class Weights(keras.callbacks.Callback):
         self.steps.append([np.array(weight) for weight in self.model.trainable_variables])
 
 
-@pytest.mark.parametrize("average", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow  # test_recipes has the same of the commands
+@pytest.mark.parametrize("average", [True, False])
 def test_training_ends_with_the_moving_average_of_the_last_tenth_of_the_steps(run: Run, average: bool) -> None:
     model, steps = prototypical(), Weights()
     model.compile(adam(1e-2, steps=30, average=average))
@@ -498,7 +500,7 @@ def test_a_seldom_average_takes_in_the_first_weights_and_the_last(steps: int, ev
     phase = (steps - 1) % every
     optimizer = FusedAdam(0.1, use_ema=True, ema_momentum=0.7, ema_every=every, ema_phase=phase)
     optimizer.build([weight])
-    step = tf.function(lambda: optimizer.apply([tf.constant([1.0, -2.0])], [weight]))
+    step = tf.function(lambda: optimizer.apply([tf.constant([1.0, -2.0])], [weight]), autograph=False)
     expected = None
     for taken in range(steps):
         step()
@@ -619,7 +621,7 @@ def test_five_steps_are_those_of_a_slow_adamw(schedule: str, warmup: float, deca
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("steps", "warmup"), [(1, 0.5), (3, 0.05), (100, 0.0), (100, 0.05), (1000, 0.3), (7, 0.99)])
+@pytest.mark.parametrize(("steps", "warmup"), [(1, 0.5), (3, 0.05), (100, 0.0), (100, 0.05), (200, 0.3), (7, 0.99)])
 def test_the_cosine_schedule_starts_peaks_and_ends_where_it_says(steps: int, warmup: float) -> None:
     schedule = cosine_schedule(0.2, steps, warmup)
     rates = [float(schedule(step)) for step in range(steps + 2)]
@@ -882,8 +884,8 @@ def as_first_version(file: Path) -> None:
     [
         pytest.param(96, 32, None, None, marks=pytest.mark.slow),  # the same steps as before
         (97, 32, None, "counted an incomplete last batch as a whole one"),
+        pytest.param(96, 32, 3, None, marks=pytest.mark.slow),
         (96, 32, 4, "took 4 steps an epoch, this one takes 3"),
-        (96, 32, 3, None),
     ],
 )
 def test_an_unfinished_run_of_another_version_continues_to_its_own_bits_or_is_refused(

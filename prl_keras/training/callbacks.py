@@ -72,7 +72,9 @@ class FiniteGuard(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         vectors = [variable.value for variable in self.model.trainable_variables if len(variable.shape) < 2]
-        self.sum = tf.function(lambda: tf.add_n([tf.reduce_sum(vector) for vector in vectors] or [0.0]))
+        self.sum = tf.function(
+            lambda: tf.add_n([tf.reduce_sum(vector) for vector in vectors] or [0.0]), autograph=False
+        )
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         tracker = next(metric for metric in self.model.metrics if metric.name == "loss")

@@ -165,7 +165,11 @@ class MemoryPretrainer(_Pretrainer):
 
     def test_step(self, data: tuple) -> dict:
         images, labels = self._unpacked(data)
-        queries = l2_normalise(as_float(self(images, training=False)))
+        return self.judge(labels, self(images, training=False))
+
+    def judge(self, labels: KerasTensor, embeddings: KerasTensor) -> dict:
+        """Labels (batch,), embeddings (batch, dim) in inference mode -> the metrics, updated by them."""
+        queries = l2_normalise(as_float(embeddings))
         prototypes = memory_prototypes(self.memory, self.labels, self.options["num_classes"])
         logits = leave_out(queries, prototypes, labels, ops.zeros_like(queries), temperature=self.temperature)
         episode = answered(logits, labels, self.options["label_smoothing"])

@@ -2,7 +2,9 @@
 
 import keras
 import numpy as np
+import tensorflow as tf
 
+from prl_keras.data.batches import Batches
 from prl_keras.labels import balanced_accuracy, checked_labels
 from prl_keras.losses import prototypical_episode
 from prl_keras.models.encode import encode
@@ -13,6 +15,7 @@ KNN_K = 10
 BLOCK = 1000  # images whose neighbours are looked for together
 MOST_SUPPORT = 2000  # images in all, or one a class
 COLLAPSED = 1.5  # effective rank
+FEW = 8  # batches: to compile what judges them takes longer than to judge them
 _OF_ALL = ("val_effective_rank",)
 _OF_CLASSES = (
     *("val_prototype_accuracy", "val_prototype_balanced", "val_knn_accuracy", "val_knn_balanced"),
@@ -27,7 +30,8 @@ class RepresentationMonitor(keras.callbacks.Callback):
     vote of the 10 most similar (cosine; fewer if there are fewer a class) of, some training features.
     val_prototype_balanced, val_knn_balanced: the same with every class weighing the same.
     val_class_spread: `class_spread` of the validation features. val_effective_rank: `effective_rank` of the validation
-    embeddings; near 1, they collapsed, if they do not tell classes apart either.
+    embeddings; near 1, they collapsed, if they do not tell classes apart either. With `batches`, also what Keras would
+    find if they were its validation data, without encoding their images a second time.
 
     Args:
         pretrainer: has `encoder` and `projection_head`.
@@ -35,6 +39,7 @@ class RepresentationMonitor(keras.callbacks.Callback):
         num_classes: of the data set.
         support_per_class: prototypes and neighbours come from at most this many training images a class, and 2,000
             in all; enough for a stable mean at a small part of an epoch's cost.
+        batches: of the validation images, for the loss and the metrics of a pre-trainer that can `judge` embeddings.
     """
 
     def __init__(
@@ -44,8 +49,10 @@ class RepresentationMonitor(keras.callbacks.Callback):
         validation: tuple[np.ndarray, np.ndarray],
         num_classes: int,
         support_per_class: int = 50,
+        batches: Batches | None = None,
     ):
         super().__init__()
+        self.pretrainer, self.batches = pretrainer, batches
         self.encoder, self.projection_head = pretrainer.encoder, pretrainer.projection_head
         self.num_classes = num_classes
         labels = checked_labels(train[1])
@@ -56,14 +63,21 @@ class RepresentationMonitor(keras.callbacks.Callback):
         self.validation = validation[0], checked_labels(validation[1])
         self.warned = False
         self.answers: tuple[np.ndarray, np.ndarray] | None = None
+        self._judge = None
+        if batches is not None:
+            judge = pretrainer.judge
+            self._judge = judge if len(batches) <= FEW else tf.function(judge, autograph=False, reduce_retracing=True)
 
     @property
     def adds(self) -> tuple[str, ...]:
         """Names of the figures."""
-        return _OF_CLASSES + _OF_ALL if self.num_classes >= 2 else _OF_ALL
+        judged = tuple(f"val_{metric.name}" for metric in self.pretrainer.metrics) if self._judge else ()
+        return judged + (_OF_CLASSES + _OF_ALL if self.num_classes >= 2 else _OF_ALL)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        figures = self.figures()
+        features, embeddings = self._encoded()
+        logs.update(self._judged(embeddings))
+        figures = self._figures(features, embeddings)
         if figures["val_effective_rank"] < COLLAPSED and not self.warned and self._tells_no_classes():
             self.warned = True
             console.print(
@@ -98,8 +112,24 @@ class RepresentationMonitor(keras.callbacks.Callback):
     def figures(self) -> dict[str, float]:
         """Also keeps what the prototypes answer, and the labels, in `answers`: (n,) and (n,); of images without classes
         only the rank is known."""
-        features, labels = encode(self.encoder, self.validation[0]), self.validation[1]
-        rank = {"val_effective_rank": effective_rank(encode(self.projection_head, features))}
+        return self._figures(*self._encoded())
+
+    def _encoded(self) -> tuple[np.ndarray, np.ndarray]:
+        features = encode(self.encoder, self.validation[0])
+        return features, encode(self.projection_head, features)
+
+    def _judged(self, embeddings: np.ndarray) -> dict[str, float]:
+        if self._judge is None:
+            return {}
+        self.pretrainer.reset_metrics()
+        for step in range(len(self.batches)):
+            rows = self.batches.rows(step)
+            self._judge(tf.constant(self.batches.labels[rows], tf.int32), tf.constant(embeddings[rows]))
+        return {f"val_{name}": float(value) for name, value in self.pretrainer.get_metrics_result().items()}
+
+    def _figures(self, features: np.ndarray, embeddings: np.ndarray) -> dict[str, float]:
+        labels = self.validation[1]
+        rank = {"val_effective_rank": effective_rank(embeddings)}
         if self.num_classes < 2:
             return rank
         support, support_labels = encode(self.encoder, self.support[0]), self.support[1]

@@ -163,7 +163,10 @@ class PrototypicalPretrainer(_Pretrainer):
 
     def test_step(self, data: tuple) -> dict:
         images, labels = self._unpacked(data)
-        embeddings = self(images, training=False)
+        return self.judge(labels, self(images, training=False))
+
+    def judge(self, labels: KerasTensor, embeddings: KerasTensor) -> dict:
+        """Labels (batch,), embeddings (batch, dim) in inference mode -> the metrics, updated by them."""
         return self._update_metrics(labels, embeddings, self.embedding_loss(labels, embeddings))
 
     def _unpacked(self, data: tuple) -> tuple[KerasTensor, KerasTensor]:

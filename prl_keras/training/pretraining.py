@@ -104,6 +104,7 @@ def train(plan: Plan, dataset: Dataset, options: Pretrain, run: Run) -> Trained:
         (dataset.train.images, dataset.train.labels),
         (dataset.validation.images, dataset.validation.labels),
         dataset.num_classes,
+        batches=plan.validation if hasattr(pretrainer, "judge") else None,
     )
     if getattr(pretrainer.augmentation, "recipe", "none") != "none":
         log_views(run, pretrainer.augmentation, dataset.train.images[:12])
@@ -114,7 +115,7 @@ def train(plan: Plan, dataset: Dataset, options: Pretrain, run: Run) -> Trained:
         batches,
         options.epochs,
         run,
-        plan.validation,
+        None if monitor.batches is not None else plan.validation,
         [monitor],
         constants,
         options.checkpoint_steps,

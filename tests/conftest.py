@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+import time
 
 # before anything imports TensorFlow; oneDNN as in prl_keras/startup.py
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -89,13 +90,26 @@ DIGITS = ["--dataset", "digits", "--samples-per-class", "8", "--test-per-class",
 
 @pytest.fixture(scope="session")
 def _trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One process makes them, the others wait for it."""
     from prl_keras.cli import main
 
     folder = tmp_path_factory.mktemp("trained")
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = tmp_path_factory.getbasetemp().parent / "trained"
     how = ["--epochs", "2", "--runs-dir", str(folder)]
+    done, claim = folder / "done", folder.with_name("trained.claim")
+    try:
+        claim.touch(exist_ok=False)
+    except FileExistsError:
+        end = time.monotonic() + 300
+        while not done.exists() and time.monotonic() < end:
+            time.sleep(0.2)
+        assert done.exists(), "the process that trains them did not"
+        return folder
     with small_network():
-        assert main(["pretrain", *DIGITS, "--batch-size", "32", "--name", "pre", *how]) == 0
+        assert main(["pretrain", *DIGITS, "--batch-size", "32", "--augment", "light", "--name", "pre", *how]) == 0
         assert main(["finetune", "--encoder", "pre", "--name", "tuned", *how]) == 0
+    done.touch()
     return folder
 
 

@@ -94,6 +94,7 @@ def test_importing_the_package_is_enough_to_load_what_it_saved(first: str, tmp_p
     check(loaded(tmp_path, first), expected)
 
 
+@pytest.mark.slow
 def test_models_of_a_run_open_where_the_package_is_not_installed(tmp_path: Path) -> None:
     images, _ = pictures(4)
     encoder = build_pretrainer(Pretrain(), (8, 8, 3), CLASSES).encoder

@@ -92,7 +92,8 @@ def same(first: list[np.ndarray], second: list[np.ndarray]) -> None:
 # learning
 
 
-@pytest.mark.parametrize("name", ["plain", pytest.param("full", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["plain", "full"])
 def test_it_learns_pictures_that_can_be_told_apart(name: str) -> None:
     images, labels = pictures(128)
     model = MAKERS[name](labels, total_steps=48)
@@ -109,7 +110,7 @@ def test_a_step_is_a_step_down_the_gradient_of_the_memory_loss() -> None:
     images, labels = pictures(32)
     rows = np.random.default_rng(0).permutation(32)[:12]
     model, by_hand = (pretrainer(labels, soft_weight=0.4) for _ in range(2))
-    model.compile(keras.optimizers.SGD(0.1))
+    model.compile(keras.optimizers.SGD(0.1), run_eagerly=True)
     memory = np.random.default_rng(1).normal(size=(32, 8)).astype("float32")
     memory /= np.linalg.norm(memory, axis=1, keepdims=True)
     model.memory.assign(memory)
@@ -140,7 +141,7 @@ def test_a_query_never_meets_its_own_image() -> None:
     """One image a class: with its own row each query would have an answer, without there is none."""
     images, labels = pictures(CLASSES)
     model = pretrainer(labels)
-    model.compile(keras.optimizers.SGD(0.1))
+    model.compile(keras.optimizers.SGD(0.1), run_eagerly=True)
     before = [np.array(variable) for variable in model.trainable_variables]
     for _ in range(2):
         logs = model.train_on_batch((images, np.arange(CLASSES)), labels, return_dict=True)
@@ -154,7 +155,7 @@ def test_a_query_never_meets_its_own_image() -> None:
 def test_nothing_is_left_out_in_validation() -> None:
     images, labels = pictures(32)
     model = pretrainer(labels, label_smoothing=0.0)
-    model.compile("sgd")
+    model.compile("sgd", run_eagerly=True)
     model.memory.assign(model.teach(images))
     logs = model.evaluate(images, labels, batch_size=32, verbose=0, return_dict=True)
     queries = model.predict(images, verbose=0)
@@ -169,7 +170,7 @@ def test_nothing_is_left_out_in_validation() -> None:
 def test_validation_changes_nothing() -> None:
     images, labels = pictures(32)
     model = pretrainer(labels)
-    model.compile("adam")
+    model.compile("adam", run_eagerly=True)
     model.train_on_batch((images, np.arange(32)), labels)
     before = variables(model)
     model.evaluate(*pictures(16, seed=3), verbose=0)
@@ -184,7 +185,7 @@ def test_accuracy_is_of_queries_that_are_mostly_their_own_image() -> None:
             return images, tf.constant([0.4, 0.9] * 8)
 
     model = pretrainer(labels, mixing=Half())
-    model.compile("sgd")
+    model.compile("sgd", run_eagerly=True)
     model.train_on_batch((images, np.arange(16)), labels)
     assert float(model.accuracy.count) == 8
     assert float(model.loss_tracker.count) == 16
@@ -196,7 +197,7 @@ def test_accuracy_is_of_queries_that_are_mostly_their_own_image() -> None:
 def test_an_image_that_is_visited_is_remembered_and_the_others_are_not() -> None:
     images, labels = pictures(16)
     model = pretrainer(labels)
-    model.compile(keras.optimizers.SGD(0.1))
+    model.compile(keras.optimizers.SGD(0.1), run_eagerly=True)
     first = model.teach(images[:4]).numpy()
     model.train_on_batch((images[:4], np.arange(4)), labels[:4])
     np.testing.assert_allclose(np.array(model.memory)[:4], first, atol=1e-6)
@@ -212,7 +213,7 @@ def test_of_a_row_that_is_twice_in_a_batch_the_last_image_counts() -> None:
     rows = np.array([3, 5, 3, 3, 2, 5])
     shown = images[[0, 1, 2, 3, 4, 5]]
     model = pretrainer(labels, memory_momentum=0.0)
-    model.compile(keras.optimizers.SGD(0.0))
+    model.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
     taught = model.teach(shown).numpy()
     model.train_on_batch((shown, rows), labels[rows])
     np.testing.assert_allclose(np.array(model.memory)[[3, 5, 2]], taught[[3, 5, 4]], atol=1e-6)
@@ -254,7 +255,7 @@ def test_only_the_student_is_trained() -> None:
 def test_the_teacher_answers_as_a_model_that_is_not_training() -> None:
     images, labels = pictures(16)
     model = pretrainer(labels)
-    model.compile(keras.optimizers.SGD(0.1))
+    model.compile(keras.optimizers.SGD(0.1), run_eagerly=True)
     before = weights_sha256(model.teacher_encoder)
     np.testing.assert_array_equal(model.teach(images), model.teach(images))
     alone = np.concatenate([model.teach(images[i : i + 1]) for i in range(16)])
@@ -295,7 +296,7 @@ def test_soft_targets_begin_after_their_share_of_the_steps() -> None:
 def test_without_a_number_of_steps_soft_targets_begin_at_once() -> None:
     labels = np.arange(16) % CLASSES
     model = pretrainer(labels, soft_weight=0.5)
-    model.compile("sgd")
+    model.compile("sgd", run_eagerly=True)
     assert float(model._soft_weight()) == 0.5
 
 
@@ -371,8 +372,10 @@ def test_the_loss_is_scaled_where_the_optimizer_asks_for_it() -> None:
     """Else a step would be a 64th of itself."""
     images, labels = pictures(32)
     models = [pretrainer(labels) for _ in range(2)]
-    models[0].compile(keras.optimizers.SGD(0.1))
-    models[1].compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1), initial_scale=64.0))
+    models[0].compile(keras.optimizers.SGD(0.1), run_eagerly=True)
+    models[1].compile(
+        keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1), initial_scale=64.0), run_eagerly=True
+    )
     for model in models:
         model.train_on_batch((images, np.arange(32)), labels)
     for plain, scaled in zip(models[0].weights, models[1].weights, strict=True):

@@ -71,8 +71,7 @@ def test_a_spread_that_is_not_known_is_null_in_the_metrics_and_no_point_in_a_cha
     assert plot_training(run).stat().st_size > 1000
 
 
-@pytest.mark.parametrize("many", [False, True], ids=["few batches", "compiled"])
-@pytest.mark.parametrize("name", ["query", "memory"])
+@pytest.mark.parametrize(("name", "many"), [("query", True), ("memory", False)])
 def test_what_it_judges_is_what_keras_would_find(name: str, many: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     from test_memory_pretrainer import MAKERS
     from test_training import CLASSES, pictures, prototypical

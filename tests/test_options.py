@@ -75,7 +75,7 @@ def test_the_options_of_a_pretraining(planned) -> None:
     assert other.model.encoder.compute_dtype == "bfloat16"
     assert usual.model.optimizer.use_ema
     assert not other.model.optimizer.use_ema
-    assert len(other.validation.labels) == 143
+    assert len(other.monitors[0].batches.labels) == 143
 
 
 def test_the_options_of_a_finetuning(planned, encoder: list[str]) -> None:

@@ -13,7 +13,7 @@ SHORT, PARTS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def test_the_python_example_runs() -> None:
-    names = run_example(SHORT, "seed=0)", "seed=0, epochs=1)")
+    names = run_example(SHORT.replace("freeze=True)", "freeze=True, epochs=1)"), "seed=0)", "seed=0, epochs=1)")
     assert names["logits"].shape == (len(names["data"].test), 10)
 
 

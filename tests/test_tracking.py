@@ -227,7 +227,7 @@ def test_a_server_that_is_not_there_is_one_warning_and_the_training_the_same(tmp
     assert len(run.metrics) == 3
 
 
-@pytest.mark.parametrize("kind", ["mlflow", "wandb"])
+@pytest.mark.parametrize("kind", ["mlflow", pytest.param("wandb", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("at", ["__init__", "log", "end"])
 def test_a_tracker_that_fails_at_any_moment_is_one_warning(run, monkeypatch, capsys, kind, at) -> None:
     """Also where neither is installed: then the import fails."""

@@ -81,7 +81,7 @@ MAKERS = {
 def test_train_step_is_one_step_down_the_gradient_of_the_loss(variant: str) -> None:
     images, labels = pictures(32)
     stepped, by_hand = prototypical(variant), prototypical(variant)
-    stepped.compile(keras.optimizers.SGD(0.1))
+    stepped.compile(keras.optimizers.SGD(0.1), run_eagerly=True)
     with tf.GradientTape() as tape:
         embeddings = by_hand.projection_head(by_hand.encoder(images, training=True))
         loss = PrototypicalLoss(CLASSES, variant)(labels, embeddings)
@@ -141,7 +141,7 @@ def test_mixed_precision_takes_nearly_the_same_step(name: str, policy: str) -> N
         optimizer = keras.optimizers.SGD(0.1)
         if chosen == "mixed_float16":  # a scale at which no gradient overflows, or the step would be skipped
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=64.0)
-        model.compile(optimizer)
+        model.compile(optimizer, run_eagerly=True)
         model.build(images.shape)
         before = model.encoder.layers[2].kernel.numpy()
         model.train_on_batch(images, labels)
@@ -174,7 +174,7 @@ def test_the_two_views_of_an_image_differ_and_their_loss_is_nt_xent() -> None:
     first, second = np.split(views.numpy(), 2)
     assert np.mean(np.abs(first - second), axis=(1, 2, 3)).min() > 1
     model.augmentation = layers.Identity()  # from here on the views are the images
-    model.compile(keras.optimizers.SGD(0.0))
+    model.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
     logs = model.train_on_batch(images, labels, return_dict=True)
     embeddings = model.projection_head(model.encoder(np.concatenate([images, images]), training=True))
     expected = nt_xent_loss(embeddings[:16], embeddings[16:], 0.2)
@@ -185,7 +185,7 @@ def test_masked_queries_are_counted_and_do_not_move_the_loss() -> None:
     model = prototypical("query")
     images, _ = pictures(16)
     labels = np.array([0] * 6 + [1] * 6 + [0, 1, 2, 3])  # the queries' classes 2 and 3 have no support
-    model.compile(keras.optimizers.SGD(0.0))
+    model.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
     logs = model.test_on_batch(images, labels, return_dict=True)
     embeddings = model(images)
     rows = np.arange(16) < 14
@@ -261,7 +261,7 @@ def test_labels_may_be_a_column_as_keras_datasets_give_them(name: str) -> None:
 def test_what_cannot_be_used_is_refused_and_not_dropped(name: str) -> None:
     images, labels = pictures(32)
     model = MAKERS[name]()
-    model.compile("sgd")
+    model.compile("sgd", run_eagerly=True)
     for call in (model.fit, model.evaluate):
         with pytest.raises(InputError, match="takes no sample or class weights"):
             call(images, labels, sample_weight=np.zeros(32), verbose=0)
@@ -281,7 +281,7 @@ def test_figures_of_nothing_are_none_and_not_zero(run: Run, name: str) -> None:
     """One validation image a class: none meets another of its class."""
     model = MAKERS[name]()
     model.build((None, 8, 8, 3))
-    model.compile("sgd")
+    model.compile("sgd", run_eagerly=True)
     validation = Batches(pictures(4)[0], np.arange(4), 4, seed=0)
     fit(model, Batches(*pictures(32), 32, seed=1), 1, run, validation)
     assert run.metrics[0]["val_loss"] is None
@@ -290,6 +290,7 @@ def test_figures_of_nothing_are_none_and_not_zero(run: Run, name: str) -> None:
     assert outlook.expected(model.embedding_loss, validation)[1:4] == (0, None, None)
 
 
+@pytest.mark.slow
 def test_the_only_other_view_is_no_choice(run: Run) -> None:
     model = MAKERS["simclr"]()
     model.build((None, 8, 8, 3))
@@ -440,7 +441,7 @@ def test_training_on_features_equals_training_on_images(dataset: Dataset, tmp_pa
         np.testing.assert_allclose(fast, slow, atol=1e-5)
 
 
-@pytest.mark.parametrize("augment", ["none", "light"])
+@pytest.mark.parametrize("augment", ["none", pytest.param("light", marks=pytest.mark.slow)])
 def test_frozen_means_that_weights_and_statistics_stay(dataset: Dataset, run: Run, augment: str) -> None:
     encoder = small_encoder()
     before = weights_sha256(encoder)

@@ -187,7 +187,7 @@ def test_a_browser_shows_labelled_points_with_thumbnails(tensorboard: str, tmp_p
     assert len(np.unique(scene.reshape(-1, 3), axis=0)) > 200  # shades of the thumbnails, not only flat points
 
 
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [pytest.param(1280, marks=pytest.mark.slow), 390])
 def test_the_page_of_a_trained_run_shows_its_curves_and_asks_for_nothing(runs_dir: Path, width: int) -> None:
     """As `evaluate` left it; more of such pages in test_report."""
     file = runs_dir / "tuned" / "report.html"

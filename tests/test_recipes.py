@@ -30,6 +30,7 @@ from prl_keras.training.build import build_pretrainer
 SIZE = 8
 DATA = ["--dataset", "digits", "--samples-per-class", "10", "--test-per-class", "5", "--image-size", str(SIZE)]
 EPOCHS, BATCH = 4, 30  # of 100 images: three whole batches, and 10 more
+HOW = ["--epochs", str(EPOCHS), "--batch-size", str(BATCH)]
 
 
 # The loss ------------------------------------------------------------------------------------------------
@@ -154,18 +155,25 @@ class Trainings:
 @pytest.fixture(scope="module")
 def trainings(tmp_path_factory: pytest.TempPathFactory) -> Trainings:
     done = Trainings(tmp_path_factory.mktemp("runs"))
-    how = ["--epochs", str(EPOCHS), "--batch-size", str(BATCH)]
-    done.run("pretrain", "pretrain", "--variant", "loo", *DATA, *how)
-    done.run("finetune", "finetune", "--encoder", "pretrain", "--no-freeze", *how)
-    done.run("baseline", "baseline", "--model", "resnet18", *DATA, *how)
-    done.run("last", "baseline", "--model", "mlp", "--no-average", *DATA, *how)
+    done.run("pretrain", "pretrain", "--variant", "loo", *DATA, *HOW)
+    done.run("finetune", "finetune", "--encoder", "pretrain", "--no-freeze", *HOW)
+    done.run("last", "baseline", "--model", "mlp", "--no-average", *DATA, *HOW)
     return done
+
+
+@pytest.fixture(scope="module")
+def with_baseline(trainings: Trainings) -> Trainings:
+    trainings.run("baseline", "baseline", "--model", "resnet18", *DATA, *HOW)
+    return trainings
+
+
+AVERAGED = ["pretrain", "finetune", pytest.param("baseline", marks=pytest.mark.slow)]  # it trains as finetune does
 
 
 def test_pretraining_takes_whole_batches_and_the_others_every_image(trainings: Trainings) -> None:
     images = len(trainings.data.train)
     assert images == 100
-    for name, steps in (("pretrain", images // BATCH), ("finetune", 4), ("baseline", 4)):
+    for name, steps in (("pretrain", images // BATCH), ("finetune", 4), ("last", 4)):
         sizes = [len(rows) for rows in trainings.rows[name]]
         assert sizes == ([BATCH] * steps if name == "pretrain" else [BATCH] * 3 + [10]) * EPOCHS
         for epoch in range(EPOCHS):
@@ -173,8 +181,11 @@ def test_pretraining_takes_whole_batches_and_the_others_every_image(trainings: T
             assert len(np.unique(seen)) == len(seen) == sum(sizes[:steps])
 
 
-@pytest.mark.parametrize("name", ["pretrain", "finetune", "baseline"])
-def test_what_is_saved_is_the_average_over_the_last_tenth_of_the_steps(trainings: Trainings, name: str) -> None:
+@pytest.mark.parametrize("name", AVERAGED)
+def test_what_is_saved_is_the_average_over_the_last_tenth_of_the_steps(
+    request: pytest.FixtureRequest, name: str
+) -> None:
+    trainings = request.getfixturevalue("with_baseline" if name == "baseline" else "trainings")
     steps = trainings.steps[name]
     momentum = 1 - 1 / (0.1 * len(steps))
     average = steps[0]
@@ -192,9 +203,10 @@ def test_without_averaging_the_last_step_is_saved(trainings: Trainings) -> None:
         np.testing.assert_array_equal(got, want)
 
 
-@pytest.mark.parametrize("name", ["pretrain", "finetune", "baseline"])
-def test_the_saved_statistics_are_those_of_the_averaged_weights(trainings: Trainings, name: str) -> None:
+@pytest.mark.parametrize("name", AVERAGED)
+def test_the_saved_statistics_are_those_of_the_averaged_weights(request: pytest.FixtureRequest, name: str) -> None:
     """Of the first batch normalisation, which sees nothing but the saved weights before it: by hand."""
+    trainings = request.getfixturevalue("with_baseline" if name == "baseline" else "trainings")
     encoder, train = trainings.encoder(name), trainings.data.train
     inputs = keras.Model(encoder.inputs, encoder.get_layer("stem_bn").input)
     batches = Batches(train.images, train.labels, BATCH, seed=0, drop_remainder=name == "pretrain")
@@ -208,7 +220,7 @@ def test_the_saved_statistics_are_those_of_the_averaged_weights(trainings: Train
 
 def test_every_figure_of_an_epoch_is_of_train_or_validation(trainings: Trainings) -> None:
     """The test split was poisoned until the end; this says that validation was looked at, and which."""
-    last = Run(trainings.folder / "baseline").metrics[-1]
+    last = Run(trainings.folder / "finetune").metrics[-1]
     assert last["val_accuracy"] is not None
     validation = trainings.data.validation
     averaged = Run(trainings.folder / "last")

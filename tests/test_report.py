@@ -265,7 +265,7 @@ def opened(browser: Any, file: Path, width: int, scheme: str = "light") -> tuple
     return page, wrong
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), pytest.param(1280, "light", marks=pytest.mark.slow)])
 def test_a_page_fits_any_screen_and_asks_for_nothing(run: Run, browser: Any, width: int, scheme: str) -> None:
     page, wrong = opened(browser, run.path / "report.html", width, scheme)
     assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -768,7 +768,7 @@ def test_a_resumed_pretraining_is_bit_identical(name: str, tmp_path: Path) -> No
     reference = create_run(tmp_path, "reference", {})
     broken = create_run(tmp_path, "broken", {})
     expected = fit_pretrainer(name, reference, None)
-    for interrupt_at in (2, 4):
+    for interrupt_at in (2, 4) if name == "query" else (3,):
         with pytest.raises(InterruptedError):
             fit_pretrainer(name, broken, interrupt_at)
     for _ in ("the rest", "no epoch left, as after a kill while saving"):

@@ -55,6 +55,7 @@ def test_simclr_learns_from_them_and_claims_no_accuracy(runs: Path, capsys: pyte
     assert "run" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_its_encoder_serves_other_data_and_files(runs: Path, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "vectors.npy"
     assert main(["embed", "run", str(photos), "--out", str(out), "--runs-dir", str(runs)]) == 0

@@ -400,6 +400,9 @@ class Reproduce(PictureOptions):
     """Test on this many images a class. None: all (paper: 100)."""
     image_size: Size = None
     """Resize images to this many pixels a side, or to height x width. None: as they are."""
+    jobs: Count = None
+    """Train this many runs at the same time, each in a process of its own; the bits are the same. None: as many as pay
+    off on this machine (two on two cores)."""
     dry_run: bool = False
     """Print the plan and how long it will take, from a few measured steps; train nothing."""
     name: Text = None

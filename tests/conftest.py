@@ -68,6 +68,14 @@ def _every_state_kept() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_job() -> Iterator[None]:
+    """A table's runs in this process, where tests can replace things; test_jobs has other numbers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("prl_keras.experiments.jobs.MOST", 1)
+        yield
+
+
 _ITERATIONS = "prl_keras.visualization.embeddings._ITERATIONS"
 
 

@@ -23,13 +23,14 @@ from prl_keras.screen.console import Terminal, in_words, is_balanced
 class Progress:
     """What is finished, what is under way, and how long the rest will take; a table where it can be redrawn."""
 
-    def __init__(self, table: Run, cells: list[Cell], options: Reproduce, dataset: Dataset):
+    def __init__(self, table: Run, cells: list[Cell], options: Reproduce, dataset: Dataset, jobs: int = 1):
         self.folder, self.cells = table.path, cells
         self.rows, self.replicates = choose_rows(options.rows), replicates(options)
         self.class_names = dataset.class_names
         self.work = {id(cell): estimate.relative(cell, dataset) for cell in cells}
         self.terminal = Terminal(file=sys.stdout)
-        self.current: Cell | None = None
+        self.jobs = jobs
+        self.under_way: dict[int, tuple[Cell, float]] = {}  # and when it was begun
         self.seconds = self.worked = 0.0
         self.figures: dict[Path, dict[str, Any]] = {}  # of test
 
@@ -42,14 +43,13 @@ class Progress:
             yield
 
     def begin(self, cell: Cell) -> None:
-        self.started = time.monotonic()
-        self.current = cell
+        self.under_way[id(cell)] = cell, time.monotonic()
 
     def end(self, cell: Cell) -> None:
-        seconds = time.monotonic() - self.started
+        _, started = self.under_way.pop(id(cell))
+        seconds = time.monotonic() - started
         self.seconds += seconds
         self.worked += self.work[id(cell)]
-        self.current = None
         if not self.terminal.is_terminal:
             self.terminal.print(
                 f"{self._done()} of {len(self.cells)}: {cell.description}{self._result(cell)}, {duration(seconds)}; "
@@ -64,14 +64,13 @@ class Progress:
             grid.add_column(replicate.suffix, justify="right")
         for row in self.rows:
             grid.add_row(row.short, *(self._state(row_run(self.folder, row, r)) for r in self.replicates))
-        lines = [self._under_way(), f"{self._done()} of {len(self.cells)} runs; {self._rest()}"]
+        lines = [*self._under_way(), f"{self._done()} of {len(self.cells)} runs; {self._rest()}"]
         if not all(map(is_balanced, self.figures.values())):
             lines.insert(0, "in brackets: balanced accuracy, every class weighing the same")
         return Group(grid, Text("\n".join(lines)))
 
     def _state(self, run: Run) -> str:
-        cell = self.current
-        if cell is not None and cell.run.path == run.path and not cell.labels:
+        if any(cell.run.path == run.path and not cell.labels for cell, _ in list(self.under_way.values())):
             return "now"
         if run.path not in self.figures:
             if not (run.path / "result.json").exists():
@@ -81,13 +80,11 @@ class Progress:
         balanced = "" if is_balanced(figure) else f" ({100 * figure['balanced']:.1f})"
         return f"{100 * figure['value']:.1f}{balanced}"
 
-    def _under_way(self) -> str:
-        cell = self.current  # once: the other thread may end the run meanwhile
-        if cell is None:
-            return ""
-        lines = cell.run.metrics
-        epoch = f", epoch {lines[-1]['epoch']} of {cell.options.epochs}" if lines else ""
-        return f"now {cell.description}{epoch}, {duration(time.monotonic() - self.started)}"
+    def _under_way(self) -> Iterator[str]:
+        for cell, started in list(self.under_way.values()):  # at once: the other thread may end a run meanwhile
+            lines = cell.run.metrics
+            epoch = f", epoch {lines[-1]['epoch']} of {cell.options.epochs}" if lines else ""
+            yield f"now {cell.description}{epoch}, {duration(time.monotonic() - started)}"
 
     def _done(self) -> int:
         return sum(cell.done for cell in self.cells)
@@ -96,7 +93,7 @@ class Progress:
         if not self.worked:
             return "the rest is estimated after the first run"
         left = sum(self.work[id(cell)] for cell in self.cells if not cell.done)
-        return f"about {duration(left * self.seconds / self.worked)} left"
+        return f"about {duration(left * self.seconds / self.worked / self.jobs)} left"
 
     def _result(self, cell: Cell) -> str:
         accuracy = None if cell.labels else cell.run.result.get("accuracy")

@@ -14,7 +14,7 @@ from prl_keras.config import Baseline, DataOptions, Finetune, PictureOptions, Pr
 from prl_keras.data import Dataset
 from prl_keras.data.request import WHERE, data_request, open_data
 from prl_keras.errors import InputError
-from prl_keras.experiments import estimate
+from prl_keras.experiments import estimate, jobs
 from prl_keras.experiments.checks import check_cells, check_fingerprints, unused_of
 from prl_keras.experiments.table import Cell, choose_rows, plan
 from prl_keras.files import write_json
@@ -29,7 +29,7 @@ from prl_keras.terminal import quoted
 _PAPER_TEST = 100  # images a class
 _PAPER_VALIDATION = 0.002  # one image a class: the report trains on all, we keep one to have a curve
 # When the command is repeated: what changes which runs there are, not what a run is. Data are known by their images.
-_MAY_DIFFER = ("seeds", "rows", "dry_run", "name", "runs_dir", "dataset", "data_dir", "cache_dir", "labels")
+_MAY_DIFFER = ("seeds", "rows", "jobs", "dry_run", "name", "runs_dir", "dataset", "data_dir", "cache_dir", "labels")
 
 
 def run(options: Reproduce) -> None:
@@ -63,6 +63,8 @@ def _check(options: Reproduce) -> None:
         check_usable_name(options.name, new=False)
     if options.seeds is not None and options.seeds < 1:
         raise InputError(f"--seeds is {options.seeds}; expected at least 1")
+    if options.jobs is not None and options.jobs < 1:
+        raise InputError(f"--jobs is {options.jobs}; expected at least 1")
     if options.batch_size < 2:  # half of it is no more its own sign
         raise InputError(f"--batch-size is {options.batch_size}; expected at least 2")
     if options.folds and options.seeds is not None:
@@ -140,7 +142,8 @@ def _dry_run(cells: list[Cell], dataset: Dataset, folder: Path) -> None:
         left += 0 if cell.done else seconds
         table.add_row(cell.description, "done" if cell.done else "to do", duration(seconds))
     console.print(table)
-    console.print(f"Left to do: {sum(not cell.done for cell in cells)} runs, about {duration(left)} on this machine")
+    to_do = sum(not cell.done for cell in cells)
+    console.print(f"Left to do: {to_do} runs, about {duration(left)} on this machine, one at a time")
     console.print("Next: the same command without --dry-run")
 
 
@@ -150,8 +153,13 @@ def _train(table: Run, cells: list[Cell], options: Reproduce, dataset: Dataset) 
     console.print(f"{len(cells)} runs in {table.path}, {len(cells) - len(todo)} of them done")
     if not todo:
         return
-    progress = Progress(table, cells, options, dataset)
-    with (table.path / "reproduce.log").open("a", buffering=1, encoding="utf-8") as log, progress.shown(log):
+    count = min(options.jobs or jobs.automatic(), len(todo))
+    logs = [table.path / f"reproduce{'' if number == 0 else f'-{number + 1}'}.log" for number in range(count)]
+    progress = Progress(table, cells, options, dataset, count)
+    with logs[0].open("a", buffering=1, encoding="utf-8") as log, progress.shown(log):
+        if count > 1:
+            jobs.run_all(todo, count, _run_cell, logs, progress.begin, progress.end)
+            return
         for cell in todo:
             progress.begin(cell)
             _run_cell(cell)
@@ -213,7 +221,7 @@ def _command(options: Reproduce, dataset: Dataset) -> str:
     for field in fields(Reproduce):
         value = getattr(options, field.name)
         value = dataset.name if field.name == "dataset" else value
-        if value == field.default or field.name in ("dry_run", "runs_dir", "name"):
+        if value == field.default or field.name in ("dry_run", "jobs", "runs_dir", "name"):
             continue
         words.append(f"--{field.name.replace('_', '-')}")
         if value is not True:

@@ -20,6 +20,10 @@ class Stopped(BaseException):
         super().__init__(where)
         self.signal, self.run, self.where = number, run, where
 
+    def __reduce__(self) -> tuple:
+        """For another process."""
+        return type(self), (self.signal, self.run, self.where)
+
 
 def stopped(error: KeyboardInterrupt | Stopped, run: str) -> Stopped:
     """The same stop, of this run."""

@@ -1,0 +1,220 @@
+"""Runs of a table side by side: real processes, real signals; the slow ones train a real table."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from prl_keras.cli import main
+from prl_keras.config import Finetune, Pretrain
+from prl_keras.errors import InputError
+from prl_keras.experiments import jobs
+from prl_keras.experiments.table import Cell
+from prl_keras.runs.interruption import Stopped
+
+HERE = Path(__file__).parent
+
+
+def cells_in(folder: Path, encoders: int = 2) -> list[Cell]:
+    """Of each encoder a pre-training, a head and a curve, those that need another first."""
+    made = []
+    for number in range(encoders):
+        encoder = Cell(f"e{number}", Pretrain(name=f"e{number}", runs_dir=folder))
+        head = Cell(f"h{number}", Finetune(name=f"h{number}", encoder=f"e{number}", runs_dir=folder))
+        made += [head, replace(encoder, labels=True), encoder]
+    return made
+
+
+# What the processes do. They find these functions by name.
+
+
+def note(cell: Cell) -> None:
+    """Leave when it was begun and ended, and in which process."""
+    begun = time.monotonic()
+    time.sleep(0.3)
+    folder = cell.options.runs_dir
+    (folder / f"{cell.description}.json").write_text(json.dumps([begun, time.monotonic(), os.getpid()]))
+    print(f"printed by {cell.description}")
+    os.write(2, b"native\n")
+
+
+def fail(cell: Cell) -> None:
+    if cell.name == "e0":
+        time.sleep(0.5)
+        raise InputError("the loss is not finite")
+    save_when_stopped(cell)
+
+
+def save_when_stopped(cell: Cell) -> None:
+    folder = cell.options.runs_dir
+    try:
+        (folder / f"{cell.name}.at-work").touch()
+        time.sleep(60)
+    except Stopped:
+        (folder / f"{cell.name}.saved").touch()
+        raise
+
+
+def die(cell: Cell) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def run(folder: Path, cells: list[Cell], work: Callable[[Cell], None], count: int = 2) -> tuple[list[str], list[str]]:
+    begun, ended = [], []
+    logs = [folder / f"log-{number}" for number in range(count)]
+    jobs.run_all(cells, count, work, logs, lambda c: begun.append(c.description), lambda c: ended.append(c.description))
+    return begun, ended
+
+
+def test_all_is_done_two_at_a_time_and_what_needs_another_run_after_it(tmp_path: Path) -> None:
+    cells = cells_in(tmp_path)
+    begun, ended = run(tmp_path, cells, note)
+    assert sorted(begun) == sorted(ended) == sorted(cell.description for cell in cells)
+    times = {cell.description: json.loads((tmp_path / f"{cell.description}.json").read_text()) for cell in cells}
+    for number in range(2):
+        for name in (f"h{number}", f"e{number}: label efficiency"):
+            assert times[name][0] > times[f"e{number}"][1]
+    processes = {process for *_, process in times.values()}
+    assert len(processes) == 2
+    assert os.getpid() not in processes
+    assert times["e0"][0] < times["e1"][1], "at the same time"
+    assert times["e1"][0] < times["e0"][1]
+    printed = "".join((tmp_path / f"log-{number}").read_text() for number in range(2))
+    assert printed.count("native\n") == len(cells)
+    assert all(f"printed by {cell.description}\n" in printed for cell in cells)
+
+
+def test_what_one_refuses_stops_the_others_when_they_have_saved(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="the loss is not finite"):
+        run(tmp_path, cells_in(tmp_path), fail)
+    assert (tmp_path / "e1.saved").exists()
+
+
+def test_a_process_that_the_system_ends_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="repeat the command with --jobs 1"):
+        run(tmp_path, cells_in(tmp_path, 1), die)
+
+
+PARENT = """
+import sys
+from pathlib import Path
+
+sys.path.insert(0, sys.argv[1])
+import test_jobs
+
+from prl_keras.runs.interruption import Stopped, terminating
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[2])
+    try:
+        with terminating():
+            test_jobs.run(folder, test_jobs.cells_in(folder), test_jobs.save_when_stopped)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Stopped as stop:
+        sys.exit(128 + stop.signal)
+"""
+
+
+def parent_at_work(folder: Path) -> subprocess.Popen:
+    (folder / "parent.py").write_text(PARENT, encoding="utf-8")
+    process = subprocess.Popen(
+        [sys.executable, str(folder / "parent.py"), str(HERE), str(folder)],
+        env=os.environ | {"PYTHONPATH": str(HERE.parent)},
+    )
+    wait_for(lambda: all((folder / f"e{number}.at-work").exists() for number in range(2)))
+    return process
+
+
+def all_saved(folder: Path) -> bool:
+    return all((folder / f"e{number}.saved").exists() for number in range(2))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+def test_a_signal_to_the_parent_lets_all_save(tmp_path: Path, number: int) -> None:
+    process = parent_at_work(tmp_path)
+    process.send_signal(number)
+    assert process.wait(20) == 128 + number
+    assert all_saved(tmp_path)
+
+
+def test_processes_end_with_a_parent_that_was_killed(tmp_path: Path) -> None:
+    process = parent_at_work(tmp_path)
+    process.kill()
+    process.wait()
+    wait_for(lambda: all_saved(tmp_path))
+
+
+def wait_for(ready: Callable[[], bool], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not ready():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("cores", "memory", "expected"),
+    [(1, 64e9, 1), (2, 64e9, 2), (3, 64e9, 2), (8, 64e9, 4), (64, 64e9, 8), (8, 9e9, 2), (8, 1e9, 1), (4, None, 2)],
+)
+def test_how_many_pay_off(cores: int, memory: float | None, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "MOST", 8)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)), raising=False)
+    monkeypatch.setattr(jobs, "_free_memory", lambda: float("inf") if memory is None else memory)
+    monkeypatch.setattr(Path, "glob", lambda path, pattern: iter(()))
+    assert jobs.automatic() == expected
+    monkeypatch.setattr(Path, "glob", lambda path, pattern: iter([path / "nvidia0"]))
+    assert jobs.automatic() == 1
+
+
+@pytest.mark.parametrize("count", ["0", "-1"])
+def test_less_than_one_is_refused(count: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["reproduce", "--dataset", "digits", "--jobs", count, "--runs-dir", str(tmp_path)]) == 2
+    assert f"--jobs is {count}; expected at least 1" in capsys.readouterr().err
+
+
+DIGITS = [
+    "--dataset",
+    "digits",
+    "--epochs",
+    "2",
+    "--samples-per-class",
+    "13",
+    "--batch-size",
+    "64",
+    "--image-size",
+    "8",
+]
+
+
+@pytest.mark.slow
+def test_a_table_has_the_same_bits_for_any_number_of_jobs_also_when_it_was_stopped(
+    tmp_path: Path, capfd: pytest.CaptureFixture
+) -> None:
+    words = [sys.executable, "main.py", "reproduce", *DIGITS, "--rows", "query-frozen-linear", "mlp", "--seeds", "1"]
+    one = subprocess.run([*words, "--runs-dir", str(tmp_path / "one"), "--jobs", "1"], cwd=HERE.parent, check=False)
+    assert one.returncode == 0
+    command = [*words, "--runs-dir", str(tmp_path / "two"), "--jobs", "2"]
+    process = subprocess.Popen(command, cwd=HERE.parent)
+    table = tmp_path / "two" / "table-digits"
+    wait_for(lambda: any(table.glob("*/metrics.jsonl")), 120)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    assert not any(path.name.startswith(".") and path.name != ".lock" for path in table.glob("*/*"))
+    capfd.readouterr()
+    assert subprocess.run(command, cwd=HERE.parent, check=False).returncode == 0
+    shown, complaints = capfd.readouterr()
+    assert "4 of 4: " in shown
+    assert not complaints.strip()
+    content = [json.loads((tmp_path / name / "table-digits" / "result.json").read_text()) for name in ("one", "two")]
+    for each in content:
+        for part in (*(row["cost"] for row in each["rows"]), *each["encoders"].values()):
+            del part["seconds"]
+    assert content[0] == content[1]
+    assert {path.name for path in table.glob("reproduce*.log")} == {"reproduce.log", "reproduce-2.log"}

@@ -77,6 +77,7 @@ def test_all_is_done_two_at_a_time_and_what_needs_another_run_after_it(tmp_path:
     cells = cells_in(tmp_path)
     begun, ended = run(tmp_path, cells, note)
     assert sorted(begun) == sorted(ended) == sorted(cell.description for cell in cells)
+    assert begun[:2] == ["e0", "e1"], "what others need"
     times = {cell.description: json.loads((tmp_path / f"{cell.description}.json").read_text()) for cell in cells}
     for number in range(2):
         for name in (f"h{number}", f"e{number}: label efficiency"):

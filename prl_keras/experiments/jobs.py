@@ -25,8 +25,8 @@ _PATIENCE = 120  # seconds that a process without a parent has left to save its 
 
 
 def automatic() -> int:
-    """How many pay off here. On two cores two processes of two threads train 1.3 to 1.4 times as much as one
-    (docs/performance.md): what one does alone, the other fills. One where there is a GPU, of which each would take
+    """How many pay off here. On two cores two processes of two threads each train 1.3 to 1.4 times as much as one
+    (docs/performance.md): what one leaves idle, the other fills. One where there is a GPU, of which each would take
     all the memory."""
     if any(Path("/dev").glob("nvidia[0-9]*")):
         return 1
@@ -51,7 +51,7 @@ def run_all(
     begin: Callable[[Cell], None],
     end: Callable[[Cell], None],
 ) -> None:
-    """Do the work of every cell, `jobs` at a time, in their order, but what needs another run after that.
+    """Do the work of every cell, `jobs` at a time: what needs another run after that, and what others need first.
 
     Args:
         work: of a module, so that another process finds it.
@@ -66,14 +66,14 @@ def run_all(
     for log in logs:
         places.put(log)
     pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_settle, initargs=(places, started))
-    waiting, running = list(cells), {}
+    waiting, running = sorted(cells, key=lambda cell: -sum(_need(other) == _run(cell) for other in cells)), {}
     try:
         while waiting or running:
-            for cell in [cell for cell in waiting if _can_begin(cell, [*waiting, *running.values()])]:
-                if len(running) < jobs:
-                    waiting.remove(cell)
-                    begin(cell)
-                    running[pool.submit(_one, work, cell)] = cell
+            unfinished = {_run(cell) for cell in (*waiting, *running.values())}
+            for cell in [cell for cell in waiting if _need(cell) not in unfinished][: jobs - len(running)]:
+                waiting.remove(cell)
+                begin(cell)
+                running[pool.submit(_one, work, cell)] = cell
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 cell = running.pop(future)
                 future.result()
@@ -89,15 +89,16 @@ def run_all(
         pool.shutdown(cancel_futures=True)
 
 
-def _can_begin(cell: Cell, unfinished: Sequence[Cell]) -> bool:
-    """Whether the run that it needs is there: a head its encoder, a curve its run."""
+def _run(cell: Cell) -> Path | None:
+    """What others may need of it."""
+    return None if cell.labels else cell.run.path
+
+
+def _need(cell: Cell) -> Path | str:
+    """The run that has to be there: of a curve its own, of a head its encoder."""
     if cell.labels:
-        needs = cell.run.path
-    elif isinstance(cell.options, Finetune):
-        needs = cell.options.runs_dir / cell.options.encoder
-    else:
-        return True
-    return not any(other.run.path == needs and not other.labels for other in unfinished)
+        return cell.run.path
+    return cell.options.runs_dir / cell.options.encoder if isinstance(cell.options, Finetune) else "nothing"
 
 
 def _stop(started: Any, running: dict[Future, Cell]) -> None:

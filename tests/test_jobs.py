@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -20,6 +21,18 @@ from prl_keras.experiments.table import Cell
 from prl_keras.runs.interruption import Stopped
 
 HERE = Path(__file__).parent
+DIGITS = [
+    "--dataset",
+    "digits",
+    "--epochs",
+    "2",
+    "--samples-per-class",
+    "13",
+    "--batch-size",
+    "64",
+    "--image-size",
+    "8",
+]
 
 
 def cells_in(folder: Path, encoders: int = 2) -> list[Cell]:
@@ -47,9 +60,22 @@ def note(cell: Cell) -> None:
 
 def fail(cell: Cell) -> None:
     if cell.name == "e0":
-        time.sleep(0.5)
+        wait_for(lambda: (cell.options.runs_dir / "e1.at-work").exists())
         raise InputError("the loss is not finite")
     save_when_stopped(cell)
+
+
+def fail_at_once(cell: Cell) -> None:
+    if cell.name == "e0":
+        raise InputError("the loss is not finite")
+    time.sleep(60)
+
+
+def fail_in_words_that_cannot_be_sent(cell: Cell) -> None:
+    class PrivateError(Exception):
+        pass
+
+    raise PrivateError("of this process")
 
 
 def save_when_stopped(cell: Cell) -> None:
@@ -62,14 +88,24 @@ def save_when_stopped(cell: Cell) -> None:
         raise
 
 
+def be_stubborn(cell: Cell) -> None:
+    try:
+        save_when_stopped(cell)
+    except Stopped:
+        time.sleep(60)
+
+
 def die(cell: Cell) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+    if cell.name == "e0":
+        wait_for(lambda: (cell.options.runs_dir / "e1.at-work").exists())
+        os.kill(os.getpid(), signal.SIGKILL)
+    save_when_stopped(cell)
 
 
 def run(folder: Path, cells: list[Cell], work: Callable[[Cell], None], count: int = 2) -> tuple[list[str], list[str]]:
     begun, ended = [], []
     logs = [folder / f"log-{number}" for number in range(count)]
-    jobs.run_all(cells, count, work, logs, lambda c: begun.append(c.description), lambda c: ended.append(c.description))
+    jobs.run_all(cells, work, logs, lambda c: begun.append(c.description), lambda c: ended.append(c.description))
     return begun, ended
 
 
@@ -98,9 +134,44 @@ def test_what_one_refuses_stops_the_others_when_they_have_saved(tmp_path: Path) 
     assert (tmp_path / "e1.saved").exists()
 
 
-def test_a_process_that_the_system_ends_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="repeat the command with --jobs 1"):
-        run(tmp_path, cells_in(tmp_path, 1), die)
+def test_one_that_fails_at_once_waits_for_nobody(tmp_path: Path) -> None:
+    start = time.monotonic()
+    with pytest.raises(InputError, match="the loss is not finite"):
+        run(tmp_path, cells_in(tmp_path), fail_at_once)
+    assert time.monotonic() - start < 50, "not for the minute that the other would take"
+
+
+def test_an_error_that_cannot_be_sent_is_sent_as_text(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"(?s)fail_in_words_that_cannot_be_sent.*PrivateError: of this process"):
+        run(tmp_path, cells_in(tmp_path, 1), fail_in_words_that_cannot_be_sent)
+
+
+def test_a_process_that_the_system_ends_is_one_line_and_the_others_save(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"ended the process of e0, .* repeat the command with --jobs 1"):
+        run(tmp_path, cells_in(tmp_path), die)
+    assert (tmp_path / "e1.saved").exists()
+
+
+def test_a_command_hands_its_runs_to_as_many_processes_as_it_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    seen: list[tuple] = []
+
+    def record(cells: list[Cell], work: Callable[[Cell], None], logs: list[Path], *told: Callable) -> None:
+        seen.append((cells, work, logs))
+        for cell in cells[:2]:
+            told[0](cell)
+        raise InputError("seen")
+
+    monkeypatch.setattr(jobs, "run_all", record)
+    words = ["reproduce", *DIGITS, "--rows", "pca", "mlp", "--seeds", "2", "--runs-dir", str(tmp_path)]
+    for count in (3, 9):
+        assert main([*words, "--jobs", str(count)]) == 2
+        assert "error: seen" in capsys.readouterr().err
+        cells, work, logs = seen.pop()
+        assert [cell.name for cell in pickle.loads(pickle.dumps(cells))] == ["mlp-s0", "pca-s0", "mlp-s1", "pca-s1"]
+        assert pickle.loads(pickle.dumps(work)) is work
+        assert [log.name for log in logs] == [f"reproduce{end}.log" for end in ("", "-2", "-3", "-4")][: min(count, 4)]
 
 
 PARENT = """
@@ -116,7 +187,7 @@ if __name__ == "__main__":
     folder = Path(sys.argv[2])
     try:
         with terminating():
-            test_jobs.run(folder, test_jobs.cells_in(folder), test_jobs.save_when_stopped)
+            test_jobs.run(folder, test_jobs.cells_in(folder), getattr(test_jobs, sys.argv[3]))
     except KeyboardInterrupt:
         sys.exit(130)
     except Stopped as stop:
@@ -124,10 +195,10 @@ if __name__ == "__main__":
 """
 
 
-def parent_at_work(folder: Path) -> subprocess.Popen:
+def parent_at_work(folder: Path, work: Callable[[Cell], None] = save_when_stopped) -> subprocess.Popen:
     (folder / "parent.py").write_text(PARENT, encoding="utf-8")
     process = subprocess.Popen(
-        [sys.executable, str(folder / "parent.py"), str(HERE), str(folder)],
+        [sys.executable, str(folder / "parent.py"), str(HERE), str(folder), work.__name__],
         env=os.environ | {"PYTHONPATH": str(HERE.parent)},
     )
     wait_for(lambda: all((folder / f"e{number}.at-work").exists() for number in range(2)))
@@ -144,6 +215,16 @@ def test_a_signal_to_the_parent_lets_all_save(tmp_path: Path, number: int) -> No
     process.send_signal(number)
     assert process.wait(20) == 128 + number
     assert all_saved(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_second_ctrl_c_waits_for_nobody(tmp_path: Path) -> None:
+    process = parent_at_work(tmp_path, be_stubborn)
+    process.send_signal(signal.SIGINT)
+    wait_for(lambda: all_saved(tmp_path))
+    assert process.poll() is None, "they are still at it"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(20) == 130
 
 
 def test_processes_end_with_a_parent_that_was_killed(tmp_path: Path) -> None:
@@ -170,28 +251,15 @@ def test_how_many_pay_off(cores: int, memory: float | None, expected: int, monke
     monkeypatch.setattr(jobs, "_free_memory", lambda: float("inf") if memory is None else memory)
     monkeypatch.setattr(Path, "glob", lambda path, pattern: iter(()))
     assert jobs.automatic() == expected
-    monkeypatch.setattr(Path, "glob", lambda path, pattern: iter([path / "nvidia0"]))
-    assert jobs.automatic() == 1
+    for gpu in ("nvidia[0-9]*", "dxg"):
+        monkeypatch.setattr(Path, "glob", lambda path, pattern, gpu=gpu: iter([path] if pattern == gpu else []))
+        assert jobs.automatic() == 1
 
 
 @pytest.mark.parametrize("count", ["0", "-1"])
 def test_less_than_one_is_refused(count: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert main(["reproduce", "--dataset", "digits", "--jobs", count, "--runs-dir", str(tmp_path)]) == 2
     assert f"--jobs is {count}; expected at least 1" in capsys.readouterr().err
-
-
-DIGITS = [
-    "--dataset",
-    "digits",
-    "--epochs",
-    "2",
-    "--samples-per-class",
-    "13",
-    "--batch-size",
-    "64",
-    "--image-size",
-    "8",
-]
 
 
 @pytest.mark.slow

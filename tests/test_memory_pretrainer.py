@@ -92,8 +92,7 @@ def same(first: list[np.ndarray], second: list[np.ndarray]) -> None:
 # learning
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["plain", "full"])
+@pytest.mark.parametrize("name", ["plain", pytest.param("full", marks=pytest.mark.slow)])
 def test_it_learns_pictures_that_can_be_told_apart(name: str) -> None:
     images, labels = pictures(128)
     model = MAKERS[name](labels, total_steps=48)
@@ -348,8 +347,9 @@ def test_a_saved_pretrainer_goes_on_as_if_it_had_not_been_saved(name: str, tmp_p
     assert [type(getattr(loaded, part)) for part in _PARTS] == [type(getattr(model, part)) for part in _PARTS]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "float32", "mixed_float16"])
+@pytest.mark.parametrize(
+    "policy", ["mixed_bfloat16", *(pytest.param(p, marks=pytest.mark.slow) for p in ("float32", "mixed_float16"))]
+)
 @pytest.mark.usefixtures("restored_dtype_policy")
 def test_it_stays_finite_in_every_precision(policy: str) -> None:
     keras.mixed_precision.set_global_policy(policy)

@@ -92,8 +92,9 @@ class Progress:
     def _rest(self) -> str:
         if not self.worked:
             return "the rest is estimated after the first run"
-        left = sum(self.work[id(cell)] for cell in self.cells if not cell.done)
-        return f"about {duration(left * self.seconds / self.worked / self.jobs)} left"
+        left = [self.work[id(cell)] for cell in self.cells if not cell.done]
+        at_once = max(1, min(self.jobs, len(left)))
+        return f"about {duration(sum(left) * self.seconds / self.worked / at_once)} left"
 
     def _result(self, cell: Cell) -> str:
         accuracy = None if cell.labels else cell.run.result.get("accuracy")

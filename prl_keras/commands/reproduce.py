@@ -158,7 +158,7 @@ def _train(table: Run, cells: list[Cell], options: Reproduce, dataset: Dataset) 
     progress = Progress(table, cells, options, dataset, count)
     with logs[0].open("a", buffering=1, encoding="utf-8") as log, progress.shown(log):
         if count > 1:
-            jobs.run_all(todo, count, _run_cell, logs, progress.begin, progress.end)
+            jobs.run_all(todo, _run_cell, logs, progress.begin, progress.end)
             return
         for cell in todo:
             progress.begin(cell)

@@ -3,90 +3,131 @@
 import contextlib
 import multiprocessing
 import os
+import pickle
 import signal
 import sys
 import threading
-import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
 
 from prl_keras.config import Finetune
 from prl_keras.errors import InputError
 from prl_keras.experiments.table import Cell
-from prl_keras.runs.interruption import terminating
+from prl_keras.runs.interruption import Stopped, terminating
 from prl_keras.terminal import ready_streams
 
 MOST = 8  # processes, where nobody asks for a number
 _MEMORY = 4e9  # bytes: what a training of images of 96 px takes, and its data
-_PATIENCE = 120  # seconds that a process without a parent has left to save its state
+_GPUS = ("nvidia[0-9]*", "dxg", "kfd")  # in /dev
 
 
 def automatic() -> int:
     """How many pay off here. On two cores two processes of two threads each train 1.3 to 1.4 times as much as one
     (docs/performance.md): what one leaves idle, the other fills. One where there is a GPU, of which each would take
     all the memory."""
-    if any(Path("/dev").glob("nvidia[0-9]*")):
+    if any(next(Path("/dev").glob(name), None) for name in _GPUS):
         return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(cores, max(2, cores // 2), int(min(_free_memory() / _MEMORY, MOST))))
 
 
 def _free_memory() -> float:
-    """Bytes; without end where the system does not say."""
-    with contextlib.suppress(OSError), open("/proc/meminfo", encoding="utf-8") as file:
-        for line in file:
+    """Bytes; enough for two where the system does not say."""
+    free = 2 * _MEMORY
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path("/proc/meminfo").read_text(encoding="utf-8").splitlines():
             if line.startswith("MemAvailable:"):
-                return 1024 * float(line.split()[1])
-    return float("inf")
+                free = 1024 * float(line.split()[1])
+    with contextlib.suppress(OSError, ValueError):  # of a container; "max": no limit
+        most, used = (float(Path(f"/sys/fs/cgroup/memory.{name}").read_text("utf-8")) for name in ("max", "current"))
+        free = min(free, most - used)
+    return free
+
+
+class _Job:
+    """A process that does one cell after the other; `cell` is what it is at, `ready` whether it has started."""
+
+    def __init__(self, context: multiprocessing.context.SpawnContext, work: Callable[[Cell], None], log: Path):
+        self.pipe, its_end = context.Pipe()
+        self.cell: Cell | None = None
+        self.ready = False
+        self.process = context.Process(target=_work, args=(its_end, work, log))
+        with _without_ctrl_c():
+            self.process.start()
+        its_end.close()  # else nobody would notice that the process has gone
+
+    def begin(self, cell: Cell) -> None:
+        self.cell = cell
+        self.pipe.send(cell)
+
+    def hear(self) -> Cell | None:
+        """What it has done, when it has something to say; None: that it has started.
+
+        Raises:
+            What it raised; InputError: it is gone.
+        """
+        try:
+            error = self.pipe.recv()
+        except (EOFError, OSError) as gone:
+            what = f"ended the process of {self.cell.description}" if self.cell else "lets no process start"
+            raise InputError(
+                f"the system {what}, perhaps for want of memory: repeat the command with --jobs 1"
+            ) from gone
+        self.ready, done, self.cell = True, self.cell, None
+        if error is not None:
+            raise error
+        return done
+
+    def end(self) -> None:
+        """When it has said what it still has to say."""
+        if self.cell is not None:
+            with contextlib.suppress(EOFError, OSError):
+                self.pipe.recv()
+        self.pipe.close()
+        self.process.join()
 
 
 def run_all(
     cells: Sequence[Cell],
-    jobs: int,
     work: Callable[[Cell], None],
     logs: Sequence[Path],
     begin: Callable[[Cell], None],
     end: Callable[[Cell], None],
 ) -> None:
-    """Do the work of every cell, `jobs` at a time: what needs another run after that, and what others need first.
+    """Do the work of every cell, several at a time: what needs another run after that, and what others need first.
 
     Args:
         work: of a module, so that another process finds it.
-        logs: a file a process, to which it adds whatever it prints.
+        logs: one a process, which adds to it whatever it prints; as many processes as these.
         begin, end: told here, in the caller's process.
 
     Raises:
         What one of them raised, when the others have stopped; an InputError if the system ended a process.
     """
     context = multiprocessing.get_context("spawn")
-    places, started = context.SimpleQueue(), context.SimpleQueue()
-    for log in logs:
-        places.put(log)
-    pool = ProcessPoolExecutor(jobs, mp_context=context, initializer=_settle, initargs=(places, started))
-    waiting, running = sorted(cells, key=lambda cell: -sum(_need(other) == _run(cell) for other in cells)), {}
+    waiting = sorted(cells, key=lambda cell: -sum(_need(other) == _run(cell) for other in cells))
+    crew: list[_Job] = []
     try:
-        while waiting or running:
-            unfinished = {_run(cell) for cell in (*waiting, *running.values())}
-            for cell in [cell for cell in waiting if _need(cell) not in unfinished][: jobs - len(running)]:
+        crew += (_Job(context, work, log) for log in logs)
+        while waiting or any(job.cell for job in crew):
+            unfinished = {_run(cell) for cell in (*waiting, *(job.cell for job in crew if job.cell))}
+            able = [cell for cell in waiting if _need(cell) not in unfinished]
+            for job, cell in zip([job for job in crew if job.ready and not job.cell], able, strict=False):
                 waiting.remove(cell)
                 begin(cell)
-                running[pool.submit(_one, work, cell)] = cell
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                cell = running.pop(future)
-                future.result()
-                end(cell)
+                job.begin(cell)
+            heard = wait([job.pipe for job in crew if job.cell or not job.ready])
+            for job in [job for job in crew if job.pipe in heard]:
+                if (done := job.hear()) is not None:
+                    end(done)
     except BaseException as error:
-        _stop(started, running)
-        if isinstance(error, BrokenProcessPool):
-            raise InputError(
-                "the system ended a process, perhaps for want of memory: repeat the command with --jobs 1"
-            ) from error
+        _stop(crew, error)
         raise
     finally:
-        pool.shutdown(cancel_futures=True)
+        for job in crew:
+            job.end()
 
 
 def _run(cell: Cell) -> Path | None:
@@ -101,47 +142,75 @@ def _need(cell: Cell) -> Path | str:
     return cell.options.runs_dir / cell.options.encoder if isinstance(cell.options, Finetune) else "nothing"
 
 
-def _stop(started: Any, running: dict[Future, Cell]) -> None:
+def _stop(crew: Sequence[_Job], error: BaseException) -> None:
     """Let the processes save what they are at; a second Ctrl-C ends them at once."""
-    processes = []
-    while not started.empty():
-        processes.append(started.get())
+    told = os.name == "nt" and isinstance(
+        error, KeyboardInterrupt
+    )  # by the console, and could only be killed from here
     try:
-        _signal(processes, signal.SIGTERM)
-        wait(running)
+        for job in crew:
+            if not told:
+                job.process.terminate()
+        for job in crew:
+            job.end()
     except BaseException:
-        _signal(processes, getattr(signal, "SIGKILL", signal.SIGTERM))
+        for job in crew:
+            job.process.kill()
         raise
 
 
-def _signal(processes: Sequence[int], number: int) -> None:
-    for process in processes:
-        with contextlib.suppress(OSError):  # it is gone
-            os.kill(process, number)
+@contextlib.contextmanager
+def _without_ctrl_c() -> Iterator[None]:
+    """A process that is begun here does not see it before `_settle`."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _settle(places: Any, started: Any) -> None:
-    """Once in each process, before its first work."""
-    log = os.open(places.get(), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+# In the processes
+
+
+def _work(pipe: Connection, work: Callable[[Cell], None], log: Path) -> None:
+    with contextlib.suppress(EOFError, BrokenPipeError, Stopped), terminating():  # the parent is gone, or has no more
+        _settle(log)
+        pipe.send(None)
+        while True:
+            error = _error_of(work, pipe.recv())
+            pipe.send(error)
+            if error is not None:
+                return
+
+
+def _settle(log: Path) -> None:
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     for stream in (1, 2):  # also what native code prints
-        os.dup2(log, stream)
+        os.dup2(descriptor, stream)
     ready_streams()
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True)
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
     if hasattr(os, "setsid"):  # a terminal's Ctrl-C is for the parent, which tells its processes
         os.setsid()
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # while there is no work to stop
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    started.put(os.getpid())
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    threading.Thread(target=_stop_with_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
+def _stop_with_parent() -> None:
     multiprocessing.parent_process().join()
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(_PATIENCE)
-    os._exit(1)
 
 
-def _one(work: Callable[[Cell], None], cell: Cell) -> None:
-    with terminating():
+def _error_of(work: Callable[[Cell], None], cell: Cell) -> BaseException | None:
+    """As it can be sent."""
+    try:
         work(cell)
+    except BaseException as error:
+        try:
+            return pickle.loads(pickle.dumps(error))
+        except Exception:
+            return RuntimeError(traceback.format_exc())
+    return None

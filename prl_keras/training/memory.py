@@ -168,7 +168,8 @@ class MemoryPretrainer(_Pretrainer):
         return self.judge(labels, self(images, training=False))
 
     def judge(self, labels: KerasTensor, embeddings: KerasTensor) -> dict:
-        """Labels (batch,), embeddings (batch, dim) in inference mode -> the metrics, updated by them."""
+        """Labels (batch,), embeddings (batch, dim) in inference mode -> the metrics, updated by them. `test_step` and
+        the monitor of a training both ask here."""
         queries = l2_normalise(as_float(embeddings))
         prototypes = memory_prototypes(self.memory, self.labels, self.options["num_classes"])
         logits = leave_out(queries, prototypes, labels, ops.zeros_like(queries), temperature=self.temperature)

@@ -166,7 +166,8 @@ class PrototypicalPretrainer(_Pretrainer):
         return self.judge(labels, self(images, training=False))
 
     def judge(self, labels: KerasTensor, embeddings: KerasTensor) -> dict:
-        """Labels (batch,), embeddings (batch, dim) in inference mode -> the metrics, updated by them."""
+        """Labels (batch,), embeddings (batch, dim) in inference mode -> the metrics, updated by them. `test_step` and
+        the monitor of a training both ask here."""
         return self._update_metrics(labels, embeddings, self.embedding_loss(labels, embeddings))
 
     def _unpacked(self, data: tuple) -> tuple[KerasTensor, KerasTensor]:

@@ -3,7 +3,6 @@
 import contextlib
 import multiprocessing
 import os
-import pickle
 import signal
 import sys
 import threading
@@ -205,12 +204,11 @@ def _stop_with_parent() -> None:
 
 
 def _error_of(work: Callable[[Cell], None], cell: Cell) -> BaseException | None:
-    """As it can be sent."""
+    """As it can be sent: what a command understands as it is, all else in words."""
     try:
         work(cell)
-    except BaseException as error:
-        try:
-            return pickle.loads(pickle.dumps(error))
-        except Exception:
-            return RuntimeError(traceback.format_exc())
+    except (InputError, OSError, MemoryError, KeyboardInterrupt, Stopped) as error:
+        return error
+    except BaseException:
+        return RuntimeError(traceback.format_exc())
     return None

@@ -40,8 +40,7 @@ def _free_memory() -> float:
             if line.startswith("MemAvailable:"):
                 free = 1024 * float(line.split()[1])
     with contextlib.suppress(OSError, ValueError):  # of a container; "max": no limit
-        most, used = (float(Path(f"/sys/fs/cgroup/memory.{name}").read_text("utf-8")) for name in ("max", "current"))
-        free = min(free, most - used)
+        free = min(free, float(Path("/sys/fs/cgroup/memory.max").read_text(encoding="utf-8")))
     return free
 
 

@@ -33,6 +33,7 @@ def pytest_collection_finish() -> None:
 # They play Windows with /proc, kill and limit processes, and mount disks: Linux only. Then what Windows itself lacks.
 collect_ignore = [] if sys.platform == "linux" else ["test_windows.py", "test_campaign.py"]
 collect_ignore += ["test_hostile.py", "test_outputs.py", "test_browser.py", "test_report.py"] if os.name == "nt" else []
+collect_ignore += ["test_jobs.py"] if os.name == "nt" else []
 
 settings.register_profile(
     "repeatable", deadline=None, derandomize=True, max_examples=25, suppress_health_check=[HealthCheck.too_slow]

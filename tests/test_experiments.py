@@ -798,7 +798,7 @@ def test_a_table_is_continued_with_images_that_were_moved(
 @pytest.mark.slow
 def test_a_table_killed_anywhere_ends_as_one_that_was_not(tmp_path: Path) -> None:
     """SIGKILL in real processes: as it begins, within a training, after each run that it finishes, in its report."""
-    words = ["reproduce", *TINY, *ROWS_OF_TINY, "--epochs", "3", "--runs-dir"]
+    words = ["reproduce", *TINY, *ROWS_OF_TINY, "--epochs", "3", "--jobs", "1", "--runs-dir"]
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert main([*words, str(whole)]) == 0
     table, before = broken / "table-digits", {}

@@ -194,12 +194,13 @@ def _settle(log: Path) -> None:
     if hasattr(os, "setsid"):  # a terminal's Ctrl-C is for the parent, which tells its processes
         os.setsid()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    threading.Thread(target=_stop_with_parent, daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def _stop_with_parent() -> None:
+def _end_with_parent() -> None:
+    """At once, as if both had been killed: whoever repeats the command is not to meet this process's locks."""
     multiprocessing.parent_process().join()
-    os.kill(os.getpid(), signal.SIGTERM)
+    os._exit(1)
 
 
 def _error_of(work: Callable[[Cell], None], cell: Cell) -> BaseException | None:

@@ -796,6 +796,7 @@ def test_a_table_is_continued_with_images_that_were_moved(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("whole_network")  # as in the processes
 def test_a_table_killed_anywhere_ends_as_one_that_was_not(tmp_path: Path) -> None:
     """SIGKILL in real processes: as it begins, within a training, after each run that it finishes, in its report."""
     words = ["reproduce", *TINY, *ROWS_OF_TINY, "--epochs", "3", "--jobs", "1", "--runs-dir"]

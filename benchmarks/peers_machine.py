@@ -5,6 +5,8 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from prl_keras.startup import cores
+
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
 PACKAGES = ("numpy", "tensorflow", "tensorflow-cpu", "keras", "torch")
 
@@ -13,7 +15,7 @@ def machine() -> dict[str, object]:
     found = {name: _version(name) for name in PACKAGES}
     return {
         "processor": _of_cpuinfo("model name") or platform.processor() or platform.machine(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": cores(),
         "flags": [flag for flag in FLAGS if flag in flags()],
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
         "system": platform.system(),

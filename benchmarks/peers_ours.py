@@ -153,9 +153,8 @@ def epoch(size: int, batch: int, steps: int, work: str, variant: str, augment: s
     watched = Batches(images[-held_out:], labels[-held_out:], min(batch, held_out), 0, drop_remainder=True)
     model = pretrainer(size, batch, "small", variant, augment=augment)
     model.compile(adam(1e-3, 1000, average=True))
-    judged = watched if hasattr(model, "judge") else None
     both = (batches.inputs, batches.labels), (watched.inputs, watched.labels)
-    monitor = RepresentationMonitor(model, *both, CLASSES, batches=judged)
+    monitor = RepresentationMonitor(model, *both, CLASSES, batches=watched)
     begins: list[float] = []
     stamp = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: begins.append(time.perf_counter()))
     stamp.adds = ()
@@ -168,8 +167,7 @@ def epoch(size: int, batch: int, steps: int, work: str, variant: str, augment: s
         begins.clear()
         with tempfile.TemporaryDirectory() as folder:
             run = create_run(Path(folder), "x", {"command": "pretrain"})
-            validation = watched if judged is None else None
-            watch = (validation, [stamp, monitor]) if work == "monitored" else (None, [stamp])
+            watch = (monitor.unjudged, [stamp, monitor]) if work == "monitored" else (None, [stamp])
             fit(model, batches, 3, run, *watch)
         return begins[2] - begins[1]
 

@@ -67,6 +67,11 @@ def collect_garbage_rarely() -> None:
     gc.set_threshold(50_000, 20, 50)
 
 
+def cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def device(precision: str) -> str:
     """What computes, and in which precision, in words; after `start_keras`."""
     import tensorflow as tf
@@ -75,10 +80,10 @@ def device(precision: str) -> str:
         names = [tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in gpus]
         where = names[0] if len(gpus) == 1 else f"{names[0]} (1 of {len(gpus)} GPUs)"
         return f"Computing on {where}, {precision}"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     slow = precision == "mixed_bfloat16" and "avx512f" not in (_processor_flags() or "avx512f")
     note = ", which is slow on a processor without AVX-512 (docs/results.md)" if slow else ""
-    return f"Computing on {cores} CPU core{'' if cores == 1 else 's'}, {precision}{note}"
+    count = cores()
+    return f"Computing on {count} CPU core{'' if count == 1 else 's'}, {precision}{note}"
 
 
 def _processor_flags() -> str:

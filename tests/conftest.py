@@ -3,7 +3,6 @@
 import os
 import shutil
 import sys
-import time
 
 # before anything imports TensorFlow; oneDNN as in prl_keras/startup.py
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -18,6 +17,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
 from prl_keras.startup import collect_garbage_rarely
@@ -106,19 +106,13 @@ def _trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = tmp_path_factory.getbasetemp().parent / "trained"
     how = ["--epochs", "2", "--runs-dir", str(folder)]
-    done, claim = folder / "done", folder.with_name("trained.claim")
-    try:
-        claim.touch(exist_ok=False)
-    except FileExistsError:
-        end = time.monotonic() + 300
-        while not done.exists() and time.monotonic() < end:
-            time.sleep(0.2)
-        assert done.exists(), "the process that trains them did not"
-        return folder
-    with small_network():
+    done = folder / "done"
+    with FileLock(folder.with_name("trained.lock")), small_network():
+        if done.exists():
+            return folder
         assert main(["pretrain", *DIGITS, "--batch-size", "32", "--augment", "light", "--name", "pre", *how]) == 0
         assert main(["finetune", "--encoder", "pre", "--name", "tuned", *how]) == 0
-    done.touch()
+        done.touch()
     return folder
 
 

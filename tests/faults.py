@@ -41,8 +41,8 @@ def kill_after(words: Sequence[str], happened: Callable[[], bool], delay: float)
     return process.wait() == -signal.SIGKILL
 
 
-def wait_until(happened: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE
+def wait_until(happened: Callable[[], bool], seconds: float = PATIENCE) -> None:
+    end = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < end, "nothing happened"
         time.sleep(0.005)

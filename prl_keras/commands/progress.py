@@ -30,7 +30,7 @@ class Progress:
         self.work = {id(cell): estimate.relative(cell, dataset) for cell in cells}
         self.terminal = Terminal(file=sys.stdout)
         self.jobs = jobs
-        self.under_way: dict[int, tuple[Cell, float]] = {}  # and when it was begun
+        self.under_way: dict[Cell, float] = {}  # and when it was begun
         self.seconds = self.worked = 0.0
         self.figures: dict[Path, dict[str, Any]] = {}  # of test
 
@@ -43,11 +43,10 @@ class Progress:
             yield
 
     def begin(self, cell: Cell) -> None:
-        self.under_way[id(cell)] = cell, time.monotonic()
+        self.under_way[cell] = time.monotonic()
 
     def end(self, cell: Cell) -> None:
-        _, started = self.under_way.pop(id(cell))
-        seconds = time.monotonic() - started
+        seconds = time.monotonic() - self.under_way.pop(cell)
         self.seconds += seconds
         self.worked += self.work[id(cell)]
         if not self.terminal.is_terminal:
@@ -70,7 +69,7 @@ class Progress:
         return Group(grid, Text("\n".join(lines)))
 
     def _state(self, run: Run) -> str:
-        if any(cell.run.path == run.path and not cell.labels for cell, _ in list(self.under_way.values())):
+        if any(cell.run.path == run.path and not cell.labels for cell in list(self.under_way)):
             return "now"
         if run.path not in self.figures:
             if not (run.path / "result.json").exists():
@@ -81,7 +80,7 @@ class Progress:
         return f"{100 * figure['value']:.1f}{balanced}"
 
     def _under_way(self) -> Iterator[str]:
-        for cell, started in list(self.under_way.values()):  # at once: the other thread may end a run meanwhile
+        for cell, started in list(self.under_way.items()):  # at once: the other thread may end a run meanwhile
             lines = cell.run.metrics
             epoch = f", epoch {lines[-1]['epoch']} of {cell.options.epochs}" if lines else ""
             yield f"now {cell.description}{epoch}, {duration(time.monotonic() - started)}"

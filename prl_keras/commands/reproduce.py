@@ -159,11 +159,11 @@ def _train(table: Run, cells: list[Cell], options: Reproduce, dataset: Dataset) 
     with logs[0].open("a", buffering=1, encoding="utf-8") as log, progress.shown(log):
         if count > 1:
             jobs.run_all(todo, _run_cell, logs, progress.begin, progress.end)
-            return
-        for cell in todo:
-            progress.begin(cell)
-            _run_cell(cell)
-            progress.end(cell)
+        else:
+            for cell in todo:
+                progress.begin(cell)
+                _run_cell(cell)
+                progress.end(cell)
 
 
 def _run_cell(cell: Cell) -> None:

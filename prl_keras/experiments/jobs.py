@@ -15,6 +15,7 @@ from prl_keras.config import Finetune
 from prl_keras.errors import InputError
 from prl_keras.experiments.table import Cell
 from prl_keras.runs.interruption import Stopped, terminating
+from prl_keras.startup import cores
 from prl_keras.terminal import ready_streams
 
 MOST = 8  # processes, where nobody asks for a number
@@ -28,8 +29,8 @@ def automatic() -> int:
     all the memory."""
     if any(next(Path("/dev").glob(name), None) for name in _GPUS):
         return 1
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, max(2, cores // 2), int(min(_free_memory() / _MEMORY, MOST))))
+    count = cores()
+    return max(1, min(count, max(2, count // 2), int(min(_free_memory() / _MEMORY, MOST))))
 
 
 def _free_memory() -> float:
@@ -142,13 +143,10 @@ def _need(cell: Cell) -> Path | str:
 
 def _stop(crew: Sequence[_Job], error: BaseException) -> None:
     """Let the processes save what they are at; a second Ctrl-C ends them at once."""
-    told = os.name == "nt" and isinstance(
-        error, KeyboardInterrupt
-    )  # by the console, and could only be killed from here
+    by_console = os.name == "nt" and isinstance(error, KeyboardInterrupt)  # it told them; we could only kill them
     try:
-        for job in crew:
-            if not told:
-                job.process.terminate()
+        for job in crew if not by_console else ():
+            job.process.terminate()
         for job in crew:
             job.end()
     except BaseException:

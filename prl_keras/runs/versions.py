@@ -4,6 +4,8 @@ import os
 import platform
 from importlib import metadata
 
+from prl_keras.startup import cores
+
 _PACKAGES = (
     "tensorflow",
     "tensorflow-cpu",
@@ -19,8 +21,7 @@ _PACKAGES = (
 
 def package_versions() -> dict[str, str]:
     """Versions of what decides a result to the last bit: Python, packages, processors, and TensorFlow's kernels."""
-    mine = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
-    versions = {"python": platform.python_version(), "processors": str(len(mine))}
+    versions = {"python": platform.python_version(), "processors": str(cores())}
     versions["oneDNN"] = "off" if os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0" else "on"
     for package in _PACKAGES:
         try:

@@ -39,7 +39,8 @@ class RepresentationMonitor(keras.callbacks.Callback):
         num_classes: of the data set.
         support_per_class: prototypes and neighbours come from at most this many training images a class, and 2,000
             in all; enough for a stable mean at a small part of an epoch's cost.
-        batches: of the validation images, for the loss and the metrics of a pre-trainer that can `judge` embeddings.
+        batches: of the validation images, for the loss and the metrics of a pre-trainer that can `judge` embeddings;
+            of another they are `unjudged`, and left to Keras.
     """
 
     def __init__(
@@ -63,10 +64,10 @@ class RepresentationMonitor(keras.callbacks.Callback):
         self.validation = validation[0], checked_labels(validation[1])
         self.warned = False
         self.answers: tuple[np.ndarray, np.ndarray] | None = None
-        self._judge = None
-        if batches is not None:
-            judge = pretrainer.judge
-            self._judge = judge if len(batches) <= FEW else tf.function(judge, autograph=False, reduce_retracing=True)
+        self._judge = getattr(pretrainer, "judge", None) if batches is not None else None
+        self.unjudged = batches if self._judge is None else None
+        if self._judge is not None and len(batches) > FEW:
+            self._judge = tf.function(self._judge, autograph=False, reduce_retracing=True)
 
     @property
     def adds(self) -> tuple[str, ...]:

@@ -104,7 +104,7 @@ def train(plan: Plan, dataset: Dataset, options: Pretrain, run: Run) -> Trained:
         (dataset.train.images, dataset.train.labels),
         (dataset.validation.images, dataset.validation.labels),
         dataset.num_classes,
-        batches=plan.validation if hasattr(pretrainer, "judge") else None,
+        batches=plan.validation,
     )
     if getattr(pretrainer.augmentation, "recipe", "none") != "none":
         log_views(run, pretrainer.augmentation, dataset.train.images[:12])
@@ -115,7 +115,7 @@ def train(plan: Plan, dataset: Dataset, options: Pretrain, run: Run) -> Trained:
         batches,
         options.epochs,
         run,
-        None if monitor.batches is not None else plan.validation,
+        monitor.unjudged,
         [monitor],
         constants,
         options.checkpoint_steps,

@@ -61,6 +61,11 @@ def _steps(found: Mapping[str, Any], result: Mapping[str, Any]) -> Iterator[str]
             rows.append([name, f"{case['batch'] / row['seconds']:,.0f}", _spread(row), share])
         title = f"{case['size']} px, batch {case['batch']}, {case['stem']} stem, {case['variant']}"
         yield pipe_table([title, "images/s", f"speed: {_OF}", "of the matrix product"], rows, left=(0,))
+        others = {n: row for n, row in case["rows"].items() if n.startswith("PyTorch") and "failed" not in row}
+        if others:
+            best = min(others, key=lambda name: others[name]["ratio"][1])
+            name = best.removeprefix("PyTorch, ")
+            yield f"PyTorch's best here: {name}; ours has {_spread(others[best])} times its speed."
 
 
 def _spread(row: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from prl_keras.data import load_dataset
     from prl_keras.evaluation.prototype_classifier import PrototypeClassifier
+    from prl_keras.evaluation.taught import load_taught
     from prl_keras.models import build_classifier, load_encoder, projection_head, resnet18
     from prl_keras.training.finetuning import finetune
     from prl_keras.training.pretrain import PrototypicalPretrainer, SimCLRPretrainer
@@ -28,6 +29,7 @@ _HOME = {
     "finetune": "prl_keras.training.finetuning",
     "load_dataset": "prl_keras.data",
     "load_encoder": "prl_keras.models",
+    "load_taught": "prl_keras.evaluation.taught",
     "pretrain": "prl_keras.training.pretraining",
     "projection_head": "prl_keras.models",
     "resnet18": "prl_keras.models",
@@ -40,6 +42,7 @@ __all__ = [
     "finetune",
     "load_dataset",
     "load_encoder",
+    "load_taught",
     "pretrain",
     "projection_head",
     "resnet18",

@@ -31,6 +31,7 @@ COMMANDS = {
     "evaluate": (config.Evaluate, "prl_keras.commands.evaluate", "run"),
     "report": (config.Report, "prl_keras.commands.report", "run"),
     "visualize": (config.Visualize, "prl_keras.commands.visualize", "run"),
+    "teach": (config.Teach, "prl_keras.commands.teach", "run"),
     "predict": (config.Predict, "prl_keras.commands.predict", "run"),
     "embed": (config.Embed, "prl_keras.commands.embed", "run"),
     "export": (config.Export, "prl_keras.commands.export", "run"),

@@ -110,7 +110,10 @@ class DataOptions(PictureOptions):
     fold: Annotated[int | None, arg(metavar="0..9")] = None
     """Train on one of STL-10's ten predefined folds. None: all of train."""
     split_seed: Count = None
-    """Seed of the validation split and of the training subset. None: the same as --seed."""
+    """Seed of the validation split, of the training subset and of classes that are drawn. None: the same as --seed."""
+    hold_out_classes: Annotated[tuple[str, ...], arg(metavar="N|SHARE|NAME...")] = ()
+    """Classes that are not trained on, for `evaluate --few-shot`: their names, or one number, of classes or below 1 of
+    their share, which the seed draws. None are held out unless this is given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -417,11 +420,24 @@ class Evaluate(RunDataOptions):
 
     Every choice (C of the probe, k of kNN, alpha of ridge) is made on validation.
 
-    Example: python main.py evaluate latest
+    Examples:
+      python main.py evaluate latest
+      python main.py evaluate latest --few-shot
     """
 
     run: Positional[RunReference] = "latest"
     """The run's name, its folder, or latest."""
+    few_shot: bool = False
+    """Instead, on classes that the run never saw (`pretrain --hold-out-classes`, or --dataset): episodes in which a few
+    pictures a class tell the others apart, and retrieval."""
+    ways: Annotated[int, arg(metavar="N")] = 5
+    """--few-shot: classes of an episode."""
+    shots: Annotated[tuple[int, ...], arg(metavar="N...")] = (1, 5)
+    """--few-shot: pictures of each class that are given."""
+    queries: Annotated[int, arg(metavar="N")] = 15
+    """--few-shot: pictures of each class that are asked for."""
+    episodes: Annotated[int, arg(metavar="N")] = 2_000
+    """--few-shot: how many, the same ones for every run with the same classes."""
     runs_dir: Annotated[Path, arg(metavar="PATH")] = Path("saved_models")
     """Folder that holds the runs."""
 
@@ -476,8 +492,41 @@ class Visualize(RunPictureOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Teach(RunDataOptions):
+    """Teach an encoder new classes from a few pictures each, in a second and without training.
+
+    A class is the mean of its pictures' features, its prototype. The first lesson makes a new run of the encoder, which
+    knows the classes that the encoder was trained on; later lessons, with the name of that run, change it. `predict`
+    then says the class, "none of these" for what is like no class, and which taught picture is most like it.
+
+    Examples:
+      python main.py teach latest owl owl1.jpg owl2.jpg owl3.jpg
+      python main.py teach latest birds/       (a folder with a folder of pictures for each class)
+      python main.py teach latest --forget owl
+    """
+
+    run: Positional[RunReference]
+    """Any run with an encoder, or one that was taught before: its name, its folder, or latest."""
+    lesson: Annotated[Positional[tuple[str, ...]], arg(metavar="NAME IMAGE...|FOLDER")] = ()
+    """The class's name and its pictures, or folders of them; or one folder with a folder for each class. A class that
+    is known already is refined."""
+    forget: Annotated[tuple[str, ...], arg(metavar="NAME...")] = ()
+    """Classes that are forgotten, before anything is taught. Write it last, behind the pictures."""
+    only_mine: bool = False
+    """First lesson: begin without the classes that the encoder was trained on. Nothing then tells how far a picture of
+    a known class may be, so that `predict` says "none of these" of no picture."""
+    false_alarms: Number = None
+    """Of the pictures of known classes, the share that may be taken for "none of these", above 0 and below 1. None: as
+    in the lesson before, at first 0.05."""
+    name: Text = None
+    """First lesson: name of the new run. None: RUN-taught, with a number behind it if that is there."""
+    runs_dir: Annotated[Path, arg(metavar="PATH")] = Path("saved_models")
+    """Folder that holds the runs."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Predict:
-    """Classify any number of image files with a fine-tuned run.
+    """Classify any number of image files with a run that has a classifier, or that was taught classes.
 
     Few are shown in a table, of many the classes are counted; --out keeps every answer. Damaged files are listed at the
     end, and the exit code is then 1, so that a script notices; 2: nothing was read or written.
@@ -486,7 +535,7 @@ class Predict:
     """
 
     run: Positional[RunReference]
-    """A fine-tuned or baseline run: its name, its folder, or latest."""
+    """A fine-tuned, baseline or taught run: its name, its folder, or latest."""
     images: Annotated[Positional[tuple[Path, ...]], arg(metavar="IMAGE...")]
     """Image files, or folders of them at any depth; each is read and resized as the run's images were."""
     max_megapixels: Count = None
@@ -602,6 +651,7 @@ _UNUSED: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
         },
         **_UNMIXED,
     },
+    "evaluate": {"few_shot": {False: ("ways", "shots", "queries", "episodes")}},
     "finetune": _UNMIXED,
     "baseline": {
         "model": {
@@ -627,10 +677,17 @@ _UNUSED: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
 def unused_options(command: str, options: Mapping[str, Any]) -> dict[str, str]:
     """Options of the command that do nothing beside the others -> the choice because of which, as typed."""
     return {
-        name: f"{'' if command == 'data' else f'--{choice} '}{options[choice]}"
+        name: _as_chosen(command, choice, options[choice])
         for choice, values in _UNUSED.get(command, {}).items()
         for name in values.get(options.get(choice), ())
     }
+
+
+def _as_chosen(command: str, choice: str, value: Any) -> str:
+    flag = choice.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{flag}" if value else f"--no-{flag}"
+    return value if command == "data" else f"--{flag} {value}"
 
 
 def unused_but_given(options: object) -> tuple[str, str] | None:

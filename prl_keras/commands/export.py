@@ -19,7 +19,7 @@ from prl_keras.data.splits import dataset_label
 from prl_keras.errors import InputError
 from prl_keras.export.formats import FORMATS, Format
 from prl_keras.extras import check_installed, how_to_install
-from prl_keras.runs import Run, find_run, gives_features, has_classifier
+from prl_keras.runs import Run, find_run, gives_features, has_classifier, is_taught
 from prl_keras.screen.console import console, print_end, say
 from prl_keras.startup import native_stderr, start_keras
 
@@ -39,8 +39,9 @@ def run(options: Export) -> None:
     start_keras()
     from prl_keras.export.program import program
 
-    model, output = _model(run)
-    about = _about(run, reading, model, output, options.format)
+    model, classes = _model(run)
+    output = "features" if classes is None else "probabilities"
+    about = _about(run, reading, model, classes, options.format)
     _check_own(target, form, about)
     if options.out is None:
         target.parent.mkdir(exist_ok=True)
@@ -73,25 +74,32 @@ def _target(run: Run, form: Format, options: Export) -> Path:
     return target
 
 
-def _model(run: Run) -> tuple[keras.Model, str]:
-    """The model, and what it gives."""
+def _model(run: Run) -> tuple[keras.Model, list[str] | None]:
+    """The model, and the classes of its logits; None: it gives features."""
     from prl_keras.models.storage import load_encoder, load_model
 
+    if is_taught(run):
+        from prl_keras.evaluation.taught import read_taught
+
+        return read_taught(run).model(load_encoder(run))
     if not has_classifier(run):
-        return load_encoder(run), "features"
-    return load_model(run.classifier_file), "probabilities"
+        return load_encoder(run), None
+    return load_model(run.classifier_file), run.part("data", "class_names")
 
 
-def _about(run: Run, reading: dict[str, Any], model: keras.Model, output: str, name: str) -> dict[str, Any]:
+def _about(
+    run: Run, reading: dict[str, Any], model: keras.Model, classes: list[str] | None, name: str
+) -> dict[str, Any]:
     from prl_keras.models.storage import weights_sha256
 
+    output = "features" if classes is None else "probabilities"
     data, more = run.part("data"), {"format": name, "output": output, "input": "uint8 RGB, 0..255"}
-    outputs = len(data["class_names"]) if output == "probabilities" else model.output_shape[-1]
+    outputs = model.output_shape[-1] if classes is None else len(classes)
     if list(model.input_shape[1:3]) != data["image_shape"][:2] or model.output_shape[-1] != outputs:
         raise InputError(f"{run.path / 'config.json'} and the run's model do not fit; restore one of them")
-    if output == "features":
+    if classes is None:
         return stream.about(run, reading, "export", model, more)
-    more |= {"classifier_sha256": weights_sha256(model), "class_names": data["class_names"]}
+    more |= {"classifier_sha256": weights_sha256(model), "class_names": classes}
     encoder = next((layer for layer in model.layers if layer.name == "encoder"), None)
     return stream.about(run, reading, "export", encoder, more)
 

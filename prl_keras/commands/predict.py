@@ -1,8 +1,10 @@
-"""`python main.py predict`: classify any number of image files with a fine-tuned run."""
+"""`python main.py predict`: classify any number of image files with a fine-tuned or a taught run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,25 +15,25 @@ from rich.table import Table
 from rich.text import Text
 
 from prl_keras.commands import stream
+from prl_keras.commands.judges import HeadJudge, Judged, PrototypeJudge, judge_of
 from prl_keras.config import Predict
 from prl_keras.data.litter import shown
 from prl_keras.data.request import reading_of
-from prl_keras.data.seen import seen_by
 from prl_keras.data.stream import all_picture_files
 from prl_keras.errors import InputError
 from prl_keras.files import write_json
 from prl_keras.outputs.work import Answers, Work, check_targets
-from prl_keras.runs import Run, find_run, has_classifier, has_encoder, list_runs
+from prl_keras.runs import Run, find_run, has_encoder, list_runs, names_classes
 from prl_keras.screen.console import console
 from prl_keras.startup import start_keras
 
 if TYPE_CHECKING:
-    import keras
     import pyarrow as pa
 
 _FORMATS = (".csv", ".parquet", ".json")
 _FEW = 25  # images that get a row of their own on the screen
 _MOST_CLASSES = 20
+NONE = "none of these"  # of a picture that is like no class
 
 
 def run(options: Predict) -> int:
@@ -42,28 +44,27 @@ def run(options: Predict) -> int:
     targets = _targets(options.out)
     tunable = any(map(has_encoder, list_runs(options.runs_dir, skip_damaged=True)))
     make = "finetune" if tunable else "baseline"
-    run = find_run(options.run, options.runs_dir, has_classifier, "fine-tuned or baseline run", make)
-    classes = run.part("data")["class_names"]
+    run = find_run(options.run, options.runs_dir, names_classes, "fine-tuned, baseline or taught run", make)
     reading = reading_of(run, options.max_megapixels)  # a damaged record is said before TensorFlow starts
     files = all_picture_files(options.images)
 
     start_keras()
-    classifier = _classifier(run)
-    seen, tally = seen_by(run), _Tally(files, classes, min(options.top, len(classes)))
+    judge = judge_of(run)
+    tally = _Tally(files, judge, min(options.top, len(judge.classes)))
     if not targets:
-        tally.take(stream.answered(classifier, files, reading, seen))
+        tally.take(stream.answered(judge.model, files, reading, judge.seen))
         stream.check_damaged(tally.damaged, len(files))
     else:
-        facts = _about(run, reading, classifier)
+        facts = stream.about(run, reading, "predict", judge.encoder, judge.facts)
         work = Work(targets, stream.identity(facts, files))
-        answers = partial(stream.answered, classifier, files, reading, seen, work)
+        answers = partial(stream.answered, judge.model, files, reading, judge.seen, work)
         with work.opened():
             tally.take(answers())
             if len(tally.damaged) == len(files):
                 work.discard()
             stream.check_damaged(tally.damaged, len(files))
             facts |= {"files": len(files), "damaged": len(tally.damaged)}
-            pieces = (_rows(files, rows, found, classes, tally.top) for rows, found in answers())
+            pieces = (_rows(files, rows, found, judge, tally.top) for rows, found in answers())
             work.publish(lambda drafts: _write(drafts, pieces, facts))
     _print(tally, run, targets)
     return stream.say_damaged(tally.damaged, len(files))
@@ -80,74 +81,72 @@ def _targets(out: Path | None) -> tuple[Path, ...]:
     return targets
 
 
-def _classifier(run: Run) -> keras.Model:
-    from prl_keras.models.storage import load_model
-
-    data, classifier = run.part("data"), load_model(run.classifier_file)
-    if list(classifier.input_shape[1:3]) != data["image_shape"][:2] or classifier.output_shape[-1] != len(
-        data["class_names"]
-    ):
-        raise InputError(f"{run.path / 'config.json'} and {run.classifier_file.name} do not fit; restore one of them")
-    return classifier
-
-
-def _about(run: Run, reading: Mapping[str, Any], classifier: keras.Model) -> dict[str, Any]:
-    from prl_keras.models.storage import weights_sha256
-
-    encoder = next((layer for layer in classifier.layers if layer.name == "encoder"), None)
-    more = {"classifier_sha256": weights_sha256(classifier), "class_names": run.part("data")["class_names"]}
-    return stream.about(run, reading, "predict", encoder, more)
-
-
 @dataclass
 class _Tally:
     """What is said at the end; of many files only the numbers."""
 
     files: Sequence[str]
-    classes: Sequence[str]
+    judge: HeadJudge | PrototypeJudge
     top: int
     damaged: list[tuple[str, str]] = field(default_factory=list)
     seen: int = 0
 
     def __post_init__(self) -> None:
+        self.classes = [*self.judge.classes, NONE]
         self.counts = np.zeros(len(self.classes), int)
-        self.table = Table("image", *(f"{rank}." for rank in range(1, self.top + 1)))
+        looks_like = ["looks most like"] if self.judge.examples else []
+        self.table = Table()
+        for title in ("image", *(f"{rank}." for rank in range(1, self.top + 1)), *looks_like):
+            self.table.add_column(title, overflow="fold")
 
     def take(self, answers: Any) -> None:
         for rows, found in answers:
             self.damaged += stream.errors_of(self.files, rows, found)
             self.seen += found.seen
-            best, shares = _best(found.outputs, self.top)
+            judged = self.judge.judged(found.outputs, self.top)
             for row in set(range(len(rows))) - set(found.errors):
-                self.counts[best[row, 0]] += 1
+                known = judged.known is None or judged.known[row]
+                self.counts[judged.best[row, 0] if known else -1] += 1
                 if len(self.files) <= _FEW:
-                    cells = (
-                        Text(f"{self.classes[k]} {100 * p:.1f} %") for k, p in zip(best[row], shares[row], strict=True)
-                    )
-                    self.table.add_row(Text(shown(self.files[rows[row]])), *cells)
+                    self.table.add_row(*map(Text, self._cells(self.files[rows[row]], judged, row)))
+
+    def _cells(self, file: str, judged: Judged, row: int) -> list[str]:
+        pairs = zip(judged.best[row], judged.shares[row], strict=True)
+        cells = [f"{self.classes[k]} {100 * p:.1f} %" for k, p in pairs]
+        if judged.known is not None and not judged.known[row]:
+            cells[0] = f"{NONE} (nearest: {cells[0]})"
+        if judged.nearest is not None:
+            files, labels = self.judge.examples
+            nearest = judged.nearest[row]
+            cells.append(f"{labels[nearest]}: {shown(_near_here(files[nearest]))}")
+        return [shown(file), *cells]
 
 
-def _best(logits: np.ndarray, top: int) -> tuple[np.ndarray, np.ndarray]:
-    """Classes (n, top), the likeliest first and the first of equals, and their probabilities."""
-    from scipy.special import softmax
-
-    probabilities = softmax(logits, axis=-1)
-    best = np.argsort(-probabilities, axis=-1, kind="stable")[:, :top]
-    return best, np.take_along_axis(probabilities, best, axis=-1)
+def _near_here(file: str) -> str:
+    """As seen from the working folder, if that is shorter."""
+    with suppress(ValueError):  # on another drive
+        return min(file, os.path.relpath(file), key=len) if os.path.isabs(file) else file
+    return file
 
 
-def _rows(files: Sequence[str], rows: range, found: Answers, classes: Sequence[str], top: int) -> pa.Table:
-    """path, class, probability, class_2, probability_2, ..., error; of a damaged file only the first and the last."""
+def _rows(files: Sequence[str], rows: range, found: Answers, judge: HeadJudge | PrototypeJudge, top: int) -> pa.Table:
+    """path, class, probability, class_2, probability_2, ..., error; of a damaged file only the first and the last. Of a
+    taught run known, most_like and its class, most_like_class, come before the error."""
     import pyarrow as pa
 
-    best, shares = _best(found.outputs, top)
+    best, shares, known, nearest = judge.judged(found.outputs, top)
     sound = np.isin(np.arange(len(rows)), list(found.errors), invert=True)
     columns = {"path": pa.array([stream.as_text(files[i]) for i in rows], pa.string())}
     for rank in range(top):
         number = f"_{rank + 1}" if rank else ""
-        names = [classes[k] if ok else None for k, ok in zip(best[:, rank], sound, strict=True)]
+        names = [judge.classes[k] if ok else None for k, ok in zip(best[:, rank], sound, strict=True)]
         columns[f"class{number}"] = pa.array(names, pa.string())
         columns[f"probability{number}"] = pa.array(shares[:, rank].astype(np.float32), mask=~sound)
+    if known is not None:
+        columns["known"] = pa.array(known, mask=~sound)
+    for name, values in zip(("most_like", "most_like_class"), judge.examples or (), strict=False):
+        like = [stream.as_text(values[i]) if ok else None for i, ok in zip(nearest, sound, strict=True)]
+        columns[name] = pa.array(like, pa.string())
     columns["error"] = pa.array([found.errors.get(row) for row in range(len(rows))], pa.string())
     return pa.table(columns)
 

@@ -13,7 +13,7 @@ from prl_keras.data import Dataset, Split, resolved
 from prl_keras.data.request import data_request_of_run, data_words, file_suffix, open_data, warn_of_seen
 from prl_keras.data.splits import SPLITS
 from prl_keras.errors import InputError
-from prl_keras.runs import Run, find_run, gives_features, has_classifier
+from prl_keras.runs import Run, find_run, gives_features, has_classifier, is_taught
 from prl_keras.screen.console import console, print_end, tensorboard_command
 from prl_keras.startup import start_keras
 from prl_keras.visualization.sample import MOST, drawn_rows, shown_classes
@@ -118,6 +118,8 @@ def _before(run: Run, dataset: Dataset, sample: Sample) -> Stage:
     from prl_keras.models.storage import load_encoder, weights_sha256
     from prl_keras.training.untrained import untrained_encoder
 
+    if is_taught(run):
+        raise InputError(f"run {run.name!r} was taught, which leaves its encoder as it was: leave out --before")
     if run.part("command") == "finetune":
         source = source_run(run)
         encoder = load_encoder(source)

@@ -6,11 +6,13 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from prl_keras.data import archive, digits, fashion, folder, stl10, tfds_source
 from prl_keras.data.cache import Cache, cache_of
+from prl_keras.data.held_out import all_of_classes, held_out_classes, without_classes
 from prl_keras.data.images import Resize, check_size
 from prl_keras.data.layout import LAYOUTS, UNLABELLED
 from prl_keras.data.reading import Damaged, Reading
@@ -62,6 +64,7 @@ def load_dataset(
     damaged: Damaged = "refuse",
     max_megapixels: float | None = None,
     cache_dir: str | Path | None = None,
+    hold_out_classes: Sequence[str] = (),
 ) -> Dataset:
     """Load a data set: a catalog name, `tfds:NAME`, or a folder of pictures (docs/data.md).
 
@@ -79,15 +82,19 @@ def load_dataset(
     `cache_dir`: where the decoded images of folders and of tensorflow-datasets are kept, however few; "none": nowhere;
     None: large sets only, in the folder that PRL_KERAS_CACHE names or the user's own. Images that are kept come as
     `rows.Rows` instead of an array.
+
+    `hold_out_classes`: names of classes that the data set then lacks, or one number, of classes or below 1 their share,
+    that `seed` draws; `load_held_out` has their images.
     """
-    if image_size is not None:
-        check_size(image_size)
-    name = resolved(name)
-    files = {"labels": labels and Path(labels).expanduser(), "damaged": damaged, "max_megapixels": max_megapixels}
-    reading = Reading(image_size=image_size, resize=resize, **files)
+    name, reading, cache = (
+        resolved(name),
+        _reading(image_size, resize, labels, damaged, max_megapixels),
+        cache_of(cache_dir),
+    )
     _check_reading(name, reading)
-    cache = cache_of(cache_dir)
     raw = _read(name, _checked_dir(data_dir), reading, fold, cache)
+    held_out = _held_out(raw, hold_out_classes, seed)
+    raw = without_classes(raw, held_out) if held_out else raw
     names, order, notes, facts = raw.class_names, raw.order, raw.notes, {"bits": raw.bits, "skipped": raw.skipped}
     if raw.validation is not None:
         notes += _lacking("validation", raw.validation, names)
@@ -98,7 +105,57 @@ def load_dataset(
     if names != UNLABELLED:
         notes += _lacking("test", splits["test"], names)
     digest = fingerprint(names, splits, facts["skipped"])
-    return Dataset(name, **splits, class_names=names, fingerprint=digest, order=order, notes=notes, **facts)
+    return Dataset(
+        name, **splits, class_names=names, fingerprint=digest, order=order, notes=notes, held_out=held_out, **facts
+    )
+
+
+def load_held_out(
+    name: str,
+    data_dir: str | Path | None = None,
+    seed: int = 0,
+    *,
+    hold_out_classes: Sequence[str],
+    image_size: int | Sequence[int] | None = None,
+    fold: int | None = None,
+    resize: Resize = "crop",
+    labels: str | Path | None = None,
+    damaged: Damaged = "refuse",
+    max_megapixels: float | None = None,
+    cache_dir: str | Path | None = None,
+    **idle: Any,
+) -> tuple[Split, tuple[str, ...]]:
+    """The images that `load_dataset` with the same arguments leaves out, of all splits, and their classes' names.
+
+    idle: what else `load_dataset` takes, which says nothing about these.
+    """
+    name, reading, cache = (
+        resolved(name),
+        _reading(image_size, resize, labels, damaged, max_megapixels),
+        cache_of(cache_dir),
+    )
+    raw = _read(name, _checked_dir(data_dir), reading, fold, cache)
+    held_out = _held_out(raw, hold_out_classes, seed)
+    return _finish(all_of_classes(raw, held_out), reading, raw.order, cache), held_out
+
+
+def _reading(
+    image_size: int | Sequence[int] | None,
+    resize: Resize,
+    labels: str | Path | None,
+    damaged: Damaged,
+    max_megapixels: float | None,
+) -> Reading:
+    if image_size is not None:
+        check_size(image_size)
+    files = {"labels": labels and Path(labels).expanduser(), "damaged": damaged, "max_megapixels": max_megapixels}
+    return Reading(image_size=image_size, resize=resize, **files)
+
+
+def _held_out(raw: RawData, wanted: Sequence[str], seed: int) -> tuple[str, ...]:
+    if wanted and raw.class_names == UNLABELLED:
+        raise InputError("hold_out_classes: these pictures have no classes; leave it out")
+    return held_out_classes(wanted, raw.class_names, seed) if wanted else ()
 
 
 def _drawn(

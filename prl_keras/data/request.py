@@ -54,6 +54,7 @@ def data_request(options: DataOptions, seed: int) -> dict[str, Any]:
         "image_size": _as_json(options.image_size),
         "fold": options.fold,
         **({} if options.cache_dir is None else {"cache_dir": _absolute_or_none(options.cache_dir)}),
+        **({"hold_out_classes": list(options.hold_out_classes)} if options.hold_out_classes else {}),
     }
     chosen = {key: getattr(options, key) for key, default in _PICTURES.items() if getattr(options, key) != default}
     return request | {key: _as_json(value) for key, value in chosen.items()}
@@ -83,6 +84,8 @@ def data_request_of_run(run: Run, options: RunDataOptions) -> dict[str, Any]:
 def _of_another(own: dict[str, Any], name: str, options: RunDataOptions, run: Run) -> dict[str, Any]:
     """The request for the data set `name`: the run's own one that was moved, or another."""
     request = own | {"name": name, "data_dir": None}
+    if "hold_out_classes" in own and not _is_copy(request, run):
+        del request["hold_out_classes"]
     if "labels" in own and Path(own["labels"]).is_relative_to(own["name"]):
         request["labels"] = str(name / Path(own["labels"]).relative_to(own["name"]))
     if options.labels is not None:
@@ -117,6 +120,8 @@ def data_words(options: Any) -> str:
     given = {field.name: getattr(options, field.name) for field in fields(RunDataOptions)}
     given = {name: value for name, value in given.items() if value not in (None, _PICTURES.get(name))}
     words = [(f"--{name.replace('_', '-')}", typed(value)) for name, value in given.items()]
+    if held_out := getattr(options, "hold_out_classes", ()):
+        words.append(("--hold-out-classes", *held_out))
     return "".join(f" {quoted(pair)}" for pair in words)
 
 

@@ -98,6 +98,7 @@ class Dataset:
     notes: lines for the user: what was not read, what was read in a way that is to be known.
     bits: of the values in files with more than 8 (see `load_image`); None: there are none.
     skipped: names of the files that could not be read and were left out; a part of the fingerprint.
+    held_out: classes that it lacks, see `load_dataset`.
     """
 
     name: str
@@ -110,6 +111,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     bits: int | None = None
     skipped: tuple[str, ...] = ()
+    held_out: tuple[str, ...] = ()
 
     @property
     def label(self) -> str:

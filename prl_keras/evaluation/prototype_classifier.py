@@ -121,7 +121,7 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
         check_classification_targets(y)
         if first:
             self.centre_ = features.mean(axis=0) if self.centre is None else np.asarray(self.centre, np.float64)
-            self.temperature_, self.threshold_ = self.temperature, None
+            self.temperature_, self.threshold_, self.false_alarms_ = self.temperature, None, None
             self.classes_, self.sums_, self.counts_ = np.unique(y), np.zeros((0, features.shape[1])), np.zeros(0, int)
             known = self.classes_[:0]
         else:

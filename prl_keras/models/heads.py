@@ -1,6 +1,7 @@
 """Heads: what sits on an encoder's features during pre-training and after it."""
 
 import keras
+import numpy as np
 from keras import layers
 
 from prl_keras.errors import InputError
@@ -70,6 +71,21 @@ def classification_head(
     if dropout:
         head.add(layers.Dropout(dropout, name="dropout"))
     head.add(layers.Dense(num_classes, dtype="float32", name="logits"))
+    return head
+
+
+def prototype_head(centre: np.ndarray, prototypes: np.ndarray, temperature: float, name: str = "head") -> keras.Model:
+    """(batch, dim) -> float32 logits (batch, classes): the cosines with the prototypes, seen from the centre, over the
+    temperature. Stock layers, nothing to train.
+
+    Args:
+        centre: (dim,); prototypes: (classes, dim) of length 1.
+    """
+    head = keras.Sequential([keras.Input(centre.shape, name="features")], name=name)
+    head.add(layers.Normalization(mean=centre.tolist(), variance=[1.0] * len(centre), name="centred"))
+    head.add(layers.UnitNormalization(name="direction"))
+    head.add(layers.Dense(len(prototypes), use_bias=False, dtype="float32", name="logits"))
+    head.get_layer("logits").set_weights([np.asarray(prototypes.T / temperature, "float32")])
     return head
 
 

@@ -9,7 +9,9 @@ from prl_keras.runs.folder import (
     has_encoder,
     in_folder,
     is_finished,
+    is_taught,
     list_runs,
+    names_classes,
     reference_to,
     scan_runs,
 )
@@ -23,7 +25,9 @@ __all__ = [
     "has_encoder",
     "in_folder",
     "is_finished",
+    "is_taught",
     "list_runs",
+    "names_classes",
     "reference_to",
     "scan_runs",
 ]

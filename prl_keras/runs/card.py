@@ -11,7 +11,7 @@ from prl_keras.data.layout import UNLABELLED
 from prl_keras.data.splits import dataset_label
 from prl_keras.files import write_text
 from prl_keras.markdown import pipe_table, plain
-from prl_keras.runs import Run, has_classifier
+from prl_keras.runs import Run, has_classifier, is_taught, names_classes
 from prl_keras.runs.records import FIGURE, damage, is_whole, read_record
 from prl_keras.screen.console import percent, percent_interval, worst_class
 from prl_keras.terminal import as_started
@@ -59,7 +59,7 @@ def _text(file: Path) -> str:
 
 
 def _card(run: Run) -> str:
-    task = "image-classification" if has_classifier(run) else "image-feature-extraction"
+    task = "image-classification" if names_classes(run) else "image-feature-extraction"
     top = f"---\nlicense: unknown\nlibrary_name: keras\npipeline_tag: {task}\n---"
     blocks = [top, f"# {plain(run.name)}", _what(run), "## Data", _data(run), "## Figures", _figures(run)]
     blocks += ["## How to load it", _loading(run), "## Limits", _limits(run), _LICENCE]
@@ -77,6 +77,8 @@ def _what(run: Run) -> str:
         what = (
             f"A classifier of images: a {plain(str(options.get('head')))} head on the encoder of {plain(source)}, {how}"
         )
+    elif config.get("command") == "teach":
+        what = f"A classifier of images: prototypes of classes beside the encoder of {plain(source)}, taught one by one"
     else:
         what = f"A classifier of images: {plain(str(options.get('model')))}, trained from scratch"
     words = f"{what}, by `python main.py {config.get('command')}` of prl-keras on {config['created'][:10]}."
@@ -109,12 +111,14 @@ def _figures(run: Run) -> str:
     """With the marks around it, by which it is found again."""
     result, names = run.result or {}, run.part("data", "class_names")
     accuracy, encoder = result.get("accuracy", {}), result.get("saved_encoder", {})
+    notes = [_taught(result)] if is_taught(run) else []
     rows = [
         (f"{split}, the classifier", accuracy[split]) for split in ("test", "validation", "train") if split in accuracy
     ]
     if "val_prototype" in encoder:
         rows.append(("validation, nearest prototype", encoder["val_prototype"]))
-    notes, file = [_seen(result.get("seen_by_encoder"), "its encoder")], run.path / "evaluation.json"
+    notes += [_seen(result.get("seen_by_encoder"), "its encoder")]
+    file = run.path / "evaluation.json"
     if file.exists():
         evaluation = read_record(file, _LABELLED)
         rows += [(f"test, {plain(name)}", f) for name, f in evaluation["accuracy"].items() if name != "classifier"]
@@ -148,8 +152,33 @@ def _seen(counts: Any, who: str) -> str:
     return f"Beware: {who} was trained on {' and '.join(seen)}." if seen else ""
 
 
+def _taught(result: dict[str, Any]) -> str:
+    """How many classes there are, and which were taught with how many pictures."""
+    taught = result.get("taught") if isinstance(result.get("taught"), dict) else {}
+    named = ", ".join(f"{plain(name)} ({count})" for name, count in list(taught.items())[:_MOST_CLASSES])
+    more = f", and {len(taught) - _MOST_CLASSES:,} more (result.json)" if len(taught) > _MOST_CLASSES else ""
+    words = f"It knows {result.get('classes')} classes; taught, with this many pictures: {named or 'none'}{more}."
+    alarms = result.get("false_alarms")
+    if damage(alarms, {"correct": is_whole, "n": is_whole}):
+        return words
+    share = f"{alarms['correct']} of {alarms['n']} validation pictures of the classes that the encoder was trained on"
+    return f'{words} It takes {share} for "none of these".'
+
+
 def _loading(run: Run) -> str:
     height, width, channels = run.part("data", "image_shape")
+    if is_taught(run):
+        return f"""In the folder above this one:
+
+```python
+import numpy, prl_keras
+
+classifier = prl_keras.load_taught("{plain(run.name)}", ".")
+images = numpy.zeros((1, {height}, {width}, {channels}), "uint8")  # yours: RGB, 0..255, of this size
+names, known = classifier.predict(images), classifier.is_known(images)
+```
+
+For use without prl-keras: `python main.py export`."""
     file, output = ("classifier.keras", "logits") if has_classifier(run) else ("encoder.keras", "features")
     code = f"""import keras, numpy
 
@@ -169,8 +198,9 @@ def _limits(run: Run) -> str:
         "place or time, were not measured; nor was whether it is as good for all people whom they may show.",
         f"It sees {data['image_shape'][0]}x{data['image_shape'][1]} px; `python main.py predict` and `embed` bring "
         f"pictures to that size as in its training ({resize}), the loaded model does not.",
-        f"It is one training, with seed {plain(str(seed))}: another one differs by more than rounding.",
     ]
+    if not is_taught(run):
+        lines.append(f"It is one training, with seed {plain(str(seed))}: another one differs by more than rounding.")
     if has_classifier(run):
         trust = "`python main.py report` says when to trust it"
         lines.insert(0, f"It answers with one of its classes, whatever a picture shows; {trust}.")

@@ -60,6 +60,11 @@ class Run:
         return self.path / "classifier.keras"
 
     @property
+    def prototypes_file(self) -> Path:
+        """What `teach` keeps; the run's encoder is beside it."""
+        return self.path / "prototypes.npz"
+
+    @property
     def predictions_file(self) -> Path:
         """Logits and labels of validation and test, for tables and tests without running again."""
         return self.path / "predictions.npz"
@@ -239,6 +244,15 @@ def has_encoder(run: Run) -> bool:
 
 def has_classifier(run: Run) -> bool:
     return run.classifier_file.exists()
+
+
+def is_taught(run: Run) -> bool:
+    return run.prototypes_file.exists()
+
+
+def names_classes(run: Run) -> bool:
+    """By a head, or by prototypes."""
+    return has_classifier(run) or is_taught(run)
 
 
 def gives_features(run: Run) -> bool:

@@ -35,6 +35,7 @@ def run_config(
             "order": dataset.order,
             "bits": dataset.bits,
             **({"skipped": list(dataset.skipped)} if dataset.skipped else {}),
+            **({"held_out": list(dataset.held_out)} if dataset.held_out else {}),
         },
         "versions": package_versions(),
     }

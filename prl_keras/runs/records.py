@@ -66,6 +66,7 @@ REQUEST: Check = Only(
         "labels?": is_text,
         "resize?": one_of("crop", "pad", "stretch"),
         "damaged?": one_of("refuse", "skip"),
+        "hold_out_classes?": is_list(is_text),
     }
 )
 CONFIG: Check = {
@@ -80,6 +81,7 @@ CONFIG: Check = {
         "order?": is_text,
         "bits?": or_none(is_whole),
         "skipped?": is_list(is_text),
+        "held_out?": is_list(is_text),
     },
     "versions?": {},
 }

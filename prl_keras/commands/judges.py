@@ -1,0 +1,86 @@
+"""What a run says of pictures, from what its model gives: a head's logits, or features beside prototypes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from prl_keras.data.seen import seen_by
+from prl_keras.errors import InputError
+from prl_keras.runs import Run, is_taught
+
+if TYPE_CHECKING:
+    import keras
+
+
+class Judged(NamedTuple):
+    """best: (n, top) classes, the likeliest first and the first of equals; shares: their probabilities; known: (n,)
+    bool, False for what is like no class; nearest: (n,) rows of the most similar example. None: the run cannot tell."""
+
+    best: np.ndarray
+    shares: np.ndarray
+    known: np.ndarray | None = None
+    nearest: np.ndarray | None = None
+
+
+class HeadJudge:
+    """Of a run with a classifier."""
+
+    examples: tuple[Sequence[str], Sequence[str]] | None = None
+
+    def __init__(self, run: Run):
+        from prl_keras.models.storage import load_model, weights_sha256
+
+        data, self.model = run.part("data"), load_model(run.classifier_file)
+        self.classes: Sequence[str] = data["class_names"]
+        if list(self.model.input_shape[1:3]) != data["image_shape"][:2] or self.model.output_shape[-1] != len(
+            self.classes
+        ):
+            raise InputError(
+                f"{run.path / 'config.json'} and {run.classifier_file.name} do not fit; restore one of them"
+            )
+        self.encoder = next((layer for layer in self.model.layers if layer.name == "encoder"), None)
+        self.facts = {"classifier_sha256": weights_sha256(self.model), "class_names": self.classes}
+        self.seen = seen_by(run)
+
+    def judged(self, logits: np.ndarray, top: int) -> Judged:
+        from scipy.special import softmax
+
+        return _likeliest(softmax(logits, axis=-1), top)
+
+
+class PrototypeJudge:
+    """Of a taught run."""
+
+    def __init__(self, run: Run):
+        from prl_keras.evaluation.taught import read_taught
+        from prl_keras.models.storage import load_encoder
+
+        self._taught, self.model = read_taught(run), load_encoder(run)
+        self.encoder: keras.Model | None = self.model
+        classifier, examples = self._taught.classifier, self._taught.examples
+        if (self.model.output_shape[-1],) != classifier.centre_.shape:
+            raise InputError(f"{run.prototypes_file} and {run.encoder_file.name} do not fit; restore one of them")
+        self.classes: Sequence[str] = classifier.classes_.tolist()
+        self.examples = examples.files.tolist(), examples.labels.tolist()
+        self.facts = {"prototypes_sha256": self._taught.sha256(), "class_names": self.classes}
+        seen = seen_by(run)
+        self.seen = None if seen is None else np.concatenate([seen, examples.digests[examples.taught]])
+
+    def judged(self, features: np.ndarray, top: int) -> Judged:
+        classifier = self._taught.classifier
+        known = None if classifier.threshold_ is None else classifier.is_known(features)
+        likeliest = _likeliest(classifier.predict_proba(features), top)
+        return likeliest._replace(known=known, nearest=self._taught.nearest(features))
+
+
+def judge_of(run: Run) -> HeadJudge | PrototypeJudge:
+    """Raises InputError if what the run kept is damaged, or does not belong together."""
+    return PrototypeJudge(run) if is_taught(run) else HeadJudge(run)
+
+
+def _likeliest(probabilities: np.ndarray, top: int) -> Judged:
+    best = np.argsort(-probabilities, axis=-1, kind="stable")[:, :top]
+    return Judged(best, np.take_along_axis(probabilities, best, axis=-1))

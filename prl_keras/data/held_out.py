@@ -1,0 +1,80 @@
+"""Classes that no training sees: which they are, and the two parts of a data set. NumPy only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from prl_keras.data.rows import Rows
+from prl_keras.data.splits import RawData, Split
+from prl_keras.errors import InputError
+
+_DRAW = 4  # beside the kinds of draw in `splits`
+
+
+def held_out_classes(wanted: Sequence[str], class_names: Sequence[str], seed: int) -> tuple[str, ...]:
+    """The names, in the order of `class_names`.
+
+    Args:
+        wanted: names; or one number, of classes or below 1 their share, that are drawn with the seed.
+
+    Raises:
+        InputError: an unknown name; a number that leaves fewer than two classes to train on.
+    """
+    words = list(wanted)
+    number = _number(words[0]) if len(words) == 1 else None
+    if number is None:
+        if unknown := [name for name in words if name not in class_names]:
+            some = ", ".join(map(str, class_names[:10])) + ", ..." * (len(class_names) > 10)
+            raise InputError(f"hold_out_classes: there is no class {unknown[0]!a:.60}; there are {some}")
+        chosen = set(words)
+    else:
+        count = max(1, round(number * len(class_names))) if 0 < number < 1 else number
+        if not (math.isfinite(count) and count >= 1 and count == int(count)):
+            raise InputError(f"hold_out_classes is {words[0]}; expected names, a whole number, or a share below 1")
+        if not 0 <= seed < 2**32:
+            raise InputError(f"seed is {seed}: choose a whole number from 0 to {2**32 - 1}")
+        order = np.random.RandomState([seed, _DRAW]).permutation(len(class_names))
+        chosen = {class_names[k] for k in order[: int(count)]}
+    if len(class_names) - len(chosen) < 2:
+        raise InputError(
+            f"hold_out_classes takes {len(chosen)} of {len(class_names)} classes; at least two must be left to train on"
+        )
+    return tuple(name for name in class_names if name in chosen)
+
+
+def without_classes(raw: RawData, held_out: Sequence[str]) -> RawData:
+    """All but their images, in the order in which they were."""
+    kept = [k for k, name in enumerate(raw.class_names) if name not in held_out]
+    splits = {name: getattr(raw, name) for name in ("train", "validation", "test")}
+    splits = {name: None if split is None else _of_classes(split, kept) for name, split in splits.items()}
+    return replace(raw, class_names=tuple(raw.class_names[k] for k in kept), **splits)
+
+
+def all_of_classes(raw: RawData, held_out: Sequence[str]) -> Split:
+    """Their images of all splits; a label is the class's place in `held_out`."""
+    numbers = [raw.class_names.index(name) for name in held_out]
+    splits = [raw.train, raw.test] if raw.validation is None else [raw.train, raw.validation, raw.test]
+    parts = [_of_classes(split, numbers) for split in splits]
+    images = np.concatenate(
+        [np.asarray(part.images[:]) if isinstance(part.images, Rows) else part.images for part in parts]
+    )
+    files = None if any(part.files is None for part in parts) else np.concatenate([part.files for part in parts])
+    return Split(images, np.concatenate([part.labels for part in parts]), files)
+
+
+def _of_classes(split: Split, numbers: Sequence[int]) -> Split:
+    """The images of these classes; a label is the place in `numbers`."""
+    place = {number: index for index, number in enumerate(numbers)}
+    part = split.take(np.flatnonzero(np.isin(split.labels, numbers)))
+    return replace(part, labels=np.array([place[label] for label in part.labels.tolist()], dtype=np.int64))
+
+
+def _number(word: str) -> float | None:
+    try:
+        return float(word)
+    except ValueError:
+        return None

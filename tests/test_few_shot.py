@@ -1,0 +1,273 @@
+"""Classes that no training saw: nothing of them gets into it, and few-shot figures are what their definitions say."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from sklearn.linear_model import Ridge
+from sklearn.metrics import average_precision_score
+
+from prl_keras.cli import main
+from prl_keras.data.catalog import load_dataset, load_held_out
+from prl_keras.data.held_out import held_out_classes
+from prl_keras.data.seen import seen_by, short_digests
+from prl_keras.errors import InputError
+from prl_keras.evaluation.few_shot import CLASSIFIERS, episode_accuracies, retrieval
+from prl_keras.runs import Run
+
+NAMES = ("ant", "bee", "cat", "dog", "elk")
+DIGITS = {"name": "digits", "image_size": 8, "samples_per_class": 8}
+
+
+@given(
+    st.one_of(
+        st.integers(1, 3).map(lambda n: [str(n)]),
+        st.sampled_from(["0.2", "0.5", "0.01"]).map(lambda share: [share]),
+        st.lists(st.sampled_from(NAMES), min_size=1, max_size=3, unique=True),
+    ),
+    st.integers(0, 2**32 - 1),
+)
+def test_classes_are_named_or_drawn(wanted, seed):
+    found = held_out_classes(wanted, NAMES, seed)
+    assert found == held_out_classes(wanted, NAMES, seed)
+    assert list(found) == [name for name in NAMES if name in found], "in the data set's order"
+    counts = {"0.2": 1, "0.5": 2, "0.01": 1}
+    assert len(found) == counts.get(wanted[0], int(wanted[0]) if wanted[0].isdigit() else len(wanted))
+    if wanted[0] in NAMES:
+        assert set(found) == set(wanted)
+
+
+def test_every_class_can_be_drawn():
+    drawn = {held_out_classes(["1"], NAMES, seed) for seed in range(60)}
+    assert drawn == {(name,) for name in NAMES}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        (["owl"], "there is no class 'owl'; there are ant, bee"),
+        (["4"], "takes 4 of 5 classes; at least two must be left"),
+        (["0.9"], "takes 4 of 5 classes"),
+        (["0"], "hold_out_classes is 0; expected names, a whole number, or a share below 1"),
+        (["1.5"], "hold_out_classes is 1.5"),
+        (["-1"], "hold_out_classes is -1"),
+        (["nan"], "hold_out_classes is nan"),
+        (["inf"], "hold_out_classes is inf"),
+    ],
+)
+def test_what_leaves_no_training_is_refused(wanted, message):
+    with pytest.raises(InputError, match=message):
+        held_out_classes(wanted, NAMES, 0)
+
+
+def test_the_two_parts_are_the_whole_and_share_nothing():
+    whole = load_dataset("digits", image_size=8)
+    kept = load_dataset("digits", image_size=8, hold_out_classes=["3", "7"])
+    novel, names = load_held_out("digits", image_size=8, hold_out_classes=["3", "7"])
+    assert names == kept.held_out == ("3", "7")
+    assert kept.class_names == tuple("01245689")
+
+    def pictures(splits, labelled):
+        return sorted((d, label) for s in splits for d, label in zip(short_digests(s.images), labelled(s), strict=True))
+
+    def called(names):
+        return lambda split: [names[label] for label in split.labels]
+
+    own = pictures((kept.train, kept.validation, kept.test), called(kept.class_names))
+    other = pictures([novel], called(names))
+    everything = (whole.train, whole.validation, whole.test)
+    assert sorted(own + other) == pictures(everything, called(whole.class_names))
+    assert len(other) == sum(np.isin(split.labels, (3, 7)).sum() for split in everything)
+
+
+def test_a_folder_of_pictures_is_parted_with_the_names_of_its_files(tmp_path):
+    for part, count in (("train", 4), ("test", 2)):
+        for k, name in enumerate(NAMES):
+            folder = tmp_path / part / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                Image.new("RGB", (6, 6), (40 * k, 40 * number, part == "test")).save(folder / f"{number}.png")
+    kept = load_dataset(str(tmp_path), hold_out_classes=["bee", "dog"], cache_dir="none")
+    novel, names = load_held_out(str(tmp_path), hold_out_classes=["bee", "dog"], cache_dir="none")
+    assert kept.class_names == ("ant", "cat", "elk")
+    assert len(novel) == 12
+    for file, label in zip(novel.files, novel.labels, strict=True):
+        assert Path(str(file)).parent.name == names[label]
+    assert not np.isin(short_digests(novel.images), short_digests(kept.train.images)).any()
+
+
+def slow_episode(features, centre, support, labels, query):
+    """By the definitions, one picture at a time."""
+    ways = max(labels) + 1
+
+    def direction(vector):
+        return vector / np.linalg.norm(vector)
+
+    answers = {name: [] for name in CLASSIFIERS}
+    seen = np.array([direction(features[row] - centre) for row in support])
+    wanted = np.eye(ways)[labels]
+    model = Ridge(1.0, fit_intercept=False).fit(seen, wanted - wanted.mean(axis=0))
+    for row in query:
+        for name, base in (("nearest prototype", 0), ("centred prototype", centre)):
+            mine = direction(features[row] - base)
+            means = [
+                np.mean(
+                    [direction(features[s] - base) for s, label in zip(support, labels, strict=True) if label == k], 0
+                )
+                for k in range(ways)
+            ]
+            answers[name].append(int(np.argmax([mine @ direction(mean) for mean in means])))
+        mine = direction(features[row] - centre)
+        answers["nearest neighbour"].append(labels[int(np.argmax(seen @ mine))])
+        answers["ridge"].append(int(np.argmax(model.predict(mine[None])[0])))
+    return answers
+
+
+@settings(deadline=None, max_examples=10)
+@given(st.integers(0, 1000), st.integers(1, 4), st.integers(2, 4))
+def test_an_episode_is_what_the_slow_one_is(seed, shots, ways):
+    random = np.random.RandomState(seed)
+    labels = np.repeat(np.arange(5), 9)
+    features = random.randn(5, 6)[labels] + random.randn(45, 6) + 3
+    centre = features.mean(axis=0) + 0.1
+    found = episode_accuracies(features, labels, centre, ways, shots, queries=3, episodes=4, seed=seed)
+    draws = np.random.RandomState([seed, ways, shots])
+    for episode in range(4):
+        support, query, truth = [], [], []
+        for place, k in enumerate(draws.permutation(5)[:ways]):
+            rows = 9 * k + draws.permutation(9)[: shots + 3]
+            support += list(rows[:shots])
+            query += list(rows[shots:])
+            truth += [place] * 3
+        slow = slow_episode(features, centre, support, list(np.repeat(np.arange(ways), shots)), query)
+        for name in CLASSIFIERS:
+            assert found[name][episode] == pytest.approx(np.mean(np.array(slow[name]) == truth)), name
+
+
+def test_features_that_know_nothing_are_at_chance_and_perfect_ones_are_perfect():
+    labels = np.repeat(np.arange(8), 40)
+    random = np.random.RandomState(0)
+    nothing = episode_accuracies(random.randn(320, 16), labels, np.zeros(16), episodes=400)
+    perfect = episode_accuracies(
+        np.eye(8)[labels] + 1e-3 * random.randn(320, 8), labels, np.full(8, 1 / 8), episodes=50
+    )
+    for name in CLASSIFIERS:
+        assert nothing[name].mean() == pytest.approx(0.2, abs=0.01)
+        assert (perfect[name] == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"ways": 9}, "8 of 8 classes have the 16 pictures that an episode takes, and it takes 9 classes"),
+        ({"shots": 30}, "0 of 8 classes have the 45 pictures"),
+        ({"ways": 1}, "--ways is 1; expected at least 2"),
+        ({"queries": 0}, "--queries is 0"),
+        ({"shots": 0}, "--shots is 0"),
+        ({"episodes": 1}, "--episodes is 1"),
+    ],
+)
+def test_episodes_that_cannot_be_played_are_refused(how, message):
+    labels = np.repeat(np.arange(8), 40)
+    with pytest.raises(InputError, match=message):
+        episode_accuracies(np.zeros((320, 4)), labels, np.zeros(4), **how)
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 10_000))
+def test_retrieval_is_what_scikit_learn_says(seed):
+    random = np.random.RandomState(seed)
+    labels = random.randint(0, 6, 30)
+    features, centre = random.randn(30, 5), random.randn(5)
+    if np.bincount(labels).max() < 2:
+        return
+    directions = (features - centre) / np.linalg.norm(features - centre, axis=1, keepdims=True)
+    recalls, precisions = {1: [], 5: []}, []
+    for row in range(30):
+        others = np.arange(30) != row
+        same = labels[others] == labels[row]
+        if same.any():
+            similar = directions[others] @ directions[row]
+            precisions.append(average_precision_score(same, similar))
+            for k, recall in recalls.items():
+                recall.append(same[np.argsort(-similar)[:k]].any())
+    found = retrieval(features, labels, centre)
+    assert found["n"] == len(precisions)
+    assert found["mAP"] == pytest.approx(np.mean(precisions))
+    assert [found["recall@1"], found["recall@5"]] == pytest.approx([np.mean(recalls[1]), np.mean(recalls[5])])
+
+
+@pytest.fixture(scope="module")
+def held(tmp_path_factory) -> Run:
+    folder = tmp_path_factory.mktemp("held")
+    words = ["--dataset", "digits", "--image-size", "8", "--samples-per-class", "8", "--batch-size", "32"]
+    how = ["--epochs", "1", "--hold-out-classes", "3", "--name", "held", "--runs-dir", str(folder)]
+    assert main(["pretrain", *words, *how]) == 0
+    return Run(folder / "held")
+
+
+def few_shot(run: Run, *words: str) -> int:
+    how = ["--few-shot", "--ways", "3", "--episodes", "50", "--runs-dir", str(run.path.parent), *words]
+    return main(["evaluate", run.name, *how])
+
+
+def test_the_run_says_which_classes_it_never_saw_and_they_are_measured(held, capsys):
+    data = held.part("data")
+    assert len(data["held_out"]) == 3
+    assert sorted([*data["held_out"], *data["class_names"]]) == list("0123456789")
+    novel, names = load_held_out(**data["request"])
+    assert not np.isin(short_digests(novel.images), seen_by(held)).any()
+    assert few_shot(held) == 0
+    found = json.loads((held.path / "few_shot.json").read_text(encoding="utf-8"))
+    assert found["classes"] == list(names) == data["held_out"]
+    assert found["pictures"] == len(novel)
+    assert found["left_out_as_trained_on"] == 0
+    with np.load(held.path / "few_shot.npz") as kept:
+        for shots in ("1", "5"):
+            for name in CLASSIFIERS:
+                figure, values = found["accuracy"][shots][name], kept[f"{name}, {shots} shots"]
+                assert values.shape == (50,)
+                assert figure["mean"] == pytest.approx(values.mean())
+                assert figure["low"] < figure["mean"] < figure["high"]
+    shown = capsys.readouterr().out
+    assert "on 3 classes of digits that it never saw" in shown
+    assert f"{100 * found['accuracy']['5']['ridge']['mean']:.1f} %" in shown
+    assert few_shot(held) == 0
+    assert json.loads((held.path / "few_shot.json").read_text(encoding="utf-8")) == found
+
+
+def test_a_fine_tuned_run_keeps_them_held_out(held, capsys):
+    folder = str(held.path.parent)
+    assert main(["finetune", "--encoder", "held", "--epochs", "1", "--name", "tuned", "--runs-dir", folder]) == 0
+    tuned = Run(held.path.parent / "tuned")
+    assert tuned.part("data", "class_names") == held.part("data", "class_names")
+    assert few_shot(tuned) == 0
+    capsys.readouterr()
+
+
+def test_pictures_that_were_trained_on_are_left_out_of_another_data_set(held, capsys):
+    assert few_shot(held, "--dataset", "digits", "--samples-per-class", "8") == 0
+    said = capsys.readouterr().out
+    assert "56 pictures are left out: the run was trained on them" in said
+    assert "warning: the run was trained on classes of these names too" in said
+
+
+def test_what_makes_no_sense_is_one_line(held, trained, capsys, tmp_path):
+    for command, line in (
+        (["evaluate", "pre", "--few-shot", "--runs-dir", str(trained)], "was trained on all classes of digits"),
+        (["evaluate", "pre", "--ways", "3", "--runs-dir", str(trained)], "--ways does nothing with --no-few-shot"),
+        (["pretrain", "--dataset", "digits", "--hold-out-classes", "owl"], "there is no class 'owl'"),
+    ):
+        assert main(command) == 2
+        lines = capsys.readouterr().err.splitlines()
+        assert len(lines) == 1
+        assert line in lines[0]
+    old = Run(shutil.copytree(held.path, tmp_path / "old"))
+    (old.path / "train_digests.npy").unlink()
+    assert few_shot(old) == 2
+    assert "kept no record of its training images" in capsys.readouterr().err

@@ -115,6 +115,7 @@ def _finish(trained: Any, run: Run, options: Pretrain) -> None:
     following = [
         f"python main.py visualize {reference} --before",
         f"python main.py evaluate {reference}",
+        *([f"python main.py evaluate {reference} --few-shot"] if "held_out" in run.part("data") else []),
         *stronger(options),
         f"python main.py finetune --encoder {reference} --head linear --freeze",
     ]

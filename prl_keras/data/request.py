@@ -169,6 +169,9 @@ def open_data(request: dict[str, Any], run: Run | None = None, labelled: bool = 
         )
     height, width, _ = dataset.image_shape
     classes = "no classes" if dataset.class_names == UNLABELLED else f"{dataset.num_classes} classes"
+    if dataset.held_out:
+        some = ", ".join(dataset.held_out[:10]) + ", ..." * (len(dataset.held_out) > 10)
+        classes += f" ({len(dataset.held_out):,} held out: {some})"
     say(
         f"Data: {dataset.label}, {classes}, {height}x{width} px, "
         f"{len(dataset.train):,} train / {len(dataset.validation):,} validation / {len(dataset.test):,} test"

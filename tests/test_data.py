@@ -234,6 +234,17 @@ def test_digits_are_scaled_rgb_and_enlarged():
     assert (dataset.order, dataset.notes, dataset.bits) == ("file", (), None)
 
 
+def test_digits_are_the_same_wherever_scikit_learn_keeps_them(monkeypatch):
+    from prl_keras.data.digits import read_digits
+
+    monkeypatch.setattr("prl_keras.data.digits.find_spec", lambda name: None)
+    found = read_digits()
+    monkeypatch.undo()
+    expected = read_digits()
+    for split in ("train", "test"):
+        assert getattr(found, split).sha256() == getattr(expected, split).sha256()
+
+
 def test_digits_are_in_the_published_order():
     """If this fails, batches have changed, and every published figure on digits is void."""
     dataset = load_dataset("digits")

@@ -423,6 +423,7 @@ class Evaluate(RunDataOptions):
     Examples:
       python main.py evaluate latest
       python main.py evaluate latest --few-shot
+      python main.py evaluate latest --unknown --far digits
     """
 
     run: Positional[RunReference] = "latest"
@@ -438,6 +439,10 @@ class Evaluate(RunDataOptions):
     """--few-shot: pictures of each class that are asked for."""
     episodes: Annotated[int, arg(metavar="N")] = 2_000
     """--few-shot: how many, the same ones for every run with the same classes."""
+    unknown: bool = False
+    """Instead: does it notice pictures of classes that it does not know, those of held-out classes and of --far?"""
+    far: Annotated[tuple[str, ...], arg(metavar="DATASET...")] = ()
+    """--unknown: other data sets, whose test pictures are to be noticed."""
     runs_dir: Annotated[Path, arg(metavar="PATH")] = Path("saved_models")
     """Folder that holds the runs."""
 
@@ -542,6 +547,9 @@ class Predict:
     """Larger pictures count as damaged. None: as the run, else 89."""
     top: int = 3
     """Show this many classes an image."""
+    reject: bool = False
+    """Also of a fine-tuned or baseline run say "none of these" of pictures that look like nothing it was trained on, at
+    a threshold that takes 5 % of its validation pictures for such. The first time it encodes the run's data set."""
     out: File = None
     """Write path, classes and probabilities to FILE.csv, .parquet or .json, which must not be there yet. If it is
     interrupted, the same command continues what lies in FILE.partial. None: only show them."""
@@ -651,7 +659,10 @@ _UNUSED: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
         },
         **_UNMIXED,
     },
-    "evaluate": {"few_shot": {False: ("ways", "shots", "queries", "episodes")}},
+    "evaluate": {
+        "few_shot": {False: ("ways", "shots", "queries", "episodes"), True: ("unknown", "far")},
+        "unknown": {False: ("far",)},
+    },
     "finetune": _UNMIXED,
     "baseline": {
         "model": {

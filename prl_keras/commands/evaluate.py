@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prl_keras.commands import few_shot
+from prl_keras.commands import few_shot, unknown
 from prl_keras.commands.common import run_argument
 from prl_keras.commands.report import encoded_images, write_report
 from prl_keras.config import Evaluate
@@ -25,6 +25,9 @@ _MOST_IN_JSON = 100  # classes; a thousand make a million lines
 def run(options: Evaluate) -> None:
     if options.few_shot:
         few_shot.run(options)
+        return
+    if options.unknown:
+        unknown.run(options)
         return
     run, dataset, encoded, seen = encoded_images(options)
     predictions, results = _predictions(encoded, dataset)

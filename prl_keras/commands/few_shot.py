@@ -14,7 +14,7 @@ from prl_keras.config import Evaluate
 from prl_keras.data import Dataset
 from prl_keras.data.catalog import load_held_out
 from prl_keras.data.request import data_request_of_run, file_suffix, open_data
-from prl_keras.data.seen import seen_by, short_digests
+from prl_keras.data.seen import never_seen
 from prl_keras.data.splits import Split
 from prl_keras.errors import InputError
 from prl_keras.files import atomic_path, write_json
@@ -28,7 +28,7 @@ def run(options: Evaluate) -> None:
     own = open_data(run.part("data", "request"), run, labelled=False)
     dataset, novel, names = _novel(run, own, options)
     check_encoder(tuple(run.part("data")["image_shape"]), dataset, run.name)
-    novel, left_out = _never_seen(run, novel)
+    novel, left_out = never_seen(run, novel)
     if left_out:
         say(f"{left_out:,} pictures are left out: the run was trained on them")
     start_keras()
@@ -87,19 +87,6 @@ def _novel(run: Run, own: Dataset, options: Evaluate) -> tuple[Dataset, Split, t
         )
     split, names = load_held_out(**request)
     return own, split, names
-
-
-def _never_seen(run: Run, novel: Split) -> tuple[Split, int]:
-    """Without the pictures that the run was trained on, by their pixels, and how many those were.
-
-    Raises:
-        InputError: the run kept no record of them.
-    """
-    seen = seen_by(run)
-    if seen is None:
-        raise InputError(f"run {run.name!r} kept no record of its training images, so that nothing proves these new")
-    fresh = np.flatnonzero(~np.isin(short_digests(novel.images), seen))
-    return novel.take(fresh), len(novel) - len(fresh)
 
 
 def _show(run: Run, dataset: Dataset, content: dict[str, Any]) -> None:

@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from prl_keras.data.request import open_data
 from prl_keras.data.seen import seen_by
 from prl_keras.errors import InputError
 from prl_keras.runs import Run, is_taught
+from prl_keras.screen.console import console, say
 
 if TYPE_CHECKING:
     import keras
+
+    from prl_keras.evaluation.taught import Taught
 
 
 class Judged(NamedTuple):
@@ -51,6 +55,49 @@ class HeadJudge:
         return _likeliest(softmax(logits, axis=-1), top)
 
 
+class WaryJudge(HeadJudge):
+    """Of a run with a classifier, which also says what is like nothing in its training: RUN/known.npz."""
+
+    def __init__(self, run: Run):
+        import keras
+
+        super().__init__(run)
+        if self.encoder is None:
+            raise InputError(f"run {run.name!r} has no encoder inside, so that --reject cannot compare; leave it out")
+        self._known = _known(run, self.encoder)
+        self._dim, images = self.encoder.output_shape[-1], self.model.input
+        features = self.encoder(images)
+        both = keras.layers.Concatenate(dtype="float32")([features, self.model.layers[-1](features)])
+        self.model = keras.Model(images, both)
+        examples = self._known.examples
+        self.examples = examples.files.tolist(), examples.labels.tolist()
+        self.facts |= {"known_sha256": self._known.sha256()}
+        alarms = self._known.classifier.false_alarms_
+        if alarms is None:
+            raise InputError(f"run {run.name!r} has too few validation pictures for --reject; leave it out")
+        say(
+            f'"none of these": below a cosine of {self._known.classifier.threshold_:.3f} to every class, as are '
+            f"{alarms['correct']:,} of {alarms['n']:,} validation pictures"
+        )
+
+    def judged(self, outputs: np.ndarray, top: int) -> Judged:
+        features, logits = outputs[:, : self._dim], outputs[:, self._dim :]
+        known, nearest = self._known.classifier.is_known(features), self._known.nearest(features)
+        return super().judged(logits, top)._replace(known=known, nearest=nearest)
+
+
+def _known(run: Run, encoder: keras.Model) -> Taught:
+    """Prototypes of the run's own classes; made when they are first asked for."""
+    from prl_keras.evaluation.taught import FALSE_ALARMS, of_training, read_taught, save_taught
+
+    file = run.path / "known.npz"
+    if not file.exists():
+        dataset = open_data(run.part("data", "request"), run)
+        with console.status(f"Encoding the images of {dataset.label}"):
+            save_taught(of_training(encoder, dataset, FALSE_ALARMS).calibrate(), file)
+    return read_taught(run, file)
+
+
 class PrototypeJudge:
     """Of a taught run."""
 
@@ -76,9 +123,15 @@ class PrototypeJudge:
         return likeliest._replace(known=known, nearest=self._taught.nearest(features))
 
 
-def judge_of(run: Run) -> HeadJudge | PrototypeJudge:
-    """Raises InputError if what the run kept is damaged, or does not belong together."""
-    return PrototypeJudge(run) if is_taught(run) else HeadJudge(run)
+def judge_of(run: Run, reject: bool) -> HeadJudge | PrototypeJudge:
+    """reject: whether it is to say what is like no class; a taught run does anyway.
+
+    Raises:
+        InputError: what the run kept is damaged, or does not belong together.
+    """
+    if is_taught(run):
+        return PrototypeJudge(run)
+    return WaryJudge(run) if reject else HeadJudge(run)
 
 
 def _likeliest(probabilities: np.ndarray, top: int) -> Judged:

@@ -49,7 +49,7 @@ def run(options: Predict) -> int:
     files = all_picture_files(options.images)
 
     start_keras()
-    judge = judge_of(run)
+    judge = judge_of(run, options.reject)
     tally = _Tally(files, judge, min(options.top, len(judge.classes)))
     if not targets:
         tally.take(stream.answered(judge.model, files, reading, judge.seen))

@@ -13,8 +13,6 @@ import numpy as np
 from prl_keras.commands import stream
 from prl_keras.commands.common import run_argument
 from prl_keras.config import RunDataOptions, Teach
-from prl_keras.data import Dataset
-from prl_keras.data.catalog import is_folder
 from prl_keras.data.formats import IMAGE_EXTENSIONS
 from prl_keras.data.layout import UNLABELLED, natural
 from prl_keras.data.litter import is_litter, shown
@@ -37,7 +35,6 @@ if TYPE_CHECKING:
 
     from prl_keras.evaluation.taught import Examples, Taught
 
-_FALSE_ALARMS = 0.05
 _MOST_NAMED = 20  # classes of a lesson that get a line of their own
 _FIRST_LESSON = ("name", "only_mine", *(f.name for f in fields(RunDataOptions) if f.name != "max_megapixels"))
 
@@ -118,6 +115,7 @@ def _first_lesson(source: Run, pictures: _Pictures, reading: Mapping[str, Any], 
     if options.forget and (options.only_mine or dataset.class_names == UNLABELLED):
         raise InputError(f"--forget {options.forget[0]}: there are no classes yet; leave it out")
     start_keras()
+    from prl_keras.evaluation.taught import FALSE_ALARMS, of_training
     from prl_keras.models.storage import load_encoder, save_model, weights_sha256
 
     encoder = load_encoder(source)
@@ -125,7 +123,8 @@ def _first_lesson(source: Run, pictures: _Pictures, reading: Mapping[str, Any], 
         shapes = ("x".join(map(str, shape)) for shape in (encoder.input_shape[1:], dataset.image_shape))
         raise InputError("the encoder of {} takes {} images, but the data have {}".format(source.name, *shapes))
     with console.status(f"Encoding the images of {dataset.label}"):
-        taught = _before(encoder, dataset, options)
+        alarms, mine = options.false_alarms or FALSE_ALARMS, options.only_mine or dataset.class_names == UNLABELLED
+        taught = of_training(encoder, dataset, alarms, with_classes=not mine)
     before = taught.held_out_accuracy(list(dataset.class_names))
     lesson = _Lesson(taught, pictures, options)
     lesson.give(encoder, reading)
@@ -152,38 +151,6 @@ def _next_lesson(run: Run, pictures: _Pictures, reading: Mapping[str, Any], opti
     lesson.give(load_encoder(run) if pictures.files else None, reading)
     lesson.keep(run, {key: value for key, value in (run.result or {}).items() if key.startswith("encoder_")})
     return lesson.end(run, before)
-
-
-def _before(encoder: keras.Model, dataset: Dataset, options: Teach) -> Taught:
-    """What the encoder knows before it is taught: the classes of its training, unless the user wants none of them."""
-    from prl_keras.evaluation.prototype_classifier import PrototypeClassifier
-    from prl_keras.evaluation.taught import EXAMPLES_A_CLASS, MOST_EXAMPLES, MOST_HELD_OUT, Examples, Taught
-    from prl_keras.models.encode import encode
-
-    names, alarms = np.array(dataset.class_names, dtype=str), options.false_alarms or _FALSE_ALARMS
-    features = encode(encoder, dataset.train.images)
-    classifier = PrototypeClassifier(centre=features.mean(axis=0, dtype=np.float64))
-    if options.only_mine or dataset.class_names == UNLABELLED:
-        none = Examples(features[:0].astype(np.float16), names[:0], names[:0], np.zeros(0, np.uint64))
-        return Taught(classifier, none, features[:0], names[:0], alarms)
-    labels = dataset.train.labels
-    classifier.fit(features, names[labels])
-    each = max(1, min(EXAMPLES_A_CLASS, MOST_EXAMPLES // len(names)))
-    rows = np.sort(np.concatenate([np.flatnonzero(labels == k)[:each] for k in range(len(names))]))
-    files = np.array([_where(dataset, row) for row in rows], dtype=str)
-    examples = Examples(features[rows].astype(np.float16), names[labels[rows]], files, np.zeros(len(rows), np.uint64))
-    chosen = np.sort(np.random.default_rng(0).permutation(len(dataset.validation))[:MOST_HELD_OUT])
-    held_out = dataset.validation.take(chosen)
-    kept = encode(encoder, held_out.images) if len(held_out) else features[:0]
-    return Taught(classifier, examples, kept, names[held_out.labels], alarms)
-
-
-def _where(dataset: Dataset, row: int) -> str:
-    """The file of a training image, or of those without files their number."""
-    if dataset.train.files is None:
-        return f"{dataset.label}, training image {row}"
-    file = str(dataset.train.files[row])
-    return str(Path(dataset.name) / file) if is_folder(dataset.name) else file
 
 
 class _Lesson:

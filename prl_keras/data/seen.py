@@ -7,7 +7,7 @@ included. Images are the same if their pixels are, at the size of the training.
 import numpy as np
 
 from prl_keras.data.rows import Rows
-from prl_keras.data.splits import Dataset, digests_of
+from prl_keras.data.splits import Dataset, Split, digests_of
 from prl_keras.errors import InputError
 from prl_keras.files import atomic_path
 from prl_keras.runs import Run
@@ -53,6 +53,19 @@ def seen_by(run: Run) -> np.ndarray | None:
     except (ValueError, EOFError) as error:
         raise InputError(f"{file} is damaged: {error}; restore it, or remove it to go on without the check") from error
     return digests
+
+
+def never_seen(run: Run, split: Split) -> tuple[Split, int]:
+    """The split without the pictures that the run was trained on, by their pixels, and how many those were.
+
+    Raises:
+        InputError: the run kept no record of them.
+    """
+    seen = seen_by(run)
+    if seen is None:
+        raise InputError(f"run {run.name!r} kept no record of its training images, so that nothing proves others new")
+    fresh = np.flatnonzero(~np.isin(_short(split.digests), seen))
+    return (split.take(fresh), len(split) - len(fresh)) if len(fresh) < len(split) else (split, 0)
 
 
 def count_seen(run: Run, dataset: Dataset, splits: tuple[str, ...] = ("validation", "test")) -> dict[str, int] | None:

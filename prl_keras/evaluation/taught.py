@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.preprocessing import normalize
 
+from prl_keras.data import Dataset
+from prl_keras.data.catalog import is_folder
 from prl_keras.errors import InputError
 from prl_keras.evaluation.prototype_classifier import PrototypeClassifier
 from prl_keras.evaluation.statistics import accuracy, proportion
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 EXAMPLES_A_CLASS, MOST_EXAMPLES = 100, 20_000  # of the classes that the encoder was trained on
 MOST_HELD_OUT = 5_000
+FALSE_ALARMS = 0.05  # unless the user chooses
 _COLUMNS = ("features", "labels", "files", "digests")  # of `Examples`
 
 
@@ -115,6 +118,35 @@ class Taught:
         return accuracy(np.array(predicted), np.array([number[name] for name in self.held_out_labels]))
 
 
+def of_training(encoder: keras.Model, dataset: Dataset, false_alarms: float, with_classes: bool = True) -> Taught:
+    """What the encoder knows before it is taught: the classes of its data set, or only where their centre is."""
+    from prl_keras.models.encode import encode
+
+    names, features = np.array(dataset.class_names, dtype=str), encode(encoder, dataset.train.images)
+    classifier = PrototypeClassifier(centre=features.mean(axis=0, dtype=np.float64))
+    if not with_classes:
+        none = Examples(features[:0].astype(np.float16), names[:0], names[:0], np.zeros(0, np.uint64))
+        return Taught(classifier, none, features[:0], names[:0], false_alarms)
+    labels = dataset.train.labels
+    classifier.fit(features, names[labels])
+    each = max(1, min(EXAMPLES_A_CLASS, MOST_EXAMPLES // len(names)))
+    rows = np.sort(np.concatenate([np.flatnonzero(labels == k)[:each] for k in range(len(names))]))
+    files = np.array([_where(dataset, row) for row in rows], dtype=str)
+    examples = Examples(features[rows].astype(np.float16), names[labels[rows]], files, np.zeros(len(rows), np.uint64))
+    chosen = np.sort(np.random.default_rng(0).permutation(len(dataset.validation))[:MOST_HELD_OUT])
+    held_out = dataset.validation.take(chosen)
+    kept = encode(encoder, held_out.images) if len(held_out) else features[:0]
+    return Taught(classifier, examples, kept, names[held_out.labels], false_alarms)
+
+
+def _where(dataset: Dataset, row: int) -> str:
+    """The file of a training image, or of those without files their number."""
+    if dataset.train.files is None:
+        return f"{dataset.label}, training image {row}"
+    file = str(dataset.train.files[row])
+    return str(Path(dataset.name) / file) if is_folder(dataset.name) else file
+
+
 def save_taught(taught: Taught, file: Path) -> None:
     """In one step: whoever reads the run meanwhile finds the lesson before or after it."""
     classifier, examples = taught.classifier, taught.examples
@@ -136,9 +168,9 @@ def save_taught(taught: Taught, file: Path) -> None:
         )
 
 
-def read_taught(run: Run) -> Taught:
-    """Raises InputError if the file is damaged."""
-    file = run.prototypes_file
+def read_taught(run: Run, file: Path | None = None) -> Taught:
+    """Of the run's prototypes.npz, or of another file of the kind. Raises InputError if it is damaged."""
+    file = file or run.prototypes_file
     try:
         with np.load(file, allow_pickle=False) as content:
             part = {name: content[name] for name in content.files}
@@ -146,7 +178,7 @@ def read_taught(run: Run) -> Taught:
         _check_sizes(classifier, examples, part)
         return Taught(classifier, examples, part["held_out"], part["held_out_labels"], float(part["false_alarms"]))
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile, OSError) as error:
-        raise InputError(f"{file} is damaged ({error}); put a copy of it back, or teach the encoder anew") from error
+        raise InputError(f"{file} is damaged ({error}); put a copy of it back, or remove it") from error
 
 
 def _classifier(part: dict[str, np.ndarray]) -> PrototypeClassifier:

@@ -1,0 +1,142 @@
+"""`python main.py evaluate --unknown`: does a run notice what it does not know?"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.table import Table
+
+from prl_keras.commands.common import run_argument
+from prl_keras.commands.report import encoded_images
+from prl_keras.config import Evaluate
+from prl_keras.data import Dataset, load_dataset
+from prl_keras.data.catalog import load_held_out
+from prl_keras.data.request import file_suffix
+from prl_keras.data.seen import never_seen
+from prl_keras.data.splits import SPLITS, Split
+from prl_keras.errors import InputError
+from prl_keras.files import write_json
+from prl_keras.runs import Run, has_classifier, names_classes
+from prl_keras.screen.console import console, print_end, say
+
+_FALSE_ALARMS = 0.05
+
+
+def run(options: Evaluate) -> None:
+    run, dataset, encoded, _ = encoded_images(options)
+    strange = _strange(run, dataset, options)
+    from prl_keras.evaluation.novelty import parting, strangeness, threshold
+    from prl_keras.evaluation.statistics import proportion
+
+    train, validation, _ = encoded.labelled(dataset)
+    with console.status("Encoding what it does not know"):
+        features = {name: encoded.features[name] for name in SPLITS}
+        features |= {name: _encoded(run, split) for name, split in strange.items()}
+    with console.status("Scoring"):
+        logits = _logits(run, encoded, train, validation, features)
+        groups = {name: (features[name], logits[name]) for name in features if name != "train"}
+        scores = strangeness(train, groups, dataset.num_classes)
+    found: dict[str, Any] = {}
+    for score, by_group in scores.items():
+        limit = threshold(by_group["validation"], _FALSE_ALARMS)
+        found[score] = {name: parting(by_group["test"], by_group[name]) for name in strange}
+        if limit is not None:
+            taken = {name: int((by_group[name] >= limit).sum()) for name in ("test", *strange)}
+            found[score]["at_5_percent_of_validation"] = {
+                name: proportion(count, len(by_group[name])) for name, count in taken.items()
+            }
+    content = {
+        "dataset": dataset.name,
+        "known": {"classes": list(dataset.class_names), "test": len(dataset.test)},
+        "strange": {name: len(split) for name, split in strange.items()},
+        "positive": "strange",
+        "logits": "the run's classifier" if has_classifier(run) else "a linear probe, C chosen on validation",
+        "scores": found,
+    }
+    file = run.path / f"unknown{file_suffix(run, dataset)}.json"
+    write_json(file, content)
+    _show(run, dataset, content)
+    reference = run_argument(run, options.runs_dir)
+    verb = "predict" if names_classes(run) else "teach"
+    print_end([file], [f"python main.py {verb} {reference} {'IMAGE...' if verb == 'predict' else 'NAME IMAGE...'}"])
+
+
+def _strange(run: Run, dataset: Dataset, options: Evaluate) -> dict[str, Split]:
+    """Group -> pictures of no known class, none of which the run was trained on."""
+    groups: dict[str, Split] = {}
+    request = run.part("data", "request")
+    if options.dataset is None and request.get("hold_out_classes"):
+        groups["near: held-out classes"] = load_held_out(**request)[0]
+    for name in options.far:
+        other = load_dataset(name, image_size=dataset.image_shape[:2])
+        if other.fingerprint == dataset.fingerprint:
+            raise InputError(f"--far {name}: that is the run's own data; name another data set")
+        groups[f"far: {other.label}"] = other.test
+    if not groups:
+        raise InputError(
+            f"run {run.name!r} was trained on all classes of {dataset.label}: add --far of another data set, or "
+            "pre-train with --hold-out-classes 0.3"
+        )
+    for name, split in groups.items():
+        groups[name], left_out = never_seen(run, split)
+        if left_out:
+            say(f"{name}: {left_out:,} pictures are left out: the run was trained on them")
+        if not len(groups[name]):
+            raise InputError(f"{name}: the run was trained on all of its pictures; name another data set")
+    return groups
+
+
+def _encoded(run: Run, split: Split) -> np.ndarray:
+    from prl_keras.models.encode import encode
+    from prl_keras.models.storage import load_encoder
+
+    return encode(load_encoder(run), split.images)
+
+
+def _logits(
+    run: Run, encoded: Any, train: Any, validation: Any, features: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Of the run's own head; of an encoder alone those of a linear probe."""
+    if has_classifier(run):
+        from prl_keras.models.encode import encode
+        from prl_keras.models.storage import load_model
+
+        head = load_model(run.classifier_file).layers[-1]
+        return {name: encode(head, values) for name, values in features.items()}
+    from prl_keras.evaluation.probes import Features, linear_probe
+
+    probe = linear_probe(train, validation, Features(encoded.features["test"])).model
+    answers = {name: probe.decision_function(values) for name, values in features.items()}
+    two = next(iter(answers.values())).ndim == 1  # of two classes scikit-learn gives one column
+    return {name: np.stack([-each, each], axis=1) / 2 if two else each for name, each in answers.items()}
+
+
+def _show(run: Run, dataset: Dataset, content: dict[str, Any]) -> None:
+    for name, count in content["strange"].items():
+        title = (
+            f"{run.name}: {dataset.label} ({content['known']['test']:,} test pictures, known) against {name} "
+            f"({count:,}, to be found)"
+        )
+        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        table.add_column("score", no_wrap=True)
+        for column in ("AUROC (95 % interval)", "AUPR", "FPR at 95 %", "found at 5 %"):
+            table.add_column(column, justify="right", no_wrap=True)
+        for score, by_group in content["scores"].items():
+            figure, limited = by_group[name], by_group.get("at_5_percent_of_validation")
+            interval = f"{100 * figure['auroc']:.1f} ({100 * figure['low']:.1f} - {100 * figure['high']:.1f})"
+            row = [interval, f"{100 * figure['aupr']:.1f}", f"{100 * figure['fpr95']:.1f} %"]
+            table.add_row(score, *row, f"{100 * limited[name]['value']:.1f} %" if limited else "")
+        console.print(table)
+    alarms = [by_group.get("at_5_percent_of_validation") for by_group in content["scores"].values()]
+    if all(alarms):
+        shares = [100 * each["test"]["value"] for each in alarms]
+        say(
+            "found at 5 %: at the threshold that takes 5 % of validation for unknown, and of the known test pictures "
+            f"{min(shares):.1f} to {max(shares):.1f} %"
+        )
+    say(
+        "Unknown pictures are the positive class. FPR at 95 %: known pictures taken for unknown where 95 % of the "
+        f"unknown are found. Logits of {content['logits']}."
+    )

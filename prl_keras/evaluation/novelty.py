@@ -1,0 +1,120 @@
+"""How well features tell that a picture is of no known class: scores of strangeness, and how well each parts.
+
+A score is large for what is strange, and needs nothing but training pictures; none is chosen, all are reported.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from prl_keras.evaluation.closed_form import prototype_scores, unit
+from prl_keras.evaluation.probes import Features
+
+NEIGHBOURS = 50  # Sun et al. 2022; fewer where the smallest class has fewer
+_BLOCK = 1_000
+_Z = 1.959963984540054  # 97.5 % of a normal distribution
+SCORES = ("nearest prototype", "kNN", "Mahalanobis", "energy", "maximum probability")
+
+
+def strangeness(
+    train: Features, groups: dict[str, tuple[np.ndarray, np.ndarray]], num_classes: int
+) -> dict[str, dict[str, np.ndarray]]:
+    """Score -> group -> (n,).
+
+    - nearest prototype: minus the largest cosine to a class mean, seen from the mean of all training features;
+    - kNN: one minus the cosine to the 50th nearest training picture, seen from there (Sun et al. 2022);
+    - Mahalanobis: least squared distance to a class mean under one covariance for all classes (Lee et al. 2018), which
+      is shrunk (Ledoit and Wolf 2004);
+    - energy: minus the log of the sum of the exponentials of the logits (Liu et al. 2020);
+    - maximum probability: minus the largest softmax (Hendrycks and Gimpel 2017).
+
+    Args:
+        train: features (n, dim) and labels (n,); groups: name -> features (m, dim), logits (m, classes).
+    """
+    from scipy.special import logsumexp, softmax
+
+    cosines = prototype_scores(train, num_classes)
+    centre, distances = train.features.mean(axis=0), _mahalanobis(train, num_classes)
+    directions = unit(train.features - centre)
+    k = int(min(NEIGHBOURS, np.bincount(train.labels, minlength=num_classes).min()))
+    found: dict[str, dict[str, np.ndarray]] = {name: {} for name in SCORES}
+    for name, (features, logits) in groups.items():
+        logits = np.asarray(logits, np.float64)
+        found["nearest prototype"][name] = -cosines(features).max(axis=1)
+        found["kNN"][name] = _to_neighbour(unit(features - centre), directions, max(k, 1))
+        found["Mahalanobis"][name] = distances(features)
+        found["energy"][name] = -logsumexp(logits, axis=1)
+        found["maximum probability"][name] = -softmax(logits, axis=1).max(axis=1)
+    return found
+
+
+def _to_neighbour(asked: np.ndarray, known: np.ndarray, k: int) -> np.ndarray:
+    parts = [
+        1 - np.partition(asked[start : start + _BLOCK] @ known.T, -k, axis=1)[:, -k]
+        for start in range(0, len(asked), _BLOCK)
+    ]
+    return np.concatenate(parts)
+
+
+def _mahalanobis(train: Features, num_classes: int) -> Any:
+    from sklearn.covariance import LedoitWolf
+
+    present = [k for k in range(num_classes) if (train.labels == k).any()]
+    features = np.asarray(train.features, np.float64)
+    means = np.stack([features[train.labels == k].mean(axis=0) for k in present])
+    place = np.searchsorted(present, train.labels)
+    precision = LedoitWolf(assume_centered=True).fit(features - means[place]).precision_
+    whitening = np.linalg.cholesky(precision)
+
+    def distances(asked: np.ndarray) -> np.ndarray:
+        moved = np.asarray(asked, np.float64) @ whitening
+        return np.min([np.square(moved - mean @ whitening).sum(axis=1) for mean in means], axis=0)
+
+    return distances
+
+
+def parting(known: np.ndarray, strange: np.ndarray) -> dict[str, float | int]:
+    """What a score tells apart; what is strange is the positive class.
+
+    Args:
+        known, strange: (n,), (m,) scores, larger for what is strange.
+
+    Returns:
+        auroc: probability that something strange has the larger score, ties count half; low, high: its 95 % interval
+        over pictures (DeLong et al. 1988); aupr: average precision; fpr95: share of known pictures that are taken for
+        strange at the threshold at which 95 % of the strange ones are found; n_known, n_strange.
+    """
+    from sklearn.metrics import average_precision_score
+
+    below, above = _placements(strange, known), _placements(known, strange)
+    auroc = float(below.mean())
+    variance = (
+        below.var(ddof=1) / len(strange) + above.var(ddof=1) / len(known) if min(len(known), len(strange)) > 1 else 0
+    )
+    reach = _Z * float(np.sqrt(variance))
+    labels = np.repeat([0, 1], [len(known), len(strange)])
+    threshold = np.sort(strange)[int(np.floor(0.05 * len(strange)))]
+    return {
+        "auroc": auroc,
+        "low": max(0.0, auroc - reach),
+        "high": min(1.0, auroc + reach),
+        "aupr": float(average_precision_score(labels, np.concatenate([known, strange]))),
+        "fpr95": float(np.mean(known >= threshold)),
+        "n_known": len(known),
+        "n_strange": len(strange),
+    }
+
+
+def _placements(values: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Of each value the share of the others below it, equal ones half."""
+    ordered = np.sort(others)
+    return (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")) / (2 * len(others))
+
+
+def threshold(validation: np.ndarray, false_alarms: float) -> float | None:
+    """A picture of known classes reaches it with at most this probability (split conformal prediction, Vovk et al.
+    2005); None: too few pictures for that."""
+    place = int(false_alarms * (len(validation) + 1))
+    return float(np.sort(validation)[-place]) if place else None

@@ -1,0 +1,171 @@
+"""Does a run notice what it does not know? Every score and figure against its definition."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import logsumexp, softmax
+from sklearn.covariance import LedoitWolf
+from sklearn.metrics import roc_auc_score, roc_curve
+from sklearn.neighbors import NearestNeighbors
+
+from prl_keras.cli import main
+from prl_keras.evaluation.novelty import SCORES, parting, strangeness, threshold
+from prl_keras.evaluation.probes import Features
+from prl_keras.runs import Run
+
+VALUES = st.lists(st.integers(-3, 3).map(float), min_size=2, max_size=12)  # with ties
+
+
+@given(VALUES, VALUES)
+def test_auroc_is_the_share_of_pairs_in_order_and_ties_count_half(known, strange):
+    pairs = [1.0 if s > k else 0.5 if s == k else 0.0 for s in strange for k in known]
+    found = parting(np.array(known), np.array(strange))
+    assert found["auroc"] == pytest.approx(np.mean(pairs))
+    assert found["auroc"] == pytest.approx(roc_auc_score([0] * len(known) + [1] * len(strange), known + strange))
+    assert 0 <= found["low"] <= found["auroc"] <= found["high"] <= 1
+    assert (found["n_known"], found["n_strange"]) == (len(known), len(strange))
+
+
+def test_its_interval_holds_the_truth_as_often_as_it_says():
+    random, held = np.random.RandomState(0), 0
+    truth = 0.7602499389  # of normal scores one apart: Phi(1 / sqrt 2)
+    for _ in range(400):
+        found = parting(random.randn(80), random.randn(60) + 1)
+        held += found["low"] <= truth <= found["high"]
+    assert 0.92 <= held / 400 <= 0.98
+
+
+def test_the_false_positives_are_those_of_the_curve():
+    random = np.random.RandomState(1)
+    known, strange = random.randn(300), random.randn(200) + 1
+    found = parting(known, strange)["fpr95"]
+    false, true, _ = roc_curve([0] * 300 + [1] * 200, np.concatenate([known, strange]), drop_intermediate=False)
+    assert found == pytest.approx(false[np.argmax(true >= 0.95)])
+
+
+@given(st.integers(1, 60), st.sampled_from([0.05, 0.1, 0.3]))
+def test_a_threshold_is_passed_as_seldom_as_was_asked(n, share):
+    values = np.random.RandomState(n).permutation(n).astype(float)
+    limit, place = threshold(values, share), int(share * (n + 1))
+    assert (limit is None) == (place == 0)
+    if limit is not None:
+        assert (values >= limit).sum() == place
+
+
+def test_the_promise_holds_for_new_pictures_whatever_their_distribution():
+    random = np.random.RandomState(2)
+    passed = [random.exponential() >= threshold(random.exponential(size=39), 0.1) for _ in range(4000)]
+    assert np.mean(passed) == pytest.approx(0.1, abs=0.015)
+
+
+@settings(deadline=None, max_examples=8)
+@given(st.integers(0, 1000))
+def test_scores_are_what_their_definitions_say(seed):
+    random = np.random.RandomState(seed)
+    labels = np.repeat(np.arange(3), 12)
+    train = Features(random.randn(3, 5)[labels] * 2 + random.randn(36, 5), labels)
+    asked, logits = random.randn(7, 5) * 2, random.randn(7, 3) * 4
+    found = {name: groups["new"] for name, groups in strangeness(train, {"new": (asked, logits)}, 3).items()}
+    assert tuple(found) == SCORES
+    centre = train.features.mean(axis=0)
+
+    def unit(vectors):
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    directions = unit(train.features - centre)
+    prototypes = unit(np.stack([directions[labels == k].mean(axis=0) for k in range(3)]))
+    np.testing.assert_allclose(
+        found["nearest prototype"], -(unit(asked - centre) @ prototypes.T).max(axis=1), atol=1e-6
+    )
+    near = NearestNeighbors(n_neighbors=12, metric="cosine").fit(train.features - centre)
+    np.testing.assert_allclose(found["kNN"], near.kneighbors(asked - centre)[0][:, -1], atol=1e-6)
+    means = np.stack([train.features[labels == k].mean(axis=0) for k in range(3)])
+    precision = LedoitWolf(assume_centered=True).fit(train.features - means[labels]).precision_
+    slow = [min((x - m) @ precision @ (x - m) for m in means) for x in asked]
+    np.testing.assert_allclose(found["Mahalanobis"], slow, rtol=1e-6)
+    np.testing.assert_allclose(found["energy"], -logsumexp(logits, axis=1))
+    np.testing.assert_allclose(found["maximum probability"], -softmax(logits, axis=1).max(axis=1))
+
+
+@pytest.fixture(scope="module")
+def held(tmp_path_factory) -> Run:
+    """A pre-training `held` without three classes of digits, and `tuned`, a classifier of it."""
+    folder = tmp_path_factory.mktemp("held")
+    words = ["--dataset", "digits", "--image-size", "8", "--samples-per-class", "8", "--batch-size", "32"]
+    how = ["--epochs", "1", "--runs-dir", str(folder)]
+    assert main(["pretrain", *words, *how, "--hold-out-classes", "3", "--name", "held"]) == 0
+    assert main(["finetune", "--encoder", "held", *how, "--name", "tuned"]) == 0
+    return Run(folder / "held")
+
+
+@pytest.mark.parametrize("name", ["held", "tuned"])
+def test_near_and_far_are_measured_on_the_screen_and_in_a_file(held, name, capsys):
+    folder = held.path.parent
+    assert main(["evaluate", name, "--unknown", "--far", "fashion_500", "--runs-dir", str(folder)]) == 0
+    found = json.loads((folder / name / "unknown.json").read_text(encoding="utf-8"))
+    assert found["strange"]["far: fashion_500"] == 8000
+    assert set(found["strange"]) == {"near: held-out classes", "far: fashion_500"}
+    assert tuple(found["scores"]) == SCORES
+    assert found["logits"] == ("a linear probe, C chosen on validation" if name == "held" else "the run's classifier")
+    shown = capsys.readouterr().out
+    for score in SCORES:
+        for group, count in found["strange"].items():
+            figure = found["scores"][score][group]
+            assert figure["n_strange"] == count
+            assert f"{100 * figure['auroc']:.1f} ({100 * figure['low']:.1f} - {100 * figure['high']:.1f})" in shown
+        assert found["scores"][score]["at_5_percent_of_validation"]["test"]["n"] == found["known"]["test"]
+
+
+def test_a_classifier_says_none_of_these_if_it_is_asked_to(held, capsys, tmp_path):
+    from PIL import Image
+
+    from prl_keras.data.catalog import load_held_out
+
+    folder, pictures = str(held.path.parent), tmp_path / "pictures"
+    pictures.mkdir()
+    split, _ = load_held_out(**held.part("data", "request"))
+    for number in range(30):
+        Image.fromarray(split.images[number]).save(pictures / f"{number}.png")
+    plain, wary = tmp_path / "plain.csv", tmp_path / "wary.csv"
+    assert main(["predict", "tuned", str(pictures), "--out", str(plain), "--runs-dir", folder]) == 0
+    assert not (held.path.parent / "tuned" / "known.npz").exists()
+    for again in ("", "again-"):
+        out = wary.with_name(f"{again}{wary.name}")
+        assert main(["predict", "tuned", str(pictures), "--reject", "--out", str(out), "--runs-dir", folder]) == 0
+        said = capsys.readouterr().out
+        assert '"none of these": ' in said
+        assert ("Data: digits" in said) == (not again), "the data set is encoded once"
+
+    def rows(file):
+        with file.open(encoding="utf-8", newline="") as text:
+            return list(csv.DictReader(text))
+
+    for one, other in zip(rows(plain), rows(wary), strict=True):
+        assert {key: other[key] for key in ("path", "class", "class_2")} == {
+            key: one[key] for key in ("path", "class", "class_2")
+        }
+        assert float(one["probability"]) == pytest.approx(float(other["probability"]), abs=1e-5)
+        assert other["known"] in ("true", "false")
+    assert rows(wary) == rows(wary.with_name("again-wary.csv"))
+    count = sum(row["known"] == "false" for row in rows(wary))
+    assert (f"{count:,}  {100 * count / 30:5.1f} %  none of these" in said) == (count > 0)
+
+
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [
+        (["evaluate", "pre", "--unknown"], "was trained on all classes of digits: add --far"),
+        (["evaluate", "pre", "--unknown", "--far", "owls"], "owls"),
+        (["evaluate", "pre", "--far", "fashion_500"], "--far does nothing with --no-unknown"),
+        (["evaluate", "pre", "--unknown", "--few-shot"], "--unknown does nothing with --few-shot"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line(trained, capsys, command, line):
+    assert main([*command, "--runs-dir", str(trained)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert line in lines[0]

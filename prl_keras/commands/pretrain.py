@@ -1,6 +1,7 @@
 """`python main.py pretrain`: pre-train an encoder and keep it as a run."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,10 +23,12 @@ from prl_keras.screen.console import console, in_words, print_end, say
 from prl_keras.startup import device, start_keras
 from prl_keras.tracking import send_result
 from prl_keras.training.batch_size import fitted
+from prl_keras.training.begin import begins_with, init_reference
 
 
 def run(options: Pretrain) -> None:
     check_name("pretrain", options)
+    source = begins_with(options)
     request = data_request(options, options.seed)
     dataset = open_data(request, labelled=options.variant != "simclr")
     unlabelled = _unlabelled_images(options, dataset, request)
@@ -37,15 +40,20 @@ def run(options: Pretrain) -> None:
 
     start_keras(options.seed, options.precision, options.deterministic)
     console.print(device(options.precision))
+    from prl_keras.models.storage import weights_sha256
     from prl_keras.training import build, pretraining
 
-    plan = pretraining.plan(dataset, options, unlabelled)
+    plan = pretraining.plan(dataset, options, unlabelled, source)
     if options.distance == "cosine":  # what None means has changed: an unfinished run of before is another one
         options = replace(options, temperature=build.temperature(options))
-    inputs = {"unlabelled_sha256": unlabelled_sha256(request["data_dir"], unlabelled)} if options.unlabelled else None
+    inputs = {"unlabelled_sha256": unlabelled_sha256(request["data_dir"], unlabelled)} if options.unlabelled else {}
+    if source is not None:
+        inputs["init_sha256"] = weights_sha256(plan.pretrainer.encoder)
+        options = replace(options, init=init_reference(source, options))
     run = start_run("pretrain", options, f"{options.variant}-{dataset.label}", request, dataset, inputs)
     with working_on(run):
-        record_seen(run, images)
+        if not isinstance(source, Path):  # what a network of the user's own has seen is not known
+            record_seen(run, images, source)
         _announce(plan, options, run)
         trained = pretraining.train(plan, dataset, options, run)
         _finish(trained, run, options)

@@ -16,6 +16,7 @@ from prl_keras.errors import InputError
 from prl_keras.runs import Run, find_run, gives_features, has_classifier, is_taught
 from prl_keras.screen.console import console, print_end, tensorboard_command
 from prl_keras.startup import start_keras
+from prl_keras.training.begin import source_of
 from prl_keras.visualization.sample import MOST, drawn_rows, shown_classes
 
 if TYPE_CHECKING:
@@ -110,11 +111,12 @@ def _after(run: Run, dataset: Dataset, sample: Sample) -> Stage:
 
 
 def _before(run: Run, dataset: Dataset, sample: Sample) -> Stage:
-    """The encoder that a fine-tuned run started from; for other runs the same network with its first weights.
+    """The encoder that a fine-tuned run, or one with --init, began with; of others the network with its first weights.
 
     Raises:
         InputError: that encoder is not there any more, or another one in its place.
     """
+    from prl_keras.models.begun import encoder_to_begin_with
     from prl_keras.models.storage import load_encoder, weights_sha256
     from prl_keras.training.untrained import untrained_encoder
 
@@ -122,14 +124,18 @@ def _before(run: Run, dataset: Dataset, sample: Sample) -> Stage:
         raise InputError(f"run {run.name!r} was taught, which leaves its encoder as it was: leave out --before")
     if run.part("command") == "finetune":
         source = source_run(run)
-        encoder = load_encoder(source)
-        if run.result.get("encoder_sha256_before") not in (None, weights_sha256(encoder)):
-            raise InputError(
-                f"{source.encoder_file} is not the encoder that run {run.name!r} began with: restore that one, or "
-                "leave out --before"
-            )
+        encoder, recorded = load_encoder(source), run.result.get("encoder_sha256_before")
+    elif run.part("options").get("init"):
+        source = source_of(run)
+        shape = tuple(run.part("data", "image_shape"))
+        encoder, recorded = encoder_to_begin_with(source, shape, "float32"), run.part("data").get("init_sha256")
     else:
-        encoder = untrained_encoder(run)
+        return _stage("before", untrained_encoder(run), dataset, sample)
+    if recorded not in (None, weights_sha256(encoder)):
+        file = source.encoder_file if isinstance(source, Run) else source
+        raise InputError(
+            f"{file} is not the encoder that run {run.name!r} began with: restore that one, or leave out --before"
+        )
     return _stage("before", encoder, dataset, sample)
 
 

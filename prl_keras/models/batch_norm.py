@@ -21,7 +21,8 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
         super().__init__(**kwargs, autocast=False)  # the kernel takes half-precision inputs with float32 weights
 
     def call(self, inputs: KerasTensor, training: bool | None = None, mask: KerasTensor | None = None) -> KerasTensor:
-        if not (training and self.trainable) or len(inputs.shape) != 4 or mask is not None:
+        usual = self.scale and self.center and self.axis in (-1, 3) and len(inputs.shape) == 4 and mask is None
+        if not (training and self.trainable and usual):
             outputs = super().call(inputs, training=training, mask=mask)
             return tf.cast(outputs, inputs.dtype)
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(

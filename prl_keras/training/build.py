@@ -139,10 +139,12 @@ def build_pretrainer(
     num_classes: int,
     labels: np.ndarray | None = None,
     steps: int = 1,
+    encoder: keras.Model | None = None,
 ) -> keras.Model:
     """The pre-trainer, built but not compiled, that the options ask for.
 
     Args:
+        encoder: to begin with; None: a new one.
         labels: (n,) of all training images, which "prl" remembers.
         steps: of the whole training.
 
@@ -155,7 +157,7 @@ def build_pretrainer(
         raise InputError(
             f"--variant {options.variant} compares two augmented views: use --augment light, strong or simclr"
         )
-    encoder = build_encoder(options, image_shape)
+    encoder = build_encoder(options, image_shape) if encoder is None else encoder
     parts = Parts(
         options,
         encoder,

@@ -1,6 +1,7 @@
 """Pre-training from data to encoder: what `python main.py pretrain` does between its options and its files."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -9,11 +10,13 @@ import numpy as np
 from prl_keras.config import Pretrain
 from prl_keras.data import Dataset
 from prl_keras.data.batches import Batches, steps_per_epoch
+from prl_keras.models.begun import encoder_to_begin_with
 from prl_keras.models.storage import copy_as
 from prl_keras.runs import Run
 from prl_keras.training import outlook
 from prl_keras.training.average import adam_of, recalibrate_batch_norm
 from prl_keras.training.batch_size import fitted
+from prl_keras.training.begin import begins_with
 from prl_keras.training.build import build_pretrainer
 from prl_keras.training.callbacks import finite
 from prl_keras.training.fit import fit
@@ -60,16 +63,20 @@ def pretrain(dataset: Dataset, run: Run | None = None, **options: Any) -> keras.
     Raises:
         InputError: options that contradict each other or the data.
     """
-    settings, _ = fitted(Pretrain(**options), dataset.train.labels)
+    asked = Pretrain(**options)
+    source, (settings, _) = begins_with(asked), fitted(asked, dataset.train.labels)
     with as_command(settings), scratch_run("pretrain", settings, dataset, run) as run:
-        return train(plan(dataset, settings), dataset, settings, run).encoder
+        return train(plan(dataset, settings, source=source), dataset, settings, run).encoder
 
 
-def plan(dataset: Dataset, options: Pretrain, images: np.ndarray | None = None) -> Plan:
+def plan(
+    dataset: Dataset, options: Pretrain, images: np.ndarray | None = None, source: Run | Path | None = None
+) -> Plan:
     """Build the model and the batches, and see whether they can teach anything.
 
     Args:
         images: unlabelled ones to train on instead of the data set's.
+        source: of the encoder to begin with, as `begins_with` gives it.
 
     Raises:
         InputError: they cannot, or options that contradict each other.
@@ -79,7 +86,9 @@ def plan(dataset: Dataset, options: Pretrain, images: np.ndarray | None = None) 
     size = options.batch_size
     each = options.classes_per_batch and min(options.classes_per_batch, dataset.num_classes)
     steps = steps_per_epoch(len(labels), size, drop_remainder=True)
-    pretrainer = build_pretrainer(options, dataset.image_shape, dataset.num_classes, labels, steps * options.epochs)
+    shape, total = dataset.image_shape, steps * options.epochs
+    encoder = None if source is None else encoder_to_begin_with(source, shape, options.precision)
+    pretrainer = build_pretrainer(options, shape, dataset.num_classes, labels, total, encoder)
     rows = pretrainer.takes_rows
     batches = Batches(images, labels, size, options.seed, drop_remainder=True, classes_per_batch=each, with_rows=rows)
     ahead = outlook.expected(pretrainer.embedding_loss, batches, options.epochs, options.projection_dim)

@@ -1,0 +1,41 @@
+"""What a pre-training begins with, found before TensorFlow is imported."""
+
+from pathlib import Path
+
+from prl_keras.config import Pretrain
+from prl_keras.errors import InputError
+from prl_keras.runs import Run, find_run, gives_features, reference_to
+
+
+def begins_with(options: Pretrain) -> Run | Path | None:
+    """The run or the file that `init` names; options as the user gave them.
+
+    Raises:
+        InputError: there is none, or an option that then does nothing was given.
+    """
+    if options.init is None:
+        return None
+    if idle := {"stem", "width"} & options.given:
+        raise InputError(f"--{min(idle)} does nothing with --init {options.init}: leave it out")
+    if options.init.endswith(".keras"):
+        if not Path(options.init).is_file():
+            raise InputError(f"--init {options.init}: no such file")
+        return Path(options.init)
+    return find_run(options.init, options.runs_dir, gives_features, "run with an encoder")
+
+
+def init_reference(source: Run | Path, options: Pretrain) -> str:
+    """How the run's record names it, whatever was typed."""
+    return str(source.absolute()) if isinstance(source, Path) else reference_to(source, options.runs_dir)
+
+
+def source_of(run: Run) -> Run | Path:
+    """What a run with `init` began with, as seen from the folder that it was made in.
+
+    Raises:
+        InputError: it is not there any more.
+    """
+    init = run.part("options", "init")
+    if str(init).endswith(".keras"):
+        return Path(init)
+    return find_run(str(init), run.path.absolute().parent, gives_features, "run with an encoder")

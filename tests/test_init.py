@@ -1,0 +1,163 @@
+"""`pretrain --init`: a training that begins with another run's encoder, or with a network of the user's own."""
+
+import json
+import shutil
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import prl_keras
+from prl_keras.cli import main
+from prl_keras.data.seen import seen_by, short_digests
+from prl_keras.models.begun import encoder_to_begin_with
+from prl_keras.models.storage import copy_as, save_model, weights_sha256
+from prl_keras.runs import Run
+
+SMALL = ["--dataset", "digits", "--samples-per-class", "8", "--test-per-class", "5", "--batch-size", "32"]
+
+
+def pretrain(folder: Path, name: str, *words: str, expected: int = 0) -> Run:
+    command = ["pretrain", *SMALL, "--epochs", "1", "--name", name, "--runs-dir", str(folder), *words]
+    assert main(command) == expected
+    return Run(folder / name)
+
+
+def complaint(capsys: pytest.CaptureFixture) -> str:
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A user's own: other layers than a ResNet's, a batch normalisation without scale, and another name."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [
+            keras.Input((16, 16, 3)),
+            keras.layers.Rescaling(1 / 255),
+            keras.layers.Conv2D(8, 3, activation="relu", padding="same"),
+            keras.layers.BatchNormalization(scale=False),
+            keras.layers.DepthwiseConv2D(3, 2, padding="same"),
+            keras.layers.BatchNormalization(),
+            keras.layers.LayerNormalization(),
+            keras.layers.GlobalAveragePooling2D(),
+        ],
+        name="mine",
+    )
+    file = tmp_path_factory.mktemp("own") / "mine.keras"
+    save_model(model, file)
+    return file
+
+
+def test_a_training_goes_on_with_the_weights_of_the_other_run(trained):
+    first = Run(trained / "pre")
+    begun = encoder_to_begin_with(first, (16, 16, 3), None)
+    assert weights_sha256(begun) == first.result["encoder_sha256"]
+    run = pretrain(trained, "further", "--image-size", "16", "--init", "pre", "--learning-rate", "1e-12")
+    after = prl_keras.load_encoder(run)
+    for old, new in zip(prl_keras.load_encoder(first).trainable_weights, after.trainable_weights, strict=True):
+        np.testing.assert_allclose(old, new, atol=1e-6)
+    assert run.part("options", "init") == "pre"
+    assert run.part("data", "init_sha256") == first.result["encoder_sha256"]
+
+
+def test_what_the_other_run_has_seen_counts_as_seen(trained, capsys):
+    run = pretrain(trained, "other-draw", "--image-size", "16", "--init", "pre", "--split-seed", "5")
+    mine = prl_keras.load_dataset(**run.part("data", "request")).train
+    theirs = prl_keras.load_dataset(**Run(trained / "pre").part("data", "request")).train
+    expected = np.union1d(short_digests(mine.images), short_digests(theirs.images))
+    assert np.array_equal(seen_by(run), expected)
+    assert main(["evaluate", "other-draw", "--runs-dir", str(trained)]) == 0
+    assert "was trained on" in capsys.readouterr().out
+
+
+def test_it_takes_images_of_another_size(trained):
+    run = pretrain(trained, "larger", "--image-size", "20", "--init", "pre", "--variant", "simclr")
+    encoder = prl_keras.load_encoder(run)
+    assert encoder.input_shape == (None, 20, 20, 3)
+    begun = encoder_to_begin_with(Run(trained / "pre"), (20, 20, 3), None)
+    assert weights_sha256(begun) == Run(trained / "pre").result["encoder_sha256"]
+
+
+def test_from_python_it_gives_the_same_bits(trained):
+    run = pretrain(trained, "by-command", "--image-size", "16", "--init", "pre")
+    data = prl_keras.load_dataset("digits", samples_per_class=8, test_per_class=5, image_size=16)
+    encoder = prl_keras.pretrain(data, init="pre", runs_dir=trained, epochs=1, batch_size=32, seed=0)
+    assert weights_sha256(encoder) == run.result["encoder_sha256"]
+
+
+@pytest.mark.parametrize("variant", ["query", "prl"])
+def test_a_network_of_ones_own_is_trained_saved_and_used(network, tmp_path, variant, capsys):
+    run = pretrain(tmp_path, "own", "--image-size", "16", "--init", str(network), "--variant", variant)
+    encoder = prl_keras.load_encoder(run)
+    assert encoder.name == "encoder"
+    assert encoder.output_shape == (None, 8)
+    assert {type(layer).__module__.split(".")[0] for layer in encoder.layers} == {"keras"}
+    before = keras.models.load_model(network)
+    changed = [not np.allclose(a, b) for a, b in zip(before.weights, encoder.weights, strict=True)]
+    assert all(changed[:2]), "it was trained"
+    folder = ["--runs-dir", str(tmp_path)]
+    assert main(["finetune", "--encoder", "own", "--epochs", "1", "--name", "tuned", *folder]) == 0
+    assert main(["evaluate", "own", *folder]) == 0
+    assert seen_by(run) is None, "what it has seen before is not known"
+    if variant == "query":
+        assert main(["visualize", "own", "--before", "--samples-per-class", "3", *folder]) == 0
+    capsys.readouterr()
+
+
+def test_the_fast_layers_compute_what_the_users_do(network):
+    images = np.random.RandomState(0).randint(0, 256, (5, 16, 16, 3)).astype("float32")
+    own, fast = keras.models.load_model(network), encoder_to_begin_with(network, (16, 16, 3), None)
+    for training in (False, True):
+        np.testing.assert_allclose(own(images, training=training), fast(images, training=training), atol=1e-5)
+    for old, new in zip(own.weights, copy_as(fast, "float32").weights, strict=True):
+        np.testing.assert_allclose(old, new, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_mobile_net_is_an_encoder(tmp_path):
+    model = keras.applications.MobileNetV3Small((32, 32, 3), include_top=False, pooling="avg", weights=None)
+    save_model(model, tmp_path / "mobile.keras")
+    run = pretrain(tmp_path, "mobile", "--init", str(tmp_path / "mobile.keras"))
+    assert prl_keras.load_encoder(run).output_shape == (None, 576)
+    assert main(["finetune", "--encoder", "mobile", "--epochs", "1", "--runs-dir", str(tmp_path)]) == 0
+
+
+def test_what_cannot_begin_a_training_is_one_line(trained, network, tmp_path, capsys):
+    keras.utils.set_random_seed(0)
+    flat = keras.Sequential([keras.Input((16, 16, 3)), keras.layers.Flatten(), keras.layers.Dense(4)])
+    maps = keras.Sequential([keras.Input((16, 16, 3)), keras.layers.Conv2D(4, 3)])
+    grey = keras.Sequential([keras.Input((16, 16, 1)), keras.layers.GlobalAveragePooling2D()])
+    files = {}
+    for name, model in (("flat", flat), ("maps", maps), ("grey", grey)):
+        files[name] = tmp_path / f"{name}.keras"
+        save_model(model, files[name])
+    (tmp_path / "text.keras").write_text("no model", encoding="utf-8")
+    for words, line in (
+        (["--init", "nobody"], "nobody"),
+        (["--init", "nothing.keras"], "--init nothing.keras: no such file"),
+        (["--init", str(tmp_path / "text.keras")], "as a Keras model"),
+        (["--init", str(files["maps"])], "expected features (batch, dim): end it with a pooling"),
+        (["--init", str(files["grey"])], "expected images (batch, height, width, 3)"),
+        (["--init", str(files["flat"]), "--image-size", "20"], "takes 16x16 images and none of 20x20"),
+        (["--init", "pre", "--width", "0.5"], "--width does nothing with --init pre"),
+    ):
+        pretrain(trained, "none", "--image-size", "16", *words, expected=2)
+        assert line in complaint(capsys), words
+        assert not (trained / "none").exists()
+
+
+def test_a_continued_run_has_to_begin_alike(trained, capsys, tmp_path):
+    run = pretrain(trained, "again", "--image-size", "16", "--init", "pre")
+    (run.path / "result.json").unlink()
+    shutil.copytree(trained / "pre", trained / "twin")
+    assert pretrain(trained, "again", "--image-size", "16", "--init", "tuned", expected=2)
+    assert "was started with init" in complaint(capsys)
+    config = json.loads((run.path / "config.json").read_text(encoding="utf-8"))
+    config["data"]["init_sha256"] = "0" * 64
+    (run.path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    pretrain(trained, "again", "--image-size", "16", "--init", "pre", expected=2)
+    assert "was started with init_sha256" in complaint(capsys)

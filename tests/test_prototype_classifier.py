@@ -67,6 +67,32 @@ def test_taught_in_pieces_and_in_any_order_it_is_what_is_taught_at_once(
     np.testing.assert_allclose(pieces.predict_proba(features), whole.predict_proba(features), atol=1e-9)
 
 
+def test_with_a_whitening_what_is_known_is_near_by_mahalanobis() -> None:
+    """And a class of one picture reaches farther than one of many: its mean is uncertain."""
+    from prl_keras.evaluation.novelty import whitening
+
+    features, labels = clusters(60)
+    spread = whitening(features, labels)
+    classifier = PrototypeClassifier(whitening=spread).fit(features, labels)
+    classifier.partial_fit(features[:1] + 9, ["elk"]).calibrate(*clusters(99, seed=1))
+    asked = np.concatenate([clusters(30, seed=2)[0], features[:5] + 9])
+    precision = spread @ spread.T
+    means = [features[labels == name].mean(axis=0) for name in NAMES] + [features[0] + 9]
+    counts = [*((labels == name).sum() for name in NAMES), 1]
+    slow = [
+        min(np.sqrt((x - m) @ precision @ (x - m) / (1 + 1 / n)) for m, n in zip(means, counts, strict=True))
+        for x in asked
+    ]
+    assert classifier.is_known(asked).tolist() == [distance < -classifier.threshold_ for distance in slow]
+    assert 0 < classifier.is_known(asked).mean() < 1 or classifier.is_known(asked).all()
+    np.testing.assert_array_equal(
+        classifier.predict(asked),
+        PrototypeClassifier().fit(features, labels).partial_fit(features[:1] + 9, ["elk"]).predict(asked),
+    )
+    classifier.forget("elk")
+    assert not classifier.is_known(asked[-5:]).any()
+
+
 def test_a_class_that_waits_for_its_pictures_is_never_answered() -> None:
     features, labels = clusters(8)
     classifier = PrototypeClassifier().partial_fit(features, labels, classes=[*NAMES, "elk"])

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+from sklearn.covariance import LedoitWolf
 
 import prl_keras
 from prl_keras.cli import main
@@ -116,12 +117,22 @@ def slow_answers(run: Run, trained: Path, shown: Sequence[str]) -> list[dict]:
         mine = direction(encode(encoder, load_image(file, (16, 16))[None])[0].astype(float))
         sums[name] = sums.get(name, 0) + mine
         examples.append((f"{name} {file}", mine))
+    totals: dict[str, list] = {}
+    for feature, label in zip(features, data.train.labels, strict=True):
+        totals.setdefault(str(label), []).append(feature)
+    residuals = np.concatenate([np.array(each) - np.mean(each, axis=0) for each in totals.values()])
+    precision = LedoitWolf(assume_centered=True).fit(residuals).precision_
+    for name, file in zip(known.labels[known.taught], known.files[known.taught], strict=True):
+        totals.setdefault(name, []).append(encode(encoder, load_image(file, (16, 16))[None])[0].astype(float))
     answers = []
     for file in shown:
         mine = direction(encode(encoder, load_image(file, (16, 16))[None])[0].astype(float))
         cosines = {name: mine @ total / np.linalg.norm(total) for name, total in sums.items()}
         nearest = max(examples, key=lambda example: mine @ example[1])
-        answers.append({"cosines": cosines, "nearest": nearest[0]})
+        feature = encode(encoder, load_image(file, (16, 16))[None])[0].astype(float)
+        away = [(feature - np.mean(each, axis=0), len(each)) for each in totals.values()]
+        distance = min(np.sqrt(d @ precision @ d / (1 + 1 / n)) for d, n in away)
+        answers.append({"cosines": cosines, "nearest": nearest[0], "distance": distance})
     return answers
 
 
@@ -138,7 +149,7 @@ def test_predict_says_what_the_definition_says(taught, trained, pictures, tmp_pa
         shares = {name: np.exp(cosine / classifier.temperature_) for name, cosine in cosines.items()}
         assert row["class"] == best
         assert float(row["probability"]) == pytest.approx(shares[best] / sum(shares.values()), abs=1e-4)
-        assert row["known"] == str(cosines[best] > classifier.threshold_).lower()
+        assert row["known"] == str(-slow["distance"] > classifier.threshold_).lower()
         label, _, where = slow["nearest"].partition(" ")
         assert row["most_like_class"] == label
         assert row["most_like"] == where if where else "digits, training image" in row["most_like"]
@@ -160,7 +171,7 @@ def test_the_screen_says_which_picture_is_most_like_it(taught, trained, pictures
 
 def test_what_is_like_nothing_is_none_of_these(own, trained, pictures, capsys, monkeypatch):
     known = read_taught(own)
-    known.classifier.threshold_ = 0.9999
+    known.classifier.threshold_ = -1e-6
     from prl_keras.evaluation.taught import save_taught
 
     save_taught(known, own.prototypes_file)
@@ -207,7 +218,7 @@ def test_it_says_what_a_lesson_does_to_the_other_classes(teach, own, pictures, c
     assert said.endswith(f"({100 * right:.1f} % before this lesson)")
     alarms = after.classifier.false_alarms_
     assert alarms["correct"] == int(0.05 * (alarms["n"] + 1))
-    assert f"would of {alarms['correct']} of these {alarms['n']} validation pictures" in lines[3]
+    assert f"as are {alarms['correct']} of {alarms['n']} validation pictures; probabilities" in lines[3]
     assert lines[-1].startswith("  python main.py predict own --runs-dir ")
     assert lines[-1].endswith(" IMAGE...")
     card = (own.path / "card.md").read_text(encoding="utf-8")

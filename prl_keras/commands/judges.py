@@ -72,13 +72,9 @@ class WaryJudge(HeadJudge):
         examples = self._known.examples
         self.examples = examples.files.tolist(), examples.labels.tolist()
         self.facts |= {"known_sha256": self._known.sha256()}
-        alarms = self._known.classifier.false_alarms_
-        if alarms is None:
+        if self._known.classifier.false_alarms_ is None:
             raise InputError(f"run {run.name!r} has too few validation pictures for --reject; leave it out")
-        say(
-            f'"none of these": below a cosine of {self._known.classifier.threshold_:.3f} to every class, as are '
-            f"{alarms['correct']:,} of {alarms['n']:,} validation pictures"
-        )
+        say(f'"none of these": {self._known.limit_in_words()}')
 
     def judged(self, outputs: np.ndarray, top: int) -> Judged:
         features, logits = outputs[:, : self._dim], outputs[:, self._dim :]

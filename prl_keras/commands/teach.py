@@ -267,18 +267,14 @@ def _count_of(taught: Taught, name: str) -> int:
 
 
 def _threshold_in_words(taught: Taught) -> str:
-    alarms, classifier = taught.classifier.false_alarms_, taught.classifier
-    if alarms is None:
+    if taught.classifier.false_alarms_ is None:
         needed = int(np.ceil(1 / taught.false_alarms)) - 1
         return (
             f'`predict` says "none of these" of no picture: that takes {needed:,} validation pictures of known classes '
             f"(--false-alarms {taught.false_alarms:g})"
         )
-    return (
-        f'`predict` says "none of these" below a cosine of {classifier.threshold_:.3f}, and would of '
-        f"{alarms['correct']:,} of these {alarms['n']:,} validation pictures; probabilities have temperature "
-        f"{classifier.temperature_:.3g}"
-    )
+    temperature = f"probabilities have temperature {taught.classifier.temperature_:.3g}"
+    return f'`predict` says "none of these" {taught.limit_in_words()}; {temperature}'
 
 
 def _pictures(count: int) -> str:

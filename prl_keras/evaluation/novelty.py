@@ -5,9 +5,10 @@ A score is large for what is strange, and needs nothing but training pictures; n
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
+from scipy.spatial.distance import cdist
 
 from prl_keras.evaluation.closed_form import prototype_scores, unit
 from prl_keras.evaluation.probes import Features
@@ -36,7 +37,7 @@ def strangeness(
     from scipy.special import logsumexp, softmax
 
     cosines = prototype_scores(train, num_classes)
-    centre, distances = train.features.mean(axis=0), _mahalanobis(train, num_classes)
+    centre, distances = train.features.mean(axis=0), _mahalanobis(train)
     directions = unit(train.features - centre)
     k = int(min(NEIGHBOURS, np.bincount(train.labels, minlength=num_classes).min()))
     found: dict[str, dict[str, np.ndarray]] = {name: {} for name in SCORES}
@@ -58,21 +59,27 @@ def _to_neighbour(asked: np.ndarray, known: np.ndarray, k: int) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _mahalanobis(train: Features, num_classes: int) -> Any:
+def whitening(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """(dim, dim) W: |(x - y) W| is the Mahalanobis distance under the covariance within the classes, shrunk as Ledoit
+    and Wolf (2004) do, so that it can be inverted however few pictures there are."""
     from sklearn.covariance import LedoitWolf
 
-    present = [k for k in range(num_classes) if (train.labels == k).any()]
-    features = np.asarray(train.features, np.float64)
-    means = np.stack([features[train.labels == k].mean(axis=0) for k in present])
-    place = np.searchsorted(present, train.labels)
-    precision = LedoitWolf(assume_centered=True).fit(features - means[place]).precision_
-    whitening = np.linalg.cholesky(precision)
+    features = np.asarray(features, np.float64)
+    _, place = np.unique(labels, return_inverse=True)
+    residuals = features - _means(features, place)[place]
+    return np.linalg.cholesky(LedoitWolf(assume_centered=True).fit(residuals).precision_)
 
-    def distances(asked: np.ndarray) -> np.ndarray:
-        moved = np.asarray(asked, np.float64) @ whitening
-        return np.min([np.square(moved - mean @ whitening).sum(axis=1) for mean in means], axis=0)
 
-    return distances
+def _means(features: np.ndarray, place: np.ndarray) -> np.ndarray:
+    sums = np.zeros((place.max() + 1, features.shape[1]))
+    np.add.at(sums, place, features)
+    return sums / np.bincount(place)[:, None]
+
+
+def _mahalanobis(train: Features) -> Callable[[np.ndarray], np.ndarray]:
+    matrix, (_, place) = whitening(train.features, train.labels), np.unique(train.labels, return_inverse=True)
+    means = _means(np.asarray(train.features, np.float64), place) @ matrix
+    return lambda asked: cdist(np.asarray(asked, np.float64) @ matrix, means, "sqeuclidean").min(axis=1)
 
 
 def parting(known: np.ndarray, strange: np.ndarray) -> dict[str, float | int]:

@@ -14,6 +14,7 @@ from sklearn.preprocessing import normalize
 from prl_keras.data import Dataset
 from prl_keras.data.catalog import is_folder
 from prl_keras.errors import InputError
+from prl_keras.evaluation.novelty import whitening
 from prl_keras.evaluation.prototype_classifier import PrototypeClassifier
 from prl_keras.evaluation.statistics import accuracy, proportion
 from prl_keras.files import atomic_path
@@ -80,8 +81,9 @@ class Taught:
     def sha256(self) -> str:
         """Of all that decides an answer."""
         classifier, digest = self.classifier, hashlib.sha256("\0".join(self.classifier.classes_).encode())
-        for part in (classifier.sums_, classifier.counts_, classifier.centre_):
-            digest.update(np.ascontiguousarray(part).tobytes())
+        arrays = (classifier.sums_, classifier.totals_, classifier.counts_, classifier.centre_, classifier.whitening)
+        for part in arrays:
+            digest.update(b"" if part is None else np.ascontiguousarray(part).tobytes())
         digest.update(f"{classifier.temperature_!r} {classifier.threshold_!r}".encode())
         return digest.hexdigest()
 
@@ -108,6 +110,15 @@ class Taught:
             self.classifier.calibrate(self.held_out[judged], self.held_out_labels[judged], self.false_alarms)
         return self
 
+    def limit_in_words(self) -> str:
+        """Where "none of these" begins, if it was calibrated, and what that does to the held-out pictures."""
+        classifier = self.classifier
+        where = f"below a cosine of {classifier.threshold_:.3f} to every class"
+        if classifier.whitening is not None:
+            where = f"{-classifier.threshold_:.1f} or more from every class (Mahalanobis)"
+        alarms = classifier.false_alarms_
+        return f"{where}, as are {alarms['correct']:,} of {alarms['n']:,} validation pictures"
+
     def held_out_accuracy(self, names: list[str]) -> dict[str, Any] | None:
         """`statistics.accuracy` on the held-out pictures among all classes, new ones too; a forgotten class's are all
         wrong. names: of the classes that the encoder was trained on. None: nothing is held out."""
@@ -122,12 +133,13 @@ def of_training(encoder: keras.Model, dataset: Dataset, false_alarms: float, wit
     """What the encoder knows before it is taught: the classes of its data set, or only where their centre is."""
     from prl_keras.models.encode import encode
 
-    names, features = np.array(dataset.class_names, dtype=str), encode(encoder, dataset.train.images)
-    classifier = PrototypeClassifier(centre=features.mean(axis=0, dtype=np.float64))
+    names, labels = np.array(dataset.class_names, dtype=str), dataset.train.labels
+    features = encode(encoder, dataset.train.images)
+    spread = whitening(features, labels) if dataset.num_classes < len(labels) and labels.max() > 0 else None
+    classifier = PrototypeClassifier(centre=features.mean(axis=0, dtype=np.float64), whitening=spread)
     if not with_classes:
         none = Examples(features[:0].astype(np.float16), names[:0], names[:0], np.zeros(0, np.uint64))
         return Taught(classifier, none, features[:0], names[:0], false_alarms)
-    labels = dataset.train.labels
     classifier.fit(features, names[labels])
     each = max(1, min(EXAMPLES_A_CLASS, MOST_EXAMPLES // len(names)))
     rows = np.sort(np.concatenate([np.flatnonzero(labels == k)[:each] for k in range(len(names))]))
@@ -157,7 +169,9 @@ def save_taught(taught: Taught, file: Path) -> None:
             classes=classifier.classes_,
             sums=classifier.sums_,
             counts=classifier.counts_,
+            totals=classifier.totals_,
             centre=classifier.centre_,
+            whitening=np.zeros((0, 0)) if classifier.whitening is None else classifier.whitening,
             temperature=classifier.temperature_,
             threshold=np.nan if classifier.threshold_ is None else classifier.threshold_,
             false_alarms=taught.false_alarms,
@@ -182,8 +196,10 @@ def read_taught(run: Run, file: Path | None = None) -> Taught:
 
 
 def _classifier(part: dict[str, np.ndarray]) -> PrototypeClassifier:
-    classifier = PrototypeClassifier(centre=part["centre"])
-    for name in ("classes", "sums", "counts", "centre"):
+    classifier = PrototypeClassifier(
+        centre=part["centre"], whitening=part["whitening"] if part["whitening"].size else None
+    )
+    for name in ("classes", "sums", "totals", "counts", "centre"):
         setattr(classifier, f"{name}_", part[name])
     classifier.n_features_in_ = len(part["centre"])
     classifier.temperature_, threshold = float(part["temperature"]), float(part["threshold"])
@@ -197,6 +213,8 @@ def _check_sizes(classifier: PrototypeClassifier, examples: Examples, part: dict
     classes, (dim,) = len(classifier.classes_), classifier.centre_.shape
     sizes = {
         "sums": (classifier.sums_.shape, (classes, dim)),
+        "totals": (classifier.totals_.shape, (classes, dim)),
+        "whitening": (part["whitening"].shape, (dim, dim) if part["whitening"].size else (0, 0)),
         "counts": (classifier.counts_.shape, (classes,)),
         "example_features": (examples.features.shape, (len(examples.labels), dim)),
         "example_files": (examples.files.shape, examples.labels.shape),

@@ -1,4 +1,4 @@
-"""Classes added one by one to a run that was pre-trained without them: prototypes beside a head that is trained anew.
+"""Classes added one by one to a run that was pre-trained without them, by `teach` and by heads that are trained anew.
 
     python main.py pretrain --variant prl --recipe strong --dataset fashion_500 --hold-out-classes 5 --name held
     python benchmarks/teaching.py held docs/results/teaching.json
@@ -13,6 +13,7 @@ import json
 import statistics
 import sys
 import time
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from prl_keras.data.catalog import load_dataset, load_held_out
 from prl_keras.evaluation.probes import Features, linear_probe
 from prl_keras.evaluation.prototype_classifier import PrototypeClassifier
 from prl_keras.evaluation.statistics import mean_over_seeds
+from prl_keras.evaluation.taught import FALSE_ALARMS, Examples, Taught, of_training
 from prl_keras.files import write_json
 from prl_keras.markdown import pipe_table
 from prl_keras.models import load_encoder
@@ -32,7 +34,8 @@ from prl_keras.models.encode import encode
 from prl_keras.runs import find_run
 
 SHOTS, DRAWS = (1, 5, 20), 10
-PROTOTYPES, HEAD, BALANCED = "prototypes", "head trained anew", "the same, classes weighing alike"
+TAUGHT, COSINES = "`teach`", "cosine to prototypes"
+HEAD, BALANCED = "head trained anew", "the same, classes weighing alike"
 
 
 def main() -> int:
@@ -53,22 +56,26 @@ def main() -> int:
     base = {name: Features(encoded[name], getattr(own, name).labels) for name in encoded}
     new = Features(encode(encoder, novel.images), novel.labels)
     chosen = linear_probe(base["train"], base["validation"], Features(encoded["test"])).chosen["C"]
-    cells = {str(shots): [one_draw(base, new, shots, draw, chosen) for draw in range(DRAWS)] for shots in SHOTS}
+    known = of_training(encoder, own, FALSE_ALARMS).calibrate()
+    cells = {str(shots): [one_draw(known, base, new, shots, draw, chosen) for draw in range(DRAWS)] for shots in SHOTS}
     facts = {"run": run.name, "options": run.part("options"), "old": list(own.class_names), "new": list(names)}
     facts |= {"train": len(own.train), "test": len(own.test), "pictures": len(novel), "draws": DRAWS, "C": chosen}
     write_json(options.output, facts | {"shots": cells})
     return 0
 
 
-def one_draw(base: dict[str, Features], new: Features, shots: int, draw: int, regularisation: float) -> dict[str, Any]:
+def one_draw(
+    known: Taught, base: dict[str, Features], new: Features, shots: int, draw: int, regularisation: float
+) -> dict[str, Any]:
     """Method -> its accuracies after each class, and its median seconds a class."""
     random, old = np.random.RandomState([draw, shots]), base["train"].labels.max() + 1
     order = random.permutation(new.labels.max() + 1)
     drawn = {k: random.permutation(np.flatnonzero(new.labels == k)) for k in order}
     tested, truth = [base["test"].features], [base["test"].labels]
     taught, answers = [base["train"].features], [base["train"].labels]
-    prototypes = PrototypeClassifier().fit(base["train"].features, base["train"].labels)
-    steps: dict[str, list[dict[str, float]]] = {PROTOTYPES: [], HEAD: [], BALANCED: []}
+    run, cosines = deepcopy(known), PrototypeClassifier().fit(base["train"].features, base["train"].labels)
+    names = list(run.classifier.classes_)  # of the old classes, in their order
+    steps: dict[str, list[dict[str, float]]] = {name: [] for name in (TAUGHT, COSINES, HEAD, BALANCED)}
     for place, k in enumerate(order):
         label = old + place
         rows, rest = drawn[k][:shots], drawn[k][shots:]
@@ -76,10 +83,17 @@ def one_draw(base: dict[str, Features], new: Features, shots: int, draw: int, re
         answers.append(np.full(shots, label))
         tested.append(new.features[rest])
         truth.append(np.full(len(rest), label))
+        names.append(f"new {place}")
         begun = time.perf_counter()
-        prototypes.partial_fit(taught[-1], answers[-1])
-        seconds = {PROTOTYPES: time.perf_counter() - begun}
-        predicted = {PROTOTYPES: prototypes.predict(np.concatenate(tested))}
+        files = np.full(shots, "")
+        run = run.teach(Examples(taught[-1], np.full(shots, names[-1]), files, rows.astype(np.uint64) + 1)).calibrate()
+        seconds = {TAUGHT: time.perf_counter() - begun}
+        number = {name: index for index, name in enumerate(names)}
+        predicted = {TAUGHT: np.array([number[name] for name in run.classifier.predict(np.concatenate(tested))])}
+        begun = time.perf_counter()
+        cosines.partial_fit(taught[-1], answers[-1])
+        seconds[COSINES] = time.perf_counter() - begun
+        predicted[COSINES] = cosines.predict(np.concatenate(tested))
         for name, weights in ((HEAD, None), (BALANCED, "balanced")):
             begun = time.perf_counter()
             head = _head(regularisation, weights).fit(np.concatenate(taught), np.concatenate(answers))
@@ -120,7 +134,8 @@ def table(found: dict[str, Any]) -> str:
             for part in ("old", "new", "mean"):
                 values = np.array([draw[name][part][-1] for draw in draws])
                 figure = mean_over_seeds(values)
-                cells.append(f"{100 * figure['mean']:.1f} ({100 * figure['low']:.1f} - {100 * figure['high']:.1f})")
+                interval = (f"{100 * figure[end]:.1f}" for end in ("low", "high") if figure[end] is not None)
+                cells.append(f"{100 * figure['mean']:.1f} ({' - '.join(interval) or 'each time'})")
             seconds = statistics.median(draw[name]["seconds"] for draw in draws)
             rows.append([shots, name, *cells, f"{seconds:.3f}"])
     return pipe_table(head, rows, left=(1,))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import softmax
 from sklearn.utils.estimator_checks import check_estimator
 
 from prl_keras import PrototypeClassifier
@@ -67,28 +68,28 @@ def test_taught_in_pieces_and_in_any_order_it_is_what_is_taught_at_once(
     np.testing.assert_allclose(pieces.predict_proba(features), whole.predict_proba(features), atol=1e-9)
 
 
-def test_with_a_whitening_what_is_known_is_near_by_mahalanobis() -> None:
+def test_with_a_whitening_it_is_mahalanobis_distance_that_decides() -> None:
     """And a class of one picture reaches farther than one of many: its mean is uncertain."""
-    from prl_keras.evaluation.novelty import whitening
+    from prl_keras.evaluation.novelty import spread_within, whitening
 
     features, labels = clusters(60)
-    spread = whitening(features, labels)
-    classifier = PrototypeClassifier(whitening=spread).fit(features, labels)
+    covariance = spread_within(features, labels)
+    classifier = PrototypeClassifier(whitening=whitening(covariance)).fit(features, labels)
+    assert classifier.temperature_ == 2
     classifier.partial_fit(features[:1] + 9, ["elk"]).calibrate(*clusters(99, seed=1))
     asked = np.concatenate([clusters(30, seed=2)[0], features[:5] + 9])
-    precision = spread @ spread.T
+    precision = np.linalg.inv(covariance)
     means = [features[labels == name].mean(axis=0) for name in NAMES] + [features[0] + 9]
     counts = [*((labels == name).sum() for name in NAMES), 1]
-    slow = [
-        min(np.sqrt((x - m) @ precision @ (x - m) / (1 + 1 / n)) for m, n in zip(means, counts, strict=True))
-        for x in asked
-    ]
-    assert classifier.is_known(asked).tolist() == [distance < -classifier.threshold_ for distance in slow]
-    assert 0 < classifier.is_known(asked).mean() < 1 or classifier.is_known(asked).all()
-    np.testing.assert_array_equal(
-        classifier.predict(asked),
-        PrototypeClassifier().fit(features, labels).partial_fit(features[:1] + 9, ["elk"]).predict(asked),
+    scores = np.array(
+        [[-(x - m) @ precision @ (x - m) / (1 + 1 / n) for m, n in zip(means, counts, strict=True)] for x in asked]
     )
+    assert classifier.classes_.tolist() == [*NAMES, "elk"]
+    np.testing.assert_array_equal(classifier.predict(asked), classifier.classes_[scores.argmax(axis=1)])
+    np.testing.assert_allclose(
+        classifier.predict_proba(asked), softmax(scores / classifier.temperature_, axis=1), atol=1e-9
+    )
+    assert classifier.is_known(asked).tolist() == (scores.max(axis=1) > classifier.threshold_).tolist()
     classifier.forget("elk")
     assert not classifier.is_known(asked[-5:]).any()
 

@@ -98,41 +98,35 @@ def test_taught_one_by_one_or_at_once_it_is_the_same(teach, taught, pictures, tm
 
 
 def slow_answers(run: Run, trained: Path, shown: Sequence[str]) -> list[dict]:
-    """By the definition: directions from the centre of the encoder's training images, classes their means."""
+    """By the definition: means of classes, and one covariance within them in which every class weighs alike."""
     encoder = prl_keras.load_encoder(run)
     data = prl_keras.load_dataset(**Run(trained / "pre").part("data", "request"))
-    features = encode(encoder, data.train.images).astype(float)
-    centre = features.mean(axis=0)
 
-    def direction(feature: np.ndarray) -> np.ndarray:
-        return (feature - centre) / np.linalg.norm(feature - centre)
+    def feature(file: str) -> np.ndarray:
+        return encode(encoder, load_image(file, (16, 16))[None])[0].astype(float)
 
-    known = read_taught(run).examples
-    sums: dict[str, np.ndarray] = {}
+    of_class: dict[str, list[np.ndarray]] = {}
     examples = []
-    for feature, label in zip(features, data.train.labels, strict=True):
-        sums[str(label)] = sums.get(str(label), 0) + direction(feature)
-        examples.append((str(label), direction(feature)))
+    for image, label in zip(encode(encoder, data.train.images).astype(float), data.train.labels, strict=True):
+        of_class.setdefault(str(label), []).append(image)
+        examples.append((str(label), image))
+    residuals = np.concatenate([np.array(each) - np.mean(each, axis=0) for each in of_class.values()])
+    covariances = [LedoitWolf(assume_centered=True).fit(residuals).covariance_] * len(of_class)
+    known = read_taught(run).examples
     for name, file in zip(known.labels[known.taught], known.files[known.taught], strict=True):
-        mine = direction(encode(encoder, load_image(file, (16, 16))[None])[0].astype(float))
-        sums[name] = sums.get(name, 0) + mine
-        examples.append((f"{name} {file}", mine))
-    totals: dict[str, list] = {}
-    for feature, label in zip(features, data.train.labels, strict=True):
-        totals.setdefault(str(label), []).append(feature)
-    residuals = np.concatenate([np.array(each) - np.mean(each, axis=0) for each in totals.values()])
-    precision = LedoitWolf(assume_centered=True).fit(residuals).precision_
-    for name, file in zip(known.labels[known.taught], known.files[known.taught], strict=True):
-        totals.setdefault(name, []).append(encode(encoder, load_image(file, (16, 16))[None])[0].astype(float))
+        of_class.setdefault(name, []).append(feature(file))
+        examples.append((f"{name} {file}", feature(file)))
+    covariances += [np.cov(np.array(of_class[name]).T) for name in ("cross", "ring")]
+    precision = np.linalg.inv(np.mean(covariances, axis=0))
+
+    def squared(one: np.ndarray, other: np.ndarray) -> float:
+        return (one - other) @ precision @ (one - other)
+
     answers = []
     for file in shown:
-        mine = direction(encode(encoder, load_image(file, (16, 16))[None])[0].astype(float))
-        cosines = {name: mine @ total / np.linalg.norm(total) for name, total in sums.items()}
-        nearest = max(examples, key=lambda example: mine @ example[1])
-        feature = encode(encoder, load_image(file, (16, 16))[None])[0].astype(float)
-        away = [(feature - np.mean(each, axis=0), len(each)) for each in totals.values()]
-        distance = min(np.sqrt(d @ precision @ d / (1 + 1 / n)) for d, n in away)
-        answers.append({"cosines": cosines, "nearest": nearest[0], "distance": distance})
+        mine = feature(file)
+        scores = {name: -squared(mine, np.mean(each, axis=0)) / (1 + 1 / len(each)) for name, each in of_class.items()}
+        answers.append({"scores": scores, "nearest": min(examples, key=lambda example: squared(mine, example[1]))[0]})
     return answers
 
 
@@ -144,12 +138,12 @@ def test_predict_says_what_the_definition_says(taught, trained, pictures, tmp_pa
         rows = {row["path"]: row for row in csv.DictReader(file)}
     classifier = read_taught(taught).classifier
     for file, slow in zip(shown, slow_answers(taught, trained, shown), strict=True):
-        row, cosines = rows[file], slow["cosines"]
-        best = max(cosines, key=cosines.get)
-        shares = {name: np.exp(cosine / classifier.temperature_) for name, cosine in cosines.items()}
+        row, scores = rows[file], slow["scores"]
+        best = max(scores, key=scores.get)
+        shares = {name: np.exp((score - scores[best]) / classifier.temperature_) for name, score in scores.items()}
         assert row["class"] == best
         assert float(row["probability"]) == pytest.approx(shares[best] / sum(shares.values()), abs=1e-4)
-        assert row["known"] == str(-slow["distance"] > classifier.threshold_).lower()
+        assert row["known"] == str(scores[best] > classifier.threshold_).lower()
         label, _, where = slow["nearest"].partition(" ")
         assert row["most_like_class"] == label
         assert row["most_like"] == where if where else "digits, training image" in row["most_like"]

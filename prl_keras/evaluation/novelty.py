@@ -59,15 +59,19 @@ def _to_neighbour(asked: np.ndarray, known: np.ndarray, k: int) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def whitening(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """(dim, dim) W: |(x - y) W| is the Mahalanobis distance under the covariance within the classes, shrunk as Ledoit
-    and Wolf (2004) do, so that it can be inverted however few pictures there are."""
+def spread_within(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """(dim, dim) covariance within the classes, shrunk as Ledoit and Wolf (2004) do, so that it can be inverted however
+    few pictures (n, dim) there are."""
     from sklearn.covariance import LedoitWolf
 
     features = np.asarray(features, np.float64)
     _, place = np.unique(labels, return_inverse=True)
-    residuals = features - _means(features, place)[place]
-    return np.linalg.cholesky(LedoitWolf(assume_centered=True).fit(residuals).precision_)
+    return LedoitWolf(assume_centered=True).fit(features - _means(features, place)[place]).covariance_
+
+
+def whitening(covariance: np.ndarray) -> np.ndarray:
+    """(dim, dim) W: |(x - y) W| is Mahalanobis's distance."""
+    return np.linalg.cholesky(np.linalg.inv(covariance))
 
 
 def _means(features: np.ndarray, place: np.ndarray) -> np.ndarray:
@@ -77,7 +81,8 @@ def _means(features: np.ndarray, place: np.ndarray) -> np.ndarray:
 
 
 def _mahalanobis(train: Features) -> Callable[[np.ndarray], np.ndarray]:
-    matrix, (_, place) = whitening(train.features, train.labels), np.unique(train.labels, return_inverse=True)
+    matrix = whitening(spread_within(train.features, train.labels))
+    _, place = np.unique(train.labels, return_inverse=True)
     means = _means(np.asarray(train.features, np.float64), place) @ matrix
     return lambda asked: cdist(np.asarray(asked, np.float64) @ matrix, means, "sqeuclidean").min(axis=1)
 

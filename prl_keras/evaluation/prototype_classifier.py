@@ -16,10 +16,11 @@ from prl_keras.evaluation.statistics import likeliest_temperature, proportion
 
 
 class PrototypeClassifier(ClassifierMixin, BaseEstimator):
-    """Nearest class mean on the sphere around a centre, in scikit-learn's conventions.
+    """Nearest class mean, in scikit-learn's conventions: by the angle at a centre, or by Mahalanobis's distance.
 
-    A class is the sum of the directions of its pictures and their number, so that a new one costs no training, and what
-    is taught in pieces, in any order, is what is taught at once. Wang et al. 2019 (SimpleShot, "CL2N").
+    A class is the sum of its pictures' features and directions and their number, so that a new one costs no training,
+    and what is taught in pieces, in any order, is what is taught at once. Angles: Wang et al. 2019 ("CL2N"); distances:
+    linear discriminant analysis with equal priors, as in Hayes and Kanan 2020 (deep SLDA).
 
         classifier = PrototypeClassifier().fit(embeddings[:200], labels[:200].astype(str))
         classifier.partial_fit(embeddings[200:203], ["owl"] * 3)
@@ -31,23 +32,23 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
             None: they take features (n, dim).
         centre: (dim,) from which directions are seen, such as the mean of the features that the encoder was trained on;
             None: the mean of the features of the first call of `fit` or `partial_fit`.
-        temperature: by which cosines are divided for `predict_proba`, until `calibrate` chooses one.
-        whitening: (dim, dim) W, such that |(x - y) W| is a Mahalanobis distance, as `novelty.whitening` gives it; then
-            what is known is decided by the distance to the nearest class mean instead of by the cosine. That of a class
-            of n pictures is divided by sqrt(1 + 1/n), as a mean of few is itself uncertain.
+        temperature: by which scores are divided for `predict_proba`, until `calibrate` chooses one; None: 0.1 for
+            cosines, 2 for distances, which is right for normal distributions.
+        whitening: (dim, dim) W, such that |(x - y) W| is Mahalanobis's distance, as `novelty.whitening` gives it; the
+            score of a class of n pictures is then -|(x - mean) W|^2 / (1 + 1/n), as a mean of few is itself uncertain.
+            None: the score is the cosine.
 
     Attributes:
         classes_: (classes,) sorted; sums_: (classes, dim) float64 of directions; totals_: (classes, dim) of features;
-        counts_: (classes,) pictures; centre_: (dim,); temperature_; threshold_: of what is known the largest distance,
-        negative, or the least cosine, None before `calibrate`; false_alarms_: what `calibrate` measured, with its
-        interval.
+        counts_: (classes,) pictures; centre_: (dim,); temperature_; threshold_: what is known has a larger score, None
+        before `calibrate`; false_alarms_: what `calibrate` measured, with its interval.
     """
 
     def __init__(
         self,
         encoder: Any = None,
         centre: np.ndarray | None = None,
-        temperature: float = 0.1,
+        temperature: float | None = None,
         whitening: np.ndarray | None = None,
     ):
         self.encoder, self.centre, self.temperature, self.whitening = encoder, centre, temperature, whitening
@@ -95,29 +96,29 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
         """
         if not 0 < false_alarms < 1:
             raise InputError(f"false_alarms is {false_alarms!r}; expected above 0 and below 1")
-        features, y = self._asked(X), np.asarray(y)
-        cosines = self._cosines(features)
-        place = int(false_alarms * (len(cosines) + 1))
+        scores, y = self._scores(X), np.asarray(y)
+        place = int(false_alarms * (len(scores) + 1))
         if not place:
             needed = int(np.ceil(1 / false_alarms)) - 1
-            raise InputError(f"{len(cosines)} pictures; {needed} are needed for {false_alarms:g} false alarms")
+            raise InputError(f"{len(scores)} pictures; {needed} are needed for {false_alarms:g} false alarms")
         if strange := sorted(map(str, set(y.tolist()) - set(self.classes_.tolist()))):
             raise InputError(f"classes that were not taught: {', '.join(strange[:10])}")
         own = np.searchsorted(self.classes_, y)
-        self.temperature_ = likeliest_temperature(cosines, own, np.geomspace(0.005, 1.0, 40))
-        nearest = self._nearness(features, cosines)
+        low, high = (0.005, 1.0) if self.whitening is None else (0.5, 500.0)
+        self.temperature_ = likeliest_temperature(scores, own, np.geomspace(low, high, 40))
+        nearest = scores.max(axis=1)
         self.threshold_ = float(np.sort(nearest)[place - 1])
         self.false_alarms_ = proportion(int((nearest <= self.threshold_).sum()), len(nearest))
         return self
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """(n,) of `classes_`, also for what `is_known` does not know."""
-        nearest = self._cosines(self._asked(X)).argmax(axis=1)
-        return self.classes_[nearest]
+        best = self._scores(X).argmax(axis=1)
+        return self.classes_[best]
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
         """(n, classes) that sum to 1, if the picture is of one of them; 0 for a class without pictures."""
-        return softmax(self._cosines(self._asked(X)) / self.temperature_, axis=1)
+        return softmax(self._scores(X) / self.temperature_, axis=1)
 
     def is_known(self, X: np.ndarray) -> np.ndarray:
         """(n,) bool: whether a prototype is near enough; `calibrate` comes before.
@@ -125,17 +126,18 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
         Raises:
             InputError: it did not.
         """
-        features = self._asked(X)
+        scores = self._scores(X)
         if self.threshold_ is None:
             raise InputError("call calibrate() first, with pictures of known classes that were not taught")
-        return self._nearness(features, self._cosines(features)) > self.threshold_
+        return scores.max(axis=1) > self.threshold_
 
     def _taught(self, X: np.ndarray, y: Any, classes: Any, first: bool) -> "PrototypeClassifier":
         features, y = self._features(X, y, first)
         check_classification_targets(y)
         if first:
             self.centre_ = features.mean(axis=0) if self.centre is None else np.asarray(self.centre, np.float64)
-            self.temperature_, self.threshold_, self.false_alarms_ = self.temperature, None, None
+            self.temperature_ = self.temperature or (0.1 if self.whitening is None else 2.0)
+            self.threshold_, self.false_alarms_ = None, None
             self.classes_, self.counts_ = np.unique(y), np.zeros(0, int)
             self.sums_, self.totals_ = np.zeros((2, 0, features.shape[1]))
             known = self.classes_[:0]
@@ -162,20 +164,13 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
 
         return encode(self.encoder, X).astype(np.float64), None if y is None else np.asarray(y)
 
-    def _asked(self, X: np.ndarray) -> np.ndarray:
-        check_is_fitted(self)
-        return self._features(X)[0]
-
-    def _cosines(self, features: np.ndarray) -> np.ndarray:
+    def _scores(self, X: np.ndarray) -> np.ndarray:
         """(n, classes); minus infinity for a class without pictures."""
-        directions = normalize(features - self.centre_)
-        return np.where(self.counts_ > 0, directions @ normalize(self.sums_).T, -np.inf)
-
-    def _nearness(self, features: np.ndarray, cosines: np.ndarray) -> np.ndarray:
-        """(n,) to the nearest class; the larger the nearer."""
+        check_is_fitted(self)
+        features, taught = self._features(X)[0], self.counts_ > 0
         if self.whitening is None:
-            return cosines.max(axis=1)
-        taught = self.counts_ > 0
-        counts = self.counts_[taught, None]
-        distances = cdist(features @ self.whitening, self.totals_[taught] / counts @ self.whitening, "sqeuclidean")
-        return -np.sqrt((distances / (1 + 1 / counts.T)).min(axis=1))
+            return np.where(taught, normalize(features - self.centre_) @ normalize(self.sums_).T, -np.inf)
+        counts = np.maximum(self.counts_, 1)
+        means = (self.totals_ / counts[:, None] - self.centre_) @ self.whitening
+        distances = cdist((features - self.centre_) @ self.whitening, means, "sqeuclidean")
+        return np.where(taught, -distances / (1 + 1 / counts), -np.inf)

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.spatial.distance import cdist
 from sklearn.preprocessing import normalize
 
 from prl_keras.data import Dataset
 from prl_keras.data.catalog import is_folder
 from prl_keras.errors import InputError
-from prl_keras.evaluation.novelty import whitening
+from prl_keras.evaluation.novelty import spread_within, whitening
 from prl_keras.evaluation.prototype_classifier import PrototypeClassifier
 from prl_keras.evaluation.statistics import accuracy, proportion
 from prl_keras.files import atomic_path
@@ -31,7 +32,7 @@ _COLUMNS = ("features", "labels", "files", "digests")  # of `Examples`
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Pictures of classes: features float16 (n, dim), class names (n,), files (n,) as text, digests uint64 (n,).
+    """Pictures of classes: features float32 (n, dim), class names (n,), files (n,) as text, digests uint64 (n,).
 
     digests: `data.seen.short_digests` of what was taught, 0 for what the encoder was trained on.
     """
@@ -61,6 +62,8 @@ class Taught:
 
     held_out: features float32 (v, dim); held_out_labels: class names (v,).
     false_alarms: the share of pictures of known classes that may be taken for unknown.
+    spread: covariance (dim, dim) within the classes that the encoder was trained on, and spread_classes, their number;
+        None where it was trained without classes.
     """
 
     classifier: PrototypeClassifier
@@ -68,13 +71,20 @@ class Taught:
     held_out: np.ndarray
     held_out_labels: np.ndarray
     false_alarms: float
+    spread: np.ndarray | None
+    spread_classes: int
 
     def model(self, encoder: keras.Model) -> tuple[keras.Model, list[str]]:
         """Raw images -> logits (batch, classes) in one model of stock layers, and the names of the classes."""
-        from prl_keras.models.heads import build_classifier, prototype_head
+        from prl_keras.models.heads import build_classifier, distance_head, prototype_head
 
-        classifier = self.classifier
-        head = prototype_head(classifier.centre_, normalize(classifier.sums_), classifier.temperature_)
+        classifier, counts = self.classifier, self.classifier.counts_
+        centre, temperature = classifier.centre_, classifier.temperature_
+        if classifier.whitening is None:
+            head = prototype_head(centre, normalize(classifier.sums_), temperature)
+        else:
+            means = classifier.totals_ / counts[:, None]
+            head = distance_head(centre, classifier.whitening, means, temperature * (1 + 1 / counts))
         names = classifier.classes_.tolist()
         return build_classifier(encoder, len(names), head), names
 
@@ -88,8 +98,10 @@ class Taught:
         return digest.hexdigest()
 
     def nearest(self, features: np.ndarray) -> np.ndarray:
-        """(n, dim) -> the row of the most similar example, by the angle at the centre; (n,)."""
-        centre = self.classifier.centre_
+        """(n, dim) -> the row of the most similar example, as the classifier sees it; (n,)."""
+        centre, whitening = self.classifier.centre_, self.classifier.whitening
+        if whitening is not None:
+            return cdist(features @ whitening, self.examples.features @ whitening).argmin(axis=1)
         return (normalize(features - centre) @ normalize(self.examples.features - centre).T).argmax(axis=1)
 
     def teach(self, examples: Examples) -> Taught:
@@ -103,19 +115,40 @@ class Taught:
         return replace(self, examples=self.examples.take(np.flatnonzero(self.examples.labels != name)))
 
     def calibrate(self) -> Taught:
-        """Choose temperature and threshold anew; no threshold if too few pictures are held out."""
+        """Choose distance, temperature and threshold anew; no threshold if too few pictures are held out."""
+        self.seeing()
         judged = np.isin(self.held_out_labels, self.classifier.classes_)
         self.classifier.threshold_, self.classifier.false_alarms_ = None, None
+        self.classifier.temperature_ = 0.1 if self.spread is None else 2.0  # unless there is something to choose it by
         if int(self.false_alarms * (judged.sum() + 1)):
             self.classifier.calibrate(self.held_out[judged], self.held_out_labels[judged], self.false_alarms)
         return self
+
+    def seeing(self) -> Taught:
+        """The same, its classifier with the distance that its pictures make."""
+        covariance = self._covariance()
+        self.classifier.whitening = None if covariance is None else whitening(covariance)
+        return self
+
+    def _covariance(self) -> np.ndarray | None:
+        """Within the classes, each of which weighs alike: those of the encoder's training, and those of which at least
+        two pictures were taught."""
+        if self.spread is None:
+            return None
+        own = [self.examples.features[rows].astype(np.float64) for rows in self._taught_rows()]
+        taught = [np.cov(features, rowvar=False) for features in own if len(features) > 1]
+        return (self.spread_classes * self.spread + sum(taught)) / (self.spread_classes + len(taught))
+
+    def _taught_rows(self) -> list[np.ndarray]:
+        labels = np.where(self.examples.taught, self.examples.labels, "")
+        return [np.flatnonzero(labels == name) for name in np.unique(labels[self.examples.taught])]
 
     def limit_in_words(self) -> str:
         """Where "none of these" begins, if it was calibrated, and what that does to the held-out pictures."""
         classifier = self.classifier
         where = f"below a cosine of {classifier.threshold_:.3f} to every class"
         if classifier.whitening is not None:
-            where = f"{-classifier.threshold_:.1f} or more from every class (Mahalanobis)"
+            where = f"{np.sqrt(-classifier.threshold_):.1f} or more from every class (Mahalanobis)"
         alarms = classifier.false_alarms_
         return f"{where}, as are {alarms['correct']:,} of {alarms['n']:,} validation pictures"
 
@@ -135,20 +168,21 @@ def of_training(encoder: keras.Model, dataset: Dataset, false_alarms: float, wit
 
     names, labels = np.array(dataset.class_names, dtype=str), dataset.train.labels
     features = encode(encoder, dataset.train.images)
-    spread = whitening(features, labels) if dataset.num_classes < len(labels) and labels.max() > 0 else None
-    classifier = PrototypeClassifier(centre=features.mean(axis=0, dtype=np.float64), whitening=spread)
+    spread = spread_within(features, labels) if 1 < dataset.num_classes < len(labels) else None
+    known = {"false_alarms": false_alarms, "spread": spread, "spread_classes": dataset.num_classes}
+    classifier = PrototypeClassifier(centre=features.mean(axis=0, dtype=np.float64))
     if not with_classes:
-        none = Examples(features[:0].astype(np.float16), names[:0], names[:0], np.zeros(0, np.uint64))
-        return Taught(classifier, none, features[:0], names[:0], false_alarms)
+        none = Examples(features[:0], names[:0], names[:0], np.zeros(0, np.uint64))
+        return Taught(classifier, none, features[:0], names[:0], **known)
     classifier.fit(features, names[labels])
     each = max(1, min(EXAMPLES_A_CLASS, MOST_EXAMPLES // len(names)))
     rows = np.sort(np.concatenate([np.flatnonzero(labels == k)[:each] for k in range(len(names))]))
     files = np.array([_where(dataset, row) for row in rows], dtype=str)
-    examples = Examples(features[rows].astype(np.float16), names[labels[rows]], files, np.zeros(len(rows), np.uint64))
+    examples = Examples(features[rows], names[labels[rows]], files, np.zeros(len(rows), np.uint64))
     chosen = np.sort(np.random.default_rng(0).permutation(len(dataset.validation))[:MOST_HELD_OUT])
     held_out = dataset.validation.take(chosen)
     kept = encode(encoder, held_out.images) if len(held_out) else features[:0]
-    return Taught(classifier, examples, kept, names[held_out.labels], false_alarms)
+    return Taught(classifier, examples, kept, names[held_out.labels], **known).seeing()
 
 
 def _where(dataset: Dataset, row: int) -> str:
@@ -171,7 +205,8 @@ def save_taught(taught: Taught, file: Path) -> None:
             counts=classifier.counts_,
             totals=classifier.totals_,
             centre=classifier.centre_,
-            whitening=np.zeros((0, 0)) if classifier.whitening is None else classifier.whitening,
+            spread=np.zeros((0, 0)) if taught.spread is None else taught.spread,
+            spread_classes=taught.spread_classes,
             temperature=classifier.temperature_,
             threshold=np.nan if classifier.threshold_ is None else classifier.threshold_,
             false_alarms=taught.false_alarms,
@@ -190,15 +225,16 @@ def read_taught(run: Run, file: Path | None = None) -> Taught:
             part = {name: content[name] for name in content.files}
         classifier, examples = _classifier(part), Examples(*(part[f"example_{name}"] for name in _COLUMNS))
         _check_sizes(classifier, examples, part)
-        return Taught(classifier, examples, part["held_out"], part["held_out_labels"], float(part["false_alarms"]))
+        spread = part["spread"] if part["spread"].size else None
+        known = {"false_alarms": float(part["false_alarms"]), "spread": spread}
+        known["spread_classes"] = int(part["spread_classes"])
+        return Taught(classifier, examples, part["held_out"], part["held_out_labels"], **known).seeing()
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile, OSError) as error:
         raise InputError(f"{file} is damaged ({error}); put a copy of it back, or remove it") from error
 
 
 def _classifier(part: dict[str, np.ndarray]) -> PrototypeClassifier:
-    classifier = PrototypeClassifier(
-        centre=part["centre"], whitening=part["whitening"] if part["whitening"].size else None
-    )
+    classifier = PrototypeClassifier(centre=part["centre"])
     for name in ("classes", "sums", "totals", "counts", "centre"):
         setattr(classifier, f"{name}_", part[name])
     classifier.n_features_in_ = len(part["centre"])
@@ -214,7 +250,7 @@ def _check_sizes(classifier: PrototypeClassifier, examples: Examples, part: dict
     sizes = {
         "sums": (classifier.sums_.shape, (classes, dim)),
         "totals": (classifier.totals_.shape, (classes, dim)),
-        "whitening": (part["whitening"].shape, (dim, dim) if part["whitening"].size else (0, 0)),
+        "spread": (part["spread"].shape, (dim, dim) if part["spread"].size else (0, 0)),
         "counts": (classifier.counts_.shape, (classes,)),
         "example_features": (examples.features.shape, (len(examples.labels), dim)),
         "example_files": (examples.files.shape, examples.labels.shape),

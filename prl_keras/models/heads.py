@@ -89,6 +89,27 @@ def prototype_head(centre: np.ndarray, prototypes: np.ndarray, temperature: floa
     return head
 
 
+def distance_head(
+    centre: np.ndarray, whitening: np.ndarray, means: np.ndarray, scale: np.ndarray, name: str = "head"
+) -> keras.Model:
+    """(batch, dim) -> float32 logits (batch, classes): -|(x - mean) W|^2 / scale. Stock layers, nothing to train.
+
+    Args:
+        centre: (dim,), near the data, where numbers stay small; whitening: (dim, dim) W; means: (classes, dim);
+        scale: (classes,).
+    """
+    features = keras.Input(centre.shape, name="features")
+    moved = layers.Dense(len(centre), dtype="float32", name="whitened")
+    logits = layers.Dense(len(means), dtype="float32", name="logits")
+    x = moved(features)
+    outputs = logits(layers.Concatenate()([x, layers.Dot(axes=1)([x, x])]))
+    moved.set_weights([whitening.astype("float32"), (-centre @ whitening).astype("float32")])
+    means = (means - centre) @ whitening
+    kernel = np.concatenate([2 * means.T / scale, [-1 / scale]])
+    logits.set_weights([kernel.astype("float32"), (-np.square(means).sum(axis=1) / scale).astype("float32")])
+    return keras.Model(features, outputs, name=name)
+
+
 def build_classifier(
     encoder: keras.Model,
     num_classes: int,

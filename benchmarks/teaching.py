@@ -57,7 +57,10 @@ def main() -> int:
     new = Features(encode(encoder, novel.images), novel.labels)
     chosen = linear_probe(base["train"], base["validation"], Features(encoded["test"])).chosen["C"]
     known = of_training(encoder, own, FALSE_ALARMS).calibrate()
-    cells = {str(shots): [one_draw(known, base, new, shots, draw, chosen) for draw in range(DRAWS)] for shots in SHOTS}
+    cells = {
+        str(shots): [one_draw(known, own.class_names, base, new, shots, draw, chosen) for draw in range(DRAWS)]
+        for shots in SHOTS
+    }
     facts = {"run": run.name, "options": run.part("options"), "old": list(own.class_names), "new": list(names)}
     facts |= {"train": len(own.train), "test": len(own.test), "pictures": len(novel), "draws": DRAWS, "C": chosen}
     write_json(options.output, facts | {"shots": cells})
@@ -65,7 +68,13 @@ def main() -> int:
 
 
 def one_draw(
-    known: Taught, base: dict[str, Features], new: Features, shots: int, draw: int, regularisation: float
+    known: Taught,
+    old_names: tuple[str, ...],
+    base: dict[str, Features],
+    new: Features,
+    shots: int,
+    draw: int,
+    regularisation: float,
 ) -> dict[str, Any]:
     """Method -> its accuracies after each class, and its median seconds a class."""
     random, old = np.random.RandomState([draw, shots]), base["train"].labels.max() + 1
@@ -74,7 +83,7 @@ def one_draw(
     tested, truth = [base["test"].features], [base["test"].labels]
     taught, answers = [base["train"].features], [base["train"].labels]
     run, cosines = deepcopy(known), PrototypeClassifier().fit(base["train"].features, base["train"].labels)
-    names = list(run.classifier.classes_)  # of the old classes, in their order
+    names = list(old_names)
     steps: dict[str, list[dict[str, float]]] = {name: [] for name in (TAUGHT, COSINES, HEAD, BALANCED)}
     for place, k in enumerate(order):
         label = old + place

@@ -113,7 +113,7 @@ class DataOptions(PictureOptions):
     """Seed of the validation split, of the training subset and of classes that are drawn. None: the same as --seed."""
     hold_out_classes: Annotated[tuple[str, ...], arg(metavar="N|SHARE|NAME...")] = ()
     """Classes that are not trained on, for `evaluate --few-shot`: their names, or one number, of classes or below 1 of
-    their share, which the seed draws. None are held out unless this is given."""
+    their share, which the seed draws; one number alone is no name. None are held out unless this is given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -527,7 +527,7 @@ class Teach(RunDataOptions):
     """Of the pictures of known classes, the share that may be taken for "none of these", above 0 and below 1. None: as
     in the lesson before, at first 0.05."""
     name: Text = None
-    """First lesson: name of the new run. None: RUN-taught, with a number behind it if that is there."""
+    """First lesson: name of the new run. None: RUN-taught, with a number behind it."""
     runs_dir: Annotated[Path, arg(metavar="PATH")] = Path("saved_models")
     """Folder that holds the runs."""
 

@@ -13,6 +13,7 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import average_precision_score
 
 from prl_keras.cli import main
+from prl_keras.commands.few_shot import check_episodes
 from prl_keras.data.catalog import load_dataset, load_held_out
 from prl_keras.data.held_out import held_out_classes
 from prl_keras.data.seen import seen_by, short_digests
@@ -56,8 +57,8 @@ def test_every_class_can_be_drawn():
         (["0"], "hold_out_classes is 0; expected names, a whole number, or a share below 1"),
         (["1.5"], "hold_out_classes is 1.5"),
         (["-1"], "hold_out_classes is -1"),
-        (["nan"], "hold_out_classes is nan"),
-        (["inf"], "hold_out_classes is inf"),
+        (["nan"], "there is no class 'nan'"),
+        (["1e0"], "there is no class '1e0'"),
     ],
 )
 def test_what_leaves_no_training_is_refused(wanted, message):
@@ -165,17 +166,17 @@ def test_features_that_know_nothing_are_at_chance_and_perfect_ones_are_perfect()
     ("how", "message"),
     [
         ({"ways": 9}, "8 of 8 classes have the 16 pictures that an episode takes, and it takes 9 classes"),
-        ({"shots": 30}, "0 of 8 classes have the 45 pictures"),
+        ({"shots": (1, 30)}, "0 of 8 classes have the 45 pictures"),
         ({"ways": 1}, "--ways is 1; expected at least 2"),
         ({"queries": 0}, "--queries is 0"),
-        ({"shots": 0}, "--shots is 0"),
+        ({"shots": (5, 0)}, "--shots is 0"),
         ({"episodes": 1}, "--episodes is 1"),
     ],
 )
 def test_episodes_that_cannot_be_played_are_refused(how, message):
     labels = np.repeat(np.arange(8), 40)
     with pytest.raises(InputError, match=message):
-        episode_accuracies(np.zeros((320, 4)), labels, np.zeros(4), **how)
+        check_episodes(labels, **{"ways": 5, "shots": (1,), "queries": 15, "episodes": 9} | how)
 
 
 @settings(deadline=None, max_examples=20)
@@ -235,7 +236,7 @@ def test_the_run_says_which_classes_it_never_saw_and_they_are_measured(held, cap
                 assert figure["mean"] == pytest.approx(values.mean())
                 assert figure["low"] < figure["mean"] < figure["high"]
     shown = capsys.readouterr().out
-    assert "on 3 classes of digits that it never saw" in shown
+    assert f"on {len(novel):,} pictures of 3 classes of digits, none of which it was trained on" in shown
     assert f"{100 * found['accuracy']['5']['ridge']['mean']:.1f} %" in shown
     assert few_shot(held) == 0
     assert json.loads((held.path / "few_shot.json").read_text(encoding="utf-8")) == found
@@ -250,16 +251,62 @@ def test_a_fine_tuned_run_keeps_them_held_out(held, capsys):
     capsys.readouterr()
 
 
-def test_pictures_that_were_trained_on_are_left_out_of_another_data_set(held, capsys):
-    assert few_shot(held, "--dataset", "digits", "--samples-per-class", "8") == 0
-    said = capsys.readouterr().out
-    assert "56 pictures are left out: the run was trained on them" in said
-    assert "warning: the run was trained on classes of these names too" in said
+def test_its_own_data_by_name_are_its_held_out_classes(held):
+    assert few_shot(held) == 0
+    before = (held.path / "few_shot.json").read_bytes()
+    assert few_shot(held, "--dataset", "digits") == 0
+    assert (held.path / "few_shot.json").read_bytes() == before
+
+
+def test_pictures_that_were_trained_on_are_left_out_of_another_data_set(held, capsys, tmp_path):
+    """A folder of three classes, each of training pictures, two of them, and of pictures of held-out classes."""
+    train = load_dataset(**held.part("data", "request")).train
+    novel, _ = load_held_out(**held.part("data", "request"))
+    for name, start in (("one", 0), ("two", 30), ("three", 60)):
+        (tmp_path / name).mkdir()
+        for number, image in enumerate(
+            [*train.images[start // 15 : start // 15 + 2], *novel.images[start : start + 30]]
+        ):
+            Image.fromarray(image).save(tmp_path / name / f"{number}.png")
+    words = ["--dataset", str(tmp_path), "--cache-dir", "none"]
+    assert few_shot(held, *words, "--shots", "1") == 0
+    assert "6 pictures are left out: the run was trained on them" in capsys.readouterr().out
+    found = json.loads(next(held.path.glob("few_shot-*.json")).read_text(encoding="utf-8"))
+    assert found["pictures"] == 90
+    assert found["left_out_as_trained_on"] == 6
+    assert few_shot(held, *words, "--shots", "40") == 2
+    assert "0 of 3 classes have the 55 pictures" in capsys.readouterr().err
+
+
+def test_a_run_that_began_with_an_encoder_that_saw_them_is_refused(held, trained, capsys):
+    shutil.copytree(trained / "pre", held.path.parent / "pre", dirs_exist_ok=True)
+    words = ["--dataset", "digits", "--image-size", "16", "--samples-per-class", "8", "--batch-size", "32"]
+    how = ["--epochs", "1", "--hold-out-classes", "3", "--name", "heir", "--runs-dir", str(held.path.parent)]
+    assert main(["pretrain", *words, *how, "--init", "pre"]) == 0
+    assert few_shot(Run(held.path.parent / "heir")) == 2
+    assert "'heir' began with an encoder that was trained on 24 pictures of the held-out" in capsys.readouterr().err
+
+
+def test_perfect_features_are_perfect_in_every_episode_and_have_no_interval(held, capsys, monkeypatch):
+    from prl_keras.models import encode
+
+    usual = encode.encode
+    split, _ = load_held_out(**held.part("data", "request"))
+
+    def knowing(model, images, *more):
+        features = usual(model, images, *more)
+        return np.eye(features.shape[1], dtype="float32")[split.labels] if len(images) == len(split) else features
+
+    monkeypatch.setattr(encode, "encode", knowing)
+    assert few_shot(held) == 0
+    shown = capsys.readouterr().out
+    row = next(line for line in shown.splitlines() if line.strip().startswith("nearest neighbour"))
+    assert row.split() == ["nearest", "neighbour", "100.0", "%", "100.0", "%"]
 
 
 def test_what_makes_no_sense_is_one_line(held, trained, capsys, tmp_path):
     for command, line in (
-        (["evaluate", "pre", "--few-shot", "--runs-dir", str(trained)], "was trained on all classes of digits"),
+        (["evaluate", "pre", "--few-shot", "--runs-dir", str(trained)], "was trained on all classes of its data"),
         (["evaluate", "pre", "--ways", "3", "--runs-dir", str(trained)], "--ways does nothing with --no-few-shot"),
         (["pretrain", "--dataset", "digits", "--hold-out-classes", "owl"], "there is no class 'owl'"),
     ):

@@ -152,12 +152,24 @@ def test_what_cannot_begin_a_training_is_one_line(trained, network, tmp_path, ca
 
 def test_a_continued_run_has_to_begin_alike(trained, capsys, tmp_path):
     run = pretrain(trained, "again", "--image-size", "16", "--init", "pre")
-    (run.path / "result.json").unlink()
     shutil.copytree(trained / "pre", trained / "twin")
-    assert pretrain(trained, "again", "--image-size", "16", "--init", "tuned", expected=2)
-    assert "was started with init" in complaint(capsys)
+    (run.path / "result.json").unlink()
+    pretrain(trained, "again", "--image-size", "16", "--init", "twin")  # the same weights under another name
+    (run.path / "result.json").unlink()
     config = json.loads((run.path / "config.json").read_text(encoding="utf-8"))
     config["data"]["init_sha256"] = "0" * 64
     (run.path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    capsys.readouterr()
     pretrain(trained, "again", "--image-size", "16", "--init", "pre", expected=2)
     assert "was started with init_sha256" in complaint(capsys)
+
+
+def test_latest_is_what_it_was_when_the_run_began(trained, monkeypatch):
+    from prl_keras.config import Pretrain
+    from prl_keras.training.begin import begins_with
+
+    run = pretrain(trained, "late", "--image-size", "16", "--init", "pre")
+    (run.path / "result.json").unlink()
+    asked = {"init": "latest", "runs_dir": trained}
+    assert begins_with(Pretrain(**asked, name="late")).name == "pre"
+    assert begins_with(Pretrain(**asked, name="new")).name != "pre"

@@ -86,7 +86,7 @@ def test_scores_are_what_their_definitions_say(seed):
     means = np.stack([train.features[labels == k].mean(axis=0) for k in range(3)])
     precision = LedoitWolf(assume_centered=True).fit(train.features - means[labels]).precision_
     slow = [min((x - m) @ precision @ (x - m) for m in means) for x in asked]
-    np.testing.assert_allclose(found["Mahalanobis"], slow, rtol=1e-6)
+    np.testing.assert_allclose(found["Mahalanobis"], slow, rtol=1e-5)
     np.testing.assert_allclose(found["energy"], -logsumexp(logits, axis=1))
     np.testing.assert_allclose(found["maximum probability"], -softmax(logits, axis=1).max(axis=1))
 
@@ -158,8 +158,9 @@ def test_a_classifier_says_none_of_these_if_it_is_asked_to(held, capsys, tmp_pat
 @pytest.mark.parametrize(
     ("command", "line"),
     [
-        (["evaluate", "pre", "--unknown"], "was trained on all classes of digits: add --far"),
-        (["evaluate", "pre", "--unknown", "--far", "owls"], "owls"),
+        (["evaluate", "pre", "--unknown"], "was trained on all classes of its data: add --far"),
+        (["evaluate", "pre", "--unknown", "--far", "owls"], "--far owls: no such data set or folder"),
+        (["evaluate", "pre", "--unknown", "--far", "digits"], "--far digits: these are the known pictures"),
         (["evaluate", "pre", "--far", "fashion_500"], "--far does nothing with --no-unknown"),
         (["evaluate", "pre", "--unknown", "--few-shot"], "--unknown does nothing with --few-shot"),
     ],

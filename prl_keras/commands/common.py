@@ -63,7 +63,8 @@ def stronger(options: Pretrain) -> list[str]:
     """After a pre-training by the paper's recipe: the command of the strong one, on the same data."""
     if options.recipe != "paper" or options.kind == "prl":
         return []
-    where = f"{data_words(options)}{in_folder(options.runs_dir)}"
+    drawn = f" --seed {options.seed}" if options.hold_out_classes and options.seed else ""  # it draws the classes
+    where = f"{data_words(options)}{drawn}{in_folder(options.runs_dir)}"
     return [f"python main.py pretrain --variant prl --recipe strong{where}   # docs/method.md"]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from prl_keras.config import Evaluate
 from prl_keras.data import Dataset
 from prl_keras.data.catalog import load_held_out
 from prl_keras.data.request import data_request_of_run, file_suffix, open_data
+from prl_keras.data.rows import joined
 from prl_keras.data.seen import never_seen
 from prl_keras.data.splits import Split
 from prl_keras.errors import InputError
@@ -25,12 +28,16 @@ from prl_keras.startup import start_keras
 
 def run(options: Evaluate) -> None:
     run = find_run(options.run, options.runs_dir, gives_features, "run with an encoder")
-    own = open_data(run.part("data", "request"), run, labelled=False)
-    dataset, novel, names = _novel(run, own, options)
+    request = data_request_of_run(run, options)
+    if options.dataset is None and not request.get("hold_out_classes"):
+        raise InputError(
+            f"run {run.name!r} was trained on all classes of its data: pre-train with --hold-out-classes 0.3, or add "
+            "--dataset of other classes"
+        )
+    dataset = open_data(request, run)
     check_encoder(tuple(run.part("data")["image_shape"]), dataset, run.name)
-    novel, left_out = never_seen(run, novel)
-    if left_out:
-        say(f"{left_out:,} pictures are left out: the run was trained on them")
+    own, novel, names, left_out = _novel(run, dataset, request)
+    check_episodes(novel.labels, options.ways, options.shots, options.queries, options.episodes)
     start_keras()
     from prl_keras.evaluation.few_shot import episode_accuracies, retrieval
     from prl_keras.evaluation.statistics import mean_over_seeds
@@ -70,30 +77,50 @@ def run(options: Evaluate) -> None:
     print_end([file, episodes], [f"python main.py teach {run_argument(run, options.runs_dir)} NAME IMAGE..."])
 
 
-def _novel(run: Run, own: Dataset, options: Evaluate) -> tuple[Dataset, Split, tuple[str, ...]]:
-    """The data set that is measured, its pictures of classes that were not trained on, and the classes' names."""
-    if options.dataset is not None:
-        dataset = open_data(data_request_of_run(run, options))
-        splits = (dataset.train, dataset.validation, dataset.test)
-        images = np.concatenate([np.asarray(split.images[:]) for split in splits])
-        if known := sorted(set(dataset.class_names) & set(own.class_names)):
-            say(f"warning: the run was trained on classes of these names too: {', '.join(known[:10])}")
-        return dataset, Split(images, np.concatenate([split.labels for split in splits])), dataset.class_names
-    request = run.part("data", "request")
-    if not request.get("hold_out_classes"):
+def check_episodes(labels: np.ndarray, ways: int, shots: Sequence[int], queries: int, episodes: int) -> None:
+    """Raise InputError unless such episodes can be played."""
+    least = [("ways", ways, 2), ("queries", queries, 1), ("episodes", episodes, 2), *(("shots", n, 1) for n in shots)]
+    for name, value, smallest in least:
+        if value < smallest:
+            raise InputError(f"--{name} is {value}; expected at least {smallest}")
+    counts = np.bincount(labels)
+    needed, enough = max(shots) + queries, int((counts >= max(shots) + queries).sum())
+    if enough < ways:
         raise InputError(
-            f"run {run.name!r} was trained on all classes of {own.label}: pre-train with --hold-out-classes 0.3, or "
-            "add --dataset of other classes"
+            f"{enough} of {np.count_nonzero(counts)} classes have the {needed} pictures that an episode takes, and it "
+            f"takes {ways} classes: ask for fewer --ways, --shots or --queries"
         )
-    split, names = load_held_out(**request)
-    return own, split, names
+
+
+def _novel(run: Run, dataset: Dataset, request: dict[str, Any]) -> tuple[Dataset, Split, tuple[str, ...], int]:
+    """The run's own data, pictures that it never saw, their classes, and how many others were left out."""
+    if dataset.fingerprint == run.part("data", "fingerprint"):
+        if not dataset.held_out:
+            raise InputError(f"run {run.name!r} was trained on all classes of {dataset.label}: add --dataset of others")
+        split, names = load_held_out(**request)
+        split, left_out = never_seen(run, split)
+        if left_out:
+            raise InputError(
+                f"run {run.name!r} began with an encoder that was trained on {left_out:,} pictures of its held-out "
+                "classes: hold them out there too"
+            )
+        return dataset, split, names, 0
+    own = open_data(run.part("data", "request"), run, labelled=False)
+    splits = (dataset.train, dataset.validation, dataset.test)
+    images = reduce(joined, (split.images for split in splits))
+    split, left_out = never_seen(run, Split(images, np.concatenate([split.labels for split in splits])))
+    if left_out:
+        say(f"{left_out:,} pictures are left out: the run was trained on them")
+    if known := sorted(set(dataset.class_names) & set(own.class_names)):
+        say(f"warning: the run was trained on classes of these names too: {', '.join(known[:10])}")
+    return own, split, dataset.class_names, left_out
 
 
 def _show(run: Run, dataset: Dataset, content: dict[str, Any]) -> None:
     classes, shots = len(content["classes"]), list(content["accuracy"])
     title = (
-        f"{run.name} on {classes} classes of {dataset.label} that it never saw ({content['pictures']:,} pictures), "
-        f"{content['ways']} at a time"
+        f"{run.name} on {content['pictures']:,} pictures of {classes} classes of {dataset.label}, none of which it was "
+        f"trained on, {content['ways']} classes at a time"
     )
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
@@ -114,3 +141,9 @@ def _show(run: Run, dataset: Dataset, content: dict[str, Any]) -> None:
         f"95 % intervals over {content['episodes']:,} draws of episodes from these pictures; other classes and another "
         "training differ more"
     )
+
+
+def _with_interval(figure: dict[str, Any]) -> str:
+    """Where all episodes agree, nothing says how far others would differ."""
+    ends = [f"{100 * figure[end]:.1f}" for end in ("low", "high") if figure[end] is not None]
+    return f"{100 * figure['mean']:.1f} %" + (f" ({' - '.join(ends)})" if ends else "")

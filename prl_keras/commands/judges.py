@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -72,8 +73,10 @@ class WaryJudge(HeadJudge):
         examples = self._known.examples
         self.examples = examples.files.tolist(), examples.labels.tolist()
         self.facts |= {"known_sha256": self._known.sha256()}
-        if self._known.classifier.false_alarms_ is None:
-            raise InputError(f"run {run.name!r} has too few validation pictures for --reject; leave it out")
+        if self._known.classifier.threshold_ is None:
+            raise InputError(
+                f"--reject needs more validation pictures that run {run.name!r} was not trained on; leave it out"
+            )
         say(f'"none of these": {self._known.limit_in_words()}')
 
     def judged(self, outputs: np.ndarray, top: int) -> Judged:
@@ -83,15 +86,23 @@ class WaryJudge(HeadJudge):
 
 
 def _known(run: Run, encoder: keras.Model) -> Taught:
-    """Prototypes of the run's own classes; made when they are first asked for."""
-    from prl_keras.evaluation.taught import FALSE_ALARMS, of_training, read_taught, save_taught
+    """The run's own classes, made when they are first asked for, and kept where the run can be written."""
+    from prl_keras.evaluation.taught import of_training, read_taught, save_taught
 
     file = run.path / "known.npz"
-    if not file.exists():
+    if file.exists():
+        return read_taught(run, file)
+    try:
         dataset = open_data(run.part("data", "request"), run)
-        with console.status(f"Encoding the images of {dataset.label}"):
-            save_taught(of_training(encoder, dataset, FALSE_ALARMS).calibrate(), file)
-    return read_taught(run, file)
+    except InputError as error:
+        raise InputError(
+            f"--reject needs the data set that run {run.name!r} was trained on, as it was ({error})"
+        ) from error
+    with console.status(f"Encoding the images of {dataset.label}"):
+        known = of_training(encoder, dataset, run).calibrate()
+    with suppress(PermissionError):
+        save_taught(known, file)
+    return known
 
 
 class PrototypeJudge:
@@ -112,6 +123,10 @@ class PrototypeJudge:
         seen = seen_by(run)
         self.seen = None if seen is None else np.concatenate([seen, examples.digests[examples.taught]])
 
+    @property
+    def can_reject(self) -> bool:
+        return self._taught.classifier.threshold_ is not None
+
     def judged(self, features: np.ndarray, top: int) -> Judged:
         classifier = self._taught.classifier
         known = None if classifier.threshold_ is None else classifier.is_known(features)
@@ -126,7 +141,10 @@ def judge_of(run: Run, reject: bool) -> HeadJudge | PrototypeJudge:
         InputError: what the run kept is damaged, or does not belong together.
     """
     if is_taught(run):
-        return PrototypeJudge(run)
+        judge = PrototypeJudge(run)
+        if reject and not judge.can_reject:
+            raise InputError(f'nothing tells run {run.name!r} what is "none of these", see `teach`: leave out --reject')
+        return judge
     return WaryJudge(run) if reject else HeadJudge(run)
 
 

@@ -119,11 +119,11 @@ def _finish(trained: Any, run: Run, options: Pretrain) -> None:
         line += f"validation accuracy with the nearest prototype {figure}"
     say(line)
     picture = plot_training(run)
-    reference = run_argument(run, options.runs_dir)
+    reference, held_out = run_argument(run, options.runs_dir), tuple(run.part("data").get("held_out", ()))
     following = [
         f"python main.py visualize {reference} --before",
         f"python main.py evaluate {reference}",
-        *([f"python main.py evaluate {reference} --few-shot"] if "held_out" in run.part("data") else []),
+        *_with_held_out(reference, held_out),
         *stronger(options),
         f"python main.py finetune --encoder {reference} --head linear --freeze",
     ]
@@ -133,3 +133,9 @@ def _finish(trained: Any, run: Run, options: Pretrain) -> None:
             f"python main.py finetune --encoder {reference} --head linear --freeze --dataset PATH",
         ]
     print_end([run.encoder_file, picture, run.path / "metrics.jsonl", *([card] if card else [])], following)
+
+
+def _with_held_out(reference: str, held_out: tuple[str, ...]) -> list[str]:
+    """The command that measures classes that were not trained on, five at a time if there are as many."""
+    ways = "" if len(held_out) > 4 else f" --ways {len(held_out)}"
+    return [f"python main.py evaluate {reference} --few-shot{ways}"] if len(held_out) > 1 else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -16,7 +17,7 @@ from prl_keras.config import RunDataOptions, Teach
 from prl_keras.data.formats import IMAGE_EXTENSIONS
 from prl_keras.data.layout import UNLABELLED, natural
 from prl_keras.data.litter import is_litter, shown
-from prl_keras.data.request import data_request_of_run, open_data, reading_of
+from prl_keras.data.request import data_request_of_run, open_data, reading_of, warn_of_seen
 from prl_keras.data.seen import record_seen, short_digests
 from prl_keras.data.stream import all_picture_files, decoded, equal_batches
 from prl_keras.errors import InputError
@@ -67,15 +68,21 @@ def _lesson(words: Sequence[str]) -> dict[str, list[str]]:
     if len(words) > 1:
         if first.suffix.lower() in IMAGE_EXTENSIONS and first.is_file():
             raise InputError(f"{first} is a picture: name its class first, python main.py teach RUN NAME IMAGE...")
-        if not words[0].strip() or not words[0].isprintable():
-            raise InputError(f"a class cannot be called {words[0]!a}; choose a name that can be printed")
+        _check_class(words[0])
         return {words[0]: all_picture_files(map(Path, words[1:]))}
     if not first.is_dir():
         raise InputError(f"{words[0]}: name its pictures too, or a folder with a folder of pictures for each class")
     folders = [path for path in first.iterdir() if path.is_dir() and not is_litter(path)]
     if not folders:
         raise InputError(f"{first} has no folders, one a class: name the class, python main.py teach RUN NAME {first}")
+    for path in folders:
+        _check_class(path.name)
     return {path.name: all_picture_files([path]) for path in sorted(folders, key=lambda path: natural(path.name))}
+
+
+def _check_class(name: str) -> None:
+    if not name.strip() or not name.isprintable() or "/" in name or os.sep in name:
+        raise InputError(f"a class cannot be called {name!a:.60}; choose a name that can be printed, without slashes")
 
 
 @dataclass
@@ -119,19 +126,20 @@ def _first_lesson(source: Run, pictures: _Pictures, reading: Mapping[str, Any], 
     from prl_keras.models.storage import load_encoder, save_model, weights_sha256
 
     encoder = load_encoder(source)
+    warn_of_seen(source, dataset)
     if encoder.input_shape[1:] != dataset.image_shape:
         shapes = ("x".join(map(str, shape)) for shape in (encoder.input_shape[1:], dataset.image_shape))
         raise InputError("the encoder of {} takes {} images, but the data have {}".format(source.name, *shapes))
     with console.status(f"Encoding the images of {dataset.label}"):
         alarms, mine = options.false_alarms or FALSE_ALARMS, options.only_mine or dataset.class_names == UNLABELLED
-        taught = of_training(encoder, dataset, alarms, with_classes=not mine)
+        taught = of_training(encoder, dataset, source, alarms, with_classes=not mine)
     before = taught.held_out_accuracy(list(dataset.class_names))
     lesson = _Lesson(taught, pictures, options)
-    lesson.give(encoder, reading)
+    lesson.give(encoder, {**reading, "resize": request.get("resize", reading["resize"]), "bits": dataset.bits})
     name = options.name or free_name(options.runs_dir, f"{source.name}-taught")
     left_out = {*NOT_RECORDED, "lesson", "forget", "false_alarms", *(f.name for f in fields(RunDataOptions)), "run"}
     config = run_config("teach", options, left_out, request, dataset)
-    config["options"] |= {"encoder": reference_to(source, options.runs_dir), "seed": request["seed"]}
+    config["options"] |= {"encoder": reference_to(source, options.runs_dir), "seed": request.get("seed", 0)}
     facts = {"encoder_run": reference_to(source, options.runs_dir), "encoder_sha256": weights_sha256(encoder)}
     made = create_run(options.runs_dir, name, config)
     with working_on(made):
@@ -204,7 +212,7 @@ class _Lesson:
             "taught": dict(zip(names.tolist(), counts.tolist(), strict=True)),
             "temperature": classifier.temperature_,
             "threshold": classifier.threshold_,
-            "false_alarms": classifier.false_alarms_,
+            "false_alarms": taught.measured_false_alarms(),
         }
         write_json(run.path / "result.json", result)
         write_card(run)
@@ -267,14 +275,12 @@ def _count_of(taught: Taught, name: str) -> int:
 
 
 def _threshold_in_words(taught: Taught) -> str:
-    if taught.classifier.false_alarms_ is None:
-        needed = int(np.ceil(1 / taught.false_alarms)) - 1
-        return (
-            f'`predict` says "none of these" of no picture: that takes {needed:,} validation pictures of known classes '
-            f"(--false-alarms {taught.false_alarms:g})"
-        )
-    temperature = f"probabilities have temperature {taught.classifier.temperature_:.3g}"
-    return f'`predict` says "none of these" {taught.limit_in_words()}; {temperature}'
+    if taught.classifier.threshold_ is not None:
+        temperature = f"probabilities have temperature {taught.classifier.temperature_:.3g}"
+        return f'`predict` says "none of these" {taught.limit_in_words()}; {temperature}'
+    needed = int(np.ceil(1 / taught.false_alarms)) - 1
+    why = f"that takes {needed:,} validation pictures of known classes, which the encoder was not trained on"
+    return f'`predict` says "none of these" of no picture: {why}'
 
 
 def _pictures(count: int) -> str:

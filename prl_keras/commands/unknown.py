@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,35 +13,41 @@ from prl_keras.commands.common import run_argument
 from prl_keras.commands.report import encoded_images
 from prl_keras.config import Evaluate
 from prl_keras.data import Dataset, load_dataset
-from prl_keras.data.catalog import load_held_out
-from prl_keras.data.request import file_suffix
-from prl_keras.data.seen import never_seen
+from prl_keras.data.catalog import is_folder, load_held_out, resolved
+from prl_keras.data.request import data_request_of_run, file_suffix
+from prl_keras.data.seen import never_seen, seen_by, short_digests
 from prl_keras.data.splits import SPLITS, Split
 from prl_keras.errors import InputError
 from prl_keras.files import write_json
-from prl_keras.runs import Run, has_classifier, names_classes
+from prl_keras.runs import Run, find_run, gives_features, has_classifier, names_classes
 from prl_keras.screen.console import console, print_end, say
 
 _FALSE_ALARMS = 0.05
 
 
 def run(options: Evaluate) -> None:
+    _check(options)
     run, dataset, encoded, _ = encoded_images(options)
     strange = _strange(run, dataset, options)
     from prl_keras.evaluation.novelty import parting, strangeness, threshold
     from prl_keras.evaluation.statistics import proportion
+    from prl_keras.models.encode import encode
+    from prl_keras.models.storage import load_encoder
 
     train, validation, _ = encoded.labelled(dataset)
     with console.status("Encoding what it does not know"):
         features = {name: encoded.features[name] for name in SPLITS}
-        features |= {name: _encoded(run, split) for name, split in strange.items()}
+        encoder = load_encoder(run)
+        features |= {name: encode(encoder, split.images) for name, split in strange.items()}
     with console.status("Scoring"):
         logits = _logits(run, encoded, train, validation, features)
         groups = {name: (features[name], logits[name]) for name in features if name != "train"}
         scores = strangeness(train, groups, dataset.num_classes)
     found: dict[str, Any] = {}
+    seen = seen_by(run)  # what was trained on chooses no threshold
+    fresh = slice(None) if seen is None else ~np.isin(short_digests(dataset.validation.images), seen)
     for score, by_group in scores.items():
-        limit = threshold(by_group["validation"], _FALSE_ALARMS)
+        limit = threshold(by_group["validation"][fresh], _FALSE_ALARMS)
         found[score] = {name: parting(by_group["test"], by_group[name]) for name in strange}
         if limit is not None:
             taken = {name: int((by_group[name] >= limit).sum()) for name in ("test", *strange)}
@@ -63,22 +70,39 @@ def run(options: Evaluate) -> None:
     print_end([file], [f"python main.py {verb} {reference} {'IMAGE...' if verb == 'predict' else 'NAME IMAGE...'}"])
 
 
-def _strange(run: Run, dataset: Dataset, options: Evaluate) -> dict[str, Split]:
-    """Group -> pictures of no known class, none of which the run was trained on."""
-    groups: dict[str, Split] = {}
-    request = run.part("data", "request")
-    if options.dataset is None and request.get("hold_out_classes"):
-        groups["near: held-out classes"] = load_held_out(**request)[0]
-    for name in options.far:
-        other = load_dataset(name, image_size=dataset.image_shape[:2])
-        if other.fingerprint == dataset.fingerprint:
-            raise InputError(f"--far {name}: that is the run's own data; name another data set")
-        groups[f"far: {other.label}"] = other.test
-    if not groups:
+def _check(options: Evaluate) -> None:
+    """Raise InputError, before anything is encoded, if there is nothing unknown."""
+    run = find_run(options.run, options.runs_dir, gives_features, "run with an encoder")
+    request = data_request_of_run(run, options)
+    if not options.far and not request.get("hold_out_classes"):
         raise InputError(
-            f"run {run.name!r} was trained on all classes of {dataset.label}: add --far of another data set, or "
-            "pre-train with --hold-out-classes 0.3"
+            f"run {run.name!r} was trained on all classes of its data: add --far of another data set, or pre-train "
+            "with --hold-out-classes 0.3"
         )
+    for name in options.far:
+        if resolved(name) == request["name"]:
+            raise InputError(f"--far {name}: these are the known pictures; name another data set")
+        if is_folder(resolved(name)) and not Path(name).expanduser().is_dir():
+            raise InputError(f"--far {name}: no such data set or folder")
+
+
+def _strange(run: Run, dataset: Dataset, options: Evaluate) -> dict[str, Split]:
+    """Group -> pictures of no known class, none of which the run was trained on or is tested with."""
+    groups: dict[str, Split] = {}
+    request = data_request_of_run(run, options)
+    if dataset.held_out:
+        groups["near: held-out classes"] = load_held_out(**request)[0]
+    how = {key: request[key] for key in ("resize", "cache_dir") if key in request}
+    for name in options.far:
+        other = load_dataset(name, image_size=dataset.image_shape[:2], **how)
+        group = f"far: {other.label}"
+        if group in groups:
+            raise InputError(f"--far names two data sets called {other.label}: measure one after the other")
+        known = np.concatenate([short_digests(getattr(dataset, part).images) for part in SPLITS])
+        new = np.flatnonzero(~np.isin(short_digests(other.test.images), known))
+        if len(new) < len(other.test):
+            say(f"{group}: {len(other.test) - len(new):,} pictures are left out: {dataset.label} has them")
+        groups[group] = other.test.take(new)
     for name, split in groups.items():
         groups[name], left_out = never_seen(run, split)
         if left_out:
@@ -86,13 +110,6 @@ def _strange(run: Run, dataset: Dataset, options: Evaluate) -> dict[str, Split]:
         if not len(groups[name]):
             raise InputError(f"{name}: the run was trained on all of its pictures; name another data set")
     return groups
-
-
-def _encoded(run: Run, split: Split) -> np.ndarray:
-    from prl_keras.models.encode import encode
-    from prl_keras.models.storage import load_encoder
-
-    return encode(load_encoder(run), split.images)
 
 
 def _logits(

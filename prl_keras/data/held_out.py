@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import reduce
 
 import numpy as np
 
-from prl_keras.data.rows import Rows
+from prl_keras.data.rows import joined
 from prl_keras.data.splits import RawData, Split
 from prl_keras.errors import InputError
 
@@ -33,7 +34,7 @@ def held_out_classes(wanted: Sequence[str], class_names: Sequence[str], seed: in
         chosen = set(words)
     else:
         count = max(1, round(number * len(class_names))) if 0 < number < 1 else number
-        if not (math.isfinite(count) and count >= 1 and count == int(count)):
+        if not (count >= 1 and count == int(count)):
             raise InputError(f"hold_out_classes is {words[0]}; expected names, a whole number, or a share below 1")
         if not 0 <= seed < 2**32:
             raise InputError(f"seed is {seed}: choose a whole number from 0 to {2**32 - 1}")
@@ -59,9 +60,7 @@ def all_of_classes(raw: RawData, held_out: Sequence[str]) -> Split:
     numbers = [raw.class_names.index(name) for name in held_out]
     splits = [raw.train, raw.test] if raw.validation is None else [raw.train, raw.validation, raw.test]
     parts = [_of_classes(split, numbers) for split in splits]
-    images = np.concatenate(
-        [np.asarray(part.images[:]) if isinstance(part.images, Rows) else part.images for part in parts]
-    )
+    images = reduce(joined, (part.images for part in parts))
     files = None if any(part.files is None for part in parts) else np.concatenate([part.files for part in parts])
     return Split(images, np.concatenate([part.labels for part in parts]), files)
 
@@ -74,7 +73,5 @@ def _of_classes(split: Split, numbers: Sequence[int]) -> Split:
 
 
 def _number(word: str) -> float | None:
-    try:
-        return float(word)
-    except ValueError:
-        return None
+    """Of words such as 3 and 0.25; others are names."""
+    return float(word) if re.fullmatch(r"-?\d{1,6}|-?\d*\.\d+", word) else None

@@ -84,8 +84,6 @@ def data_request_of_run(run: Run, options: RunDataOptions) -> dict[str, Any]:
 def _of_another(own: dict[str, Any], name: str, options: RunDataOptions, run: Run) -> dict[str, Any]:
     """The request for the data set `name`: the run's own one that was moved, or another."""
     request = own | {"name": name, "data_dir": None}
-    if "hold_out_classes" in own and not _is_copy(request, run):
-        del request["hold_out_classes"]
     if "labels" in own and Path(own["labels"]).is_relative_to(own["name"]):
         request["labels"] = str(name / Path(own["labels"]).relative_to(own["name"]))
     if options.labels is not None:
@@ -93,8 +91,9 @@ def _of_another(own: dict[str, Any], name: str, options: RunDataOptions, run: Ru
     whole = dict.fromkeys(("fold", "samples_per_class", "test_per_class", "image_size"))
     whole |= {key: _PICTURES[key] for key in ("labels", "damaged")}
     whole |= {} if is_folder(name) else _PICTURES
-    if any(request.get(key, value) != value for key, value in whole.items()) and not _is_copy(request, run):
-        request |= whole
+    part = "hold_out_classes" in own or any(request.get(key, value) != value for key, value in whole.items())
+    if part and not _is_copy(request, run):
+        request = {key: value for key, value in (request | whole).items() if key != "hold_out_classes"}
     return request
 
 

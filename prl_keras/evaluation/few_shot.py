@@ -37,21 +37,11 @@ def episode_accuracies(
 
     Args:
         features: (n, dim); labels: (n,); centre: (dim,), the mean of the features that the encoder was trained on.
-
-    Raises:
-        InputError: fewer classes or pictures than the episodes need.
     """
-    for name, value in {"ways": ways, "shots": shots, "queries": queries, "episodes": episodes}.items():
-        if value < (2 if name in ("ways", "episodes") else 1):
-            raise InputError(f"--{name} is {value}; expected at least {2 if name in ('ways', 'episodes') else 1}")
-    rows_of = [
-        rows for rows in map(np.flatnonzero, labels == np.unique(labels)[:, None]) if len(rows) >= shots + queries
-    ]
+    rows_of = [np.flatnonzero(labels == k) for k in np.unique(labels)]
+    rows_of = [rows for rows in rows_of if len(rows) >= shots + queries]
     if len(rows_of) < ways:
-        raise InputError(
-            f"{len(rows_of)} of {len(np.unique(labels))} classes have the {shots + queries} pictures that an episode "
-            f"takes, and it takes {ways} classes: ask for fewer --ways, --shots or --queries"
-        )
+        raise ValueError(f"{len(rows_of)} classes have {shots + queries} pictures; expected at least {ways}")
     plain, centred = unit(np.asarray(features, np.float64)), unit(features - np.asarray(centre, np.float64))
     random = np.random.RandomState([seed, ways, shots])  # default_rng may change its numbers
     truth, found = np.repeat(np.arange(ways), queries), np.zeros((len(CLASSIFIERS), episodes))

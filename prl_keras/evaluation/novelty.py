@@ -15,6 +15,7 @@ from prl_keras.evaluation.probes import Features
 
 NEIGHBOURS = 50  # Sun et al. 2022; fewer where the smallest class has fewer
 _BLOCK = 1_000
+_FLOOR = 1e-6  # of the mean variance
 _Z = 1.959963984540054  # 97.5 % of a normal distribution
 SCORES = ("nearest prototype", "kNN", "Mahalanobis", "energy", "maximum probability")
 
@@ -66,7 +67,9 @@ def spread_within(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
     features = np.asarray(features, np.float64)
     _, place = np.unique(labels, return_inverse=True)
-    return LedoitWolf(assume_centered=True).fit(features - _means(features, place)[place]).covariance_
+    covariance = LedoitWolf(assume_centered=True).fit(features - _means(features, place)[place]).covariance_
+    floor = _FLOOR * max(float(np.trace(covariance)) / len(covariance), _FLOOR)
+    return np.nan_to_num(covariance) + floor * np.eye(len(covariance))  # an encoder may give all pictures one answer
 
 
 def whitening(covariance: np.ndarray) -> np.ndarray:

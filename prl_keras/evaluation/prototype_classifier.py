@@ -12,7 +12,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from prl_keras.errors import InputError
-from prl_keras.evaluation.statistics import likeliest_temperature, proportion
+from prl_keras.evaluation.statistics import likeliest_temperature
 
 
 class PrototypeClassifier(ClassifierMixin, BaseEstimator):
@@ -41,7 +41,7 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
     Attributes:
         classes_: (classes,) sorted; sums_: (classes, dim) float64 of directions; totals_: (classes, dim) of features;
         counts_: (classes,) pictures; centre_: (dim,); temperature_; threshold_: what is known has a larger score, None
-        before `calibrate`; false_alarms_: what `calibrate` measured, with its interval.
+        before `calibrate`; false_alarms_: the share of the pictures that chose it which are taken for unknown.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
         self.temperature_ = likeliest_temperature(scores, own, np.geomspace(low, high, 40))
         nearest = scores.max(axis=1)
         self.threshold_ = float(np.sort(nearest)[place - 1])
-        self.false_alarms_ = proportion(int((nearest <= self.threshold_).sum()), len(nearest))
+        self.false_alarms_ = float(np.mean(nearest <= self.threshold_))
         return self
 
     def predict(self, X: np.ndarray) -> np.ndarray:

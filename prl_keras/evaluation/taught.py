@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+import zlib
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ from sklearn.preprocessing import normalize
 
 from prl_keras.data import Dataset
 from prl_keras.data.catalog import is_folder
+from prl_keras.data.seen import seen_by, short_digests
 from prl_keras.errors import InputError
 from prl_keras.evaluation.novelty import spread_within, whitening
 from prl_keras.evaluation.prototype_classifier import PrototypeClassifier
@@ -28,13 +31,15 @@ EXAMPLES_A_CLASS, MOST_EXAMPLES = 100, 20_000  # of the classes that the encoder
 MOST_HELD_OUT = 5_000
 FALSE_ALARMS = 0.05  # unless the user chooses
 _COLUMNS = ("features", "labels", "files", "digests")  # of `Examples`
+_PARTS = ("examples", "held_out", "tested")  # of `Taught`
+_FITTED = ("classes", "sums", "totals", "counts", "centre")  # of its classifier
 
 
 @dataclass(frozen=True, eq=False)
 class Examples:
     """Pictures of classes: features float32 (n, dim), class names (n,), files (n,) as text, digests uint64 (n,).
 
-    digests: `data.seen.short_digests` of what was taught, 0 for what the encoder was trained on.
+    digests: `data.seen.short_digests`; 0 for what the encoder was trained on.
     """
 
     features: np.ndarray
@@ -57,10 +62,10 @@ class Examples:
 
 @dataclass(frozen=True, eq=False)
 class Taught:
-    """A classifier of features, examples that tell why it answers what it does, and validation pictures of the classes
-    that the encoder was trained on, which calibrate it.
+    """A classifier of features, examples that tell why it answers what it does, and pictures of the classes that the
+    encoder was trained on, which it was not: validation's calibrate it, test's only tell how often it is wrong.
 
-    held_out: features float32 (v, dim); held_out_labels: class names (v,).
+    held_out, tested: of validation and test.
     false_alarms: the share of pictures of known classes that may be taken for unknown.
     spread: covariance (dim, dim) within the classes that the encoder was trained on, and spread_classes, their number;
         None where it was trained without classes.
@@ -68,8 +73,8 @@ class Taught:
 
     classifier: PrototypeClassifier
     examples: Examples
-    held_out: np.ndarray
-    held_out_labels: np.ndarray
+    held_out: Examples
+    tested: Examples
     false_alarms: float
     spread: np.ndarray | None
     spread_classes: int
@@ -99,30 +104,46 @@ class Taught:
 
     def nearest(self, features: np.ndarray) -> np.ndarray:
         """(n, dim) -> the row of the most similar example, as the classifier sees it; (n,)."""
-        centre, whitening = self.classifier.centre_, self.classifier.whitening
-        if whitening is not None:
-            return cdist(features @ whitening, self.examples.features @ whitening).argmin(axis=1)
-        return (normalize(features - centre) @ normalize(self.examples.features - centre).T).argmax(axis=1)
+        if self.classifier.whitening is not None:
+            return cdist(self._moved(features), self._moved_examples).argmin(axis=1)
+        return (self._moved(features) @ self._moved_examples.T).argmax(axis=1)
+
+    @cached_property
+    def _moved_examples(self) -> np.ndarray:
+        return self._moved(self.examples.features)
+
+    def _moved(self, features: np.ndarray) -> np.ndarray:
+        """(n, dim), such that distances, or products, are those of the classifier."""
+        centred, matrix = features - self.classifier.centre_, self.classifier.whitening
+        return normalize(centred) if matrix is None else centred @ matrix
 
     def teach(self, examples: Examples) -> Taught:
         """New classes, and more pictures of known ones; the classifier is changed itself."""
         self.classifier.partial_fit(examples.features, examples.labels)
-        return replace(self, examples=self.examples.and_(examples))
+        others = [part.take(~np.isin(part.digests, examples.digests)) for part in (self.held_out, self.tested)]
+        return replace(self, examples=self.examples.and_(examples), held_out=others[0], tested=others[1])
 
     def forget(self, name: str) -> Taught:
         """Raises InputError: there is no class of that name, or it is the only one."""
         self.classifier.forget(name)
-        return replace(self, examples=self.examples.take(np.flatnonzero(self.examples.labels != name)))
+        parts = ("examples", "held_out", "tested")
+        return replace(self, **{part: (whole := getattr(self, part)).take(whole.labels != name) for part in parts})
 
     def calibrate(self) -> Taught:
         """Choose distance, temperature and threshold anew; no threshold if too few pictures are held out."""
         self.seeing()
-        judged = np.isin(self.held_out_labels, self.classifier.classes_)
         self.classifier.threshold_, self.classifier.false_alarms_ = None, None
         self.classifier.temperature_ = 0.1 if self.spread is None else 2.0  # unless there is something to choose it by
-        if int(self.false_alarms * (judged.sum() + 1)):
-            self.classifier.calibrate(self.held_out[judged], self.held_out_labels[judged], self.false_alarms)
+        if int(self.false_alarms * (len(self.held_out.labels) + 1)):
+            self.classifier.calibrate(self.held_out.features, self.held_out.labels, self.false_alarms)
         return self
+
+    def measured_false_alarms(self) -> dict[str, float | int] | None:
+        """Of the test pictures, the share that is taken for unknown, as `statistics.proportion`; None: it cannot be."""
+        if self.classifier.threshold_ is None or not len(self.tested.labels):
+            return None
+        known = self.classifier.is_known(self.tested.features)
+        return proportion(int((~known).sum()), len(known))
 
     def seeing(self) -> Taught:
         """The same, its classifier with the distance that its pictures make."""
@@ -144,45 +165,64 @@ class Taught:
         return [np.flatnonzero(labels == name) for name in np.unique(labels[self.examples.taught])]
 
     def limit_in_words(self) -> str:
-        """Where "none of these" begins, if it was calibrated, and what that does to the held-out pictures."""
-        classifier = self.classifier
+        """Where "none of these" begins, if it was calibrated, and of how many known pictures that is said."""
+        classifier, measured = self.classifier, self.measured_false_alarms()
         where = f"below a cosine of {classifier.threshold_:.3f} to every class"
         if classifier.whitening is not None:
             where = f"{np.sqrt(-classifier.threshold_):.1f} or more from every class (Mahalanobis)"
-        alarms = classifier.false_alarms_
-        return f"{where}, as are {alarms['correct']:,} of {alarms['n']:,} validation pictures"
+        chosen = (
+            f"chosen by {len(self.held_out.labels):,} validation pictures for {100 * self.false_alarms:g} % of them"
+        )
+        if measured is None:
+            return f"{where}, {chosen}"
+        low, high, value = (f"{100 * measured[part]:.1f}" for part in ("low", "high", "value"))
+        return f"{where}, {chosen}; of {measured['n']:,} test pictures it is {value} % ({low} - {high})"
 
     def held_out_accuracy(self, names: list[str]) -> dict[str, Any] | None:
-        """`statistics.accuracy` on the held-out pictures among all classes, new ones too; a forgotten class's are all
-        wrong. names: of the classes that the encoder was trained on. None: nothing is held out."""
-        if not len(self.held_out):
+        """`statistics.accuracy` on the held-out pictures among all classes, new ones too.
+
+        names: of the classes that the encoder was trained on. None: nothing is held out.
+        """
+        labels = self.held_out.labels
+        if not len(labels):
             return None
         number = {name: index for index, name in enumerate(names)}
-        predicted = [number.get(name, -1) for name in self.classifier.predict(self.held_out)]
-        return accuracy(np.array(predicted), np.array([number[name] for name in self.held_out_labels]))
+        predicted = [number.get(name, -1) for name in self.classifier.predict(self.held_out.features)]
+        return accuracy(np.array(predicted), np.array([number[name] for name in labels]))
 
 
-def of_training(encoder: keras.Model, dataset: Dataset, false_alarms: float, with_classes: bool = True) -> Taught:
-    """What the encoder knows before it is taught: the classes of its data set, or only where their centre is."""
+def of_training(
+    encoder: keras.Model, dataset: Dataset, run: Run, false_alarms: float = FALSE_ALARMS, with_classes: bool = True
+) -> Taught:
+    """What the encoder knows before it is taught: the classes of its data set, or only where their centre is.
+
+    run: the encoder's; pictures of validation and test that it was trained on are left out.
+    """
     from prl_keras.models.encode import encode
 
     names, labels = np.array(dataset.class_names, dtype=str), dataset.train.labels
     features = encode(encoder, dataset.train.images)
     spread = spread_within(features, labels) if 1 < dataset.num_classes < len(labels) else None
-    known = {"false_alarms": false_alarms, "spread": spread, "spread_classes": dataset.num_classes}
     classifier = PrototypeClassifier(centre=features.mean(axis=0, dtype=np.float64))
+    none = Examples(features[:0], names[:0], names[:0], np.zeros(0, np.uint64))
+    known = {"false_alarms": false_alarms, "spread": spread, "spread_classes": dataset.num_classes}
     if not with_classes:
-        none = Examples(features[:0], names[:0], names[:0], np.zeros(0, np.uint64))
-        return Taught(classifier, none, features[:0], names[:0], **known)
+        return Taught(classifier, none, none, none, **known).seeing()
     classifier.fit(features, names[labels])
     each = max(1, min(EXAMPLES_A_CLASS, MOST_EXAMPLES // len(names)))
     rows = np.sort(np.concatenate([np.flatnonzero(labels == k)[:each] for k in range(len(names))]))
     files = np.array([_where(dataset, row) for row in rows], dtype=str)
     examples = Examples(features[rows], names[labels[rows]], files, np.zeros(len(rows), np.uint64))
-    chosen = np.sort(np.random.default_rng(0).permutation(len(dataset.validation))[:MOST_HELD_OUT])
-    held_out = dataset.validation.take(chosen)
-    kept = encode(encoder, held_out.images) if len(held_out) else features[:0]
-    return Taught(classifier, examples, kept, names[held_out.labels], **known).seeing()
+    seen = seen_by(run)
+    others = []
+    for split in (dataset.validation, dataset.test):
+        digests = short_digests(split.images)
+        fresh = np.arange(len(split)) if seen is None else np.flatnonzero(~np.isin(digests, seen))
+        chosen = np.sort(np.random.RandomState(0).permutation(fresh)[:MOST_HELD_OUT])
+        part = split.take(chosen)
+        kept = encode(encoder, part.images) if len(part) else features[:0]
+        others.append(Examples(kept, names[part.labels], np.full(len(part), ""), digests[chosen]))
+    return Taught(classifier, examples, *others, **known).seeing()
 
 
 def _where(dataset: Dataset, row: int) -> str:
@@ -195,26 +235,16 @@ def _where(dataset: Dataset, row: int) -> str:
 
 def save_taught(taught: Taught, file: Path) -> None:
     """In one step: whoever reads the run meanwhile finds the lesson before or after it."""
-    classifier, examples = taught.classifier, taught.examples
-    alarms = classifier.false_alarms_ or {"correct": 0, "n": 0}
+    classifier = taught.classifier
+    content = {name: getattr(classifier, f"{name}_") for name in _FITTED}
+    content |= {"spread": np.zeros((0, 0)) if taught.spread is None else taught.spread}
+    content |= {name: getattr(taught, name) for name in ("spread_classes", "false_alarms")}
+    content |= {"temperature": classifier.temperature_}
+    content |= {"threshold": np.nan if classifier.threshold_ is None else classifier.threshold_}
+    for part in _PARTS:
+        content |= {f"{part}_{name}": getattr(getattr(taught, part), name) for name in _COLUMNS}
     with atomic_path(file) as temporary:
-        np.savez_compressed(
-            temporary,
-            classes=classifier.classes_,
-            sums=classifier.sums_,
-            counts=classifier.counts_,
-            totals=classifier.totals_,
-            centre=classifier.centre_,
-            spread=np.zeros((0, 0)) if taught.spread is None else taught.spread,
-            spread_classes=taught.spread_classes,
-            temperature=classifier.temperature_,
-            threshold=np.nan if classifier.threshold_ is None else classifier.threshold_,
-            false_alarms=taught.false_alarms,
-            measured=[alarms["correct"], alarms["n"]],
-            **{f"example_{name}": getattr(examples, name) for name in _COLUMNS},
-            held_out=taught.held_out,
-            held_out_labels=taught.held_out_labels,
-        )
+        np.savez_compressed(temporary, **content)
 
 
 def read_taught(run: Run, file: Path | None = None) -> Taught:
@@ -223,40 +253,31 @@ def read_taught(run: Run, file: Path | None = None) -> Taught:
     try:
         with np.load(file, allow_pickle=False) as content:
             part = {name: content[name] for name in content.files}
-        classifier, examples = _classifier(part), Examples(*(part[f"example_{name}"] for name in _COLUMNS))
-        _check_sizes(classifier, examples, part)
+        classifier = PrototypeClassifier(centre=part["centre"])
+        for name in _FITTED:
+            setattr(classifier, f"{name}_", part[name])
+        classifier.n_features_in_ = len(part["centre"])
+        classifier.temperature_, threshold = float(part["temperature"]), float(part["threshold"])
+        classifier.threshold_ = None if np.isnan(threshold) else threshold
+        classifier.false_alarms_ = None
+        parts = {name: Examples(*(part[f"{name}_{column}"] for column in _COLUMNS)) for name in _PARTS}
+        _check_sizes(classifier, parts, part["spread"])
         spread = part["spread"] if part["spread"].size else None
-        known = {"false_alarms": float(part["false_alarms"]), "spread": spread}
-        known["spread_classes"] = int(part["spread_classes"])
-        return Taught(classifier, examples, part["held_out"], part["held_out_labels"], **known).seeing()
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, OSError) as error:
+        rest = {"false_alarms": float(part["false_alarms"]), "spread_classes": int(part["spread_classes"])}
+        return Taught(classifier, **parts, spread=spread, **rest).seeing()
+    except (ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, OSError) as error:
         raise InputError(f"{file} is damaged ({error}); put a copy of it back, or remove it") from error
 
 
-def _classifier(part: dict[str, np.ndarray]) -> PrototypeClassifier:
-    classifier = PrototypeClassifier(centre=part["centre"])
-    for name in ("classes", "sums", "totals", "counts", "centre"):
-        setattr(classifier, f"{name}_", part[name])
-    classifier.n_features_in_ = len(part["centre"])
-    classifier.temperature_, threshold = float(part["temperature"]), float(part["threshold"])
-    classifier.threshold_ = None if np.isnan(threshold) else threshold
-    correct, n = map(int, part["measured"])
-    classifier.false_alarms_ = proportion(correct, n) if n else None
-    return classifier
-
-
-def _check_sizes(classifier: PrototypeClassifier, examples: Examples, part: dict[str, np.ndarray]) -> None:
+def _check_sizes(classifier: PrototypeClassifier, parts: dict[str, Examples], spread: np.ndarray) -> None:
     classes, (dim,) = len(classifier.classes_), classifier.centre_.shape
-    sizes = {
-        "sums": (classifier.sums_.shape, (classes, dim)),
-        "totals": (classifier.totals_.shape, (classes, dim)),
-        "spread": (part["spread"].shape, (dim, dim) if part["spread"].size else (0, 0)),
-        "counts": (classifier.counts_.shape, (classes,)),
-        "example_features": (examples.features.shape, (len(examples.labels), dim)),
-        "example_files": (examples.files.shape, examples.labels.shape),
-        "example_digests": (examples.digests.shape, examples.labels.shape),
-        "held_out": (part["held_out"].shape, (len(part["held_out_labels"]), dim)),
-    }
+    sizes = {"sums": (classifier.sums_.shape, (classes, dim)), "totals": (classifier.totals_.shape, (classes, dim))}
+    sizes |= {"counts": (classifier.counts_.shape, (classes,))}
+    sizes |= {"spread": (spread.shape, (dim, dim) if spread.size else (0, 0))}
+    for part, examples in parts.items():
+        n = len(examples.labels)
+        sizes |= {f"{part}_features": (examples.features.shape, (n, dim))}
+        sizes |= {f"{part}_{name}": (getattr(examples, name).shape, (n,)) for name in ("files", "digests")}
     for name, (found, expected) in sizes.items():
         if found != expected:
             raise ValueError(f"{name} is {found}, not {expected}")

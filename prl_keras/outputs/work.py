@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -95,7 +96,7 @@ class Work:
             with np.load(file, allow_pickle=False) as part:
                 errors = {int(row): line for row, line in json.loads(str(part["errors"])).items()}
                 return Answers(part["outputs"], errors, int(part["seen"]))
-        except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except (ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise InputError(f"{file} is damaged ({error}): remove it and repeat the command") from error
 
     def publish(self, write: Callable[[tuple[Path, ...]], None]) -> None:

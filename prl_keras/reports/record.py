@@ -9,7 +9,7 @@ from prl_keras.runs import Run
 from prl_keras.runs.records import FIGURE, damage, damaged, is_text, or_none, read_record
 
 _OPTIONS = (
-    *("variant", "model", "encoder", "head", "freeze", "recipe", "epochs", "batch_size", "classes_per_batch"),
+    *("variant", "model", "encoder", "init", "head", "freeze", "recipe", "epochs", "batch_size", "classes_per_batch"),
     *("learning_rate", "augment", "mix", "distance", "temperature", "label_smoothing", "weight_decay", "dropout"),
     *("schedule", "projection_dim", "neck", "stem", "width", "precision", "average", "seed", "include_validation"),
 )

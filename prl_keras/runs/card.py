@@ -84,6 +84,9 @@ def _what(run: Run) -> str:
     words = f"{what}, by `python main.py {config.get('command')}` of prl-keras on {config['created'][:10]}."
     if "encoder" in options:
         options["encoder"] = source
+    if options.get("init"):
+        options = {name: value for name, value in options.items() if name not in ("stem", "width")}
+        options["init"] = _last(options["init"])
     given = ", ".join(f"{name} {value}" for name, value in options.items() if value is not None)
     versions = ", ".join(f"{name} {value}" for name, value in config.get("versions", {}).items())
     return f"{words}\n\nOptions: {plain(given)}.\n\nMade with: {plain(versions)}."
@@ -100,6 +103,9 @@ def _data(run: Run) -> str:
     sentences = [f"{plain(dataset_label(request['name']))}, {height}x{width} px, RGB, {classes}{shown}{more}."]
     sentences += [f"Images: {', '.join(counts)}."] if counts else []
     chosen = [f"{name} {request[name]}" for name in _DATA if request.get(name) is not None]
+    if held_out := data.get("held_out"):
+        some = ", ".join(plain(name) for name in held_out[:_MOST_CLASSES]) + ", ..." * (len(held_out) > _MOST_CLASSES)
+        sentences += [f"Not trained on: {len(held_out):,} more classes, {some}."]
     sentences += [f"As chosen: {plain(', '.join(chosen))}."] if chosen else []
     sentences += [f"{len(data['skipped']):,} files could not be read and were left out."] if data.get("skipped") else []
     licence = CATALOG[request["name"]].licence if request["name"] in CATALOG else _UNKNOWN
@@ -161,7 +167,7 @@ def _taught(result: dict[str, Any]) -> str:
     alarms = result.get("false_alarms")
     if damage(alarms, {"correct": is_whole, "n": is_whole}):
         return words
-    share = f"{alarms['correct']} of {alarms['n']} validation pictures of the classes that the encoder was trained on"
+    share = f"{alarms['correct']} of {alarms['n']} test pictures of the classes that the encoder was trained on"
     return f'{words} It takes {share} for "none of these".'
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from prl_keras.config import Pretrain
 from prl_keras.errors import InputError
 from prl_keras.runs import Run, find_run, gives_features, reference_to
+from prl_keras.runs.lifecycle import to_continue
 
 
 def begins_with(options: Pretrain) -> Run | Path | None:
@@ -15,6 +16,9 @@ def begins_with(options: Pretrain) -> Run | Path | None:
     """
     if options.init is None:
         return None
+    continued = to_continue("pretrain", options) if options.init == "latest" else None
+    if continued is not None:  # "latest" is what it was when the run began
+        return source_of(continued)
     if idle := {"stem", "width"} & options.given:
         raise InputError(f"--{min(idle)} does nothing with --init {options.init}: leave it out")
     if options.init.endswith(".keras"):

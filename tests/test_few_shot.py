@@ -284,7 +284,7 @@ def test_a_run_that_began_with_an_encoder_that_saw_them_is_refused(held, trained
     how = ["--epochs", "1", "--hold-out-classes", "3", "--name", "heir", "--runs-dir", str(held.path.parent)]
     assert main(["pretrain", *words, *how, "--init", "pre"]) == 0
     assert few_shot(Run(held.path.parent / "heir")) == 2
-    assert "'heir' began with an encoder that was trained on 24 pictures of the held-out" in capsys.readouterr().err
+    assert "'heir' began with an encoder that was trained on 24 pictures of its held-out" in capsys.readouterr().err
 
 
 def test_perfect_features_are_perfect_in_every_episode_and_have_no_interval(held, capsys, monkeypatch):

@@ -128,9 +128,7 @@ def _show(run: Run, dataset: Dataset, content: dict[str, Any]) -> None:
         table.add_column(f"{number} picture{'' if number == '1' else 's'} a class", justify="right", no_wrap=True)
     for name in content["accuracy"][shots[0]]:
         figures = (content["accuracy"][number][name] for number in shots)
-        table.add_row(
-            name, *(f"{100 * f['mean']:.1f} % ({100 * f['low']:.1f} - {100 * f['high']:.1f})" for f in figures)
-        )
+        table.add_row(name, *map(_with_interval, figures))
     console.print(table)
     found = content["retrieval"]
     console.print(

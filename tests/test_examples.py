@@ -58,6 +58,7 @@ def test_an_example_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     from prl_keras import contrastive, losses, memory
     from prl_keras.data.augment import augmentation
     from prl_keras.data.batches import Batches
+    from prl_keras.evaluation.taught import of_training, save_taught
     from prl_keras.models.storage import save_model
     from prl_keras.runs import create_run
     from prl_keras.training.memory import MemoryPretrainer
@@ -74,11 +75,14 @@ def test_an_example_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         names["encoder"] = prl_keras.resnet18((28, 28, 3))
     if name == "finetune":
         names["dataset"] = prl_keras.load_dataset("digits", samples_per_class=13, image_size=28)
-    if name == "load_encoder":
-        small = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.GlobalAveragePooling2D()])
+    if name in ("load_encoder", "load_taught"):
+        small = keras.Sequential([keras.Input((28, 28, 3)), keras.layers.GlobalAveragePooling2D()])
         run = create_run(tmp_path / "saved_models", "run", {"command": "pretrain"})
         save_model(small, run.encoder_file)
         (run.path / "result.json").write_text("{}", encoding="utf-8")
+    if name == "load_taught":
+        digits = prl_keras.load_dataset("digits", samples_per_class=8, image_size=28)
+        save_taught(of_training(small, digits, run).calibrate(), run.prototypes_file)
     code = EXAMPLES[name].replace("epochs=25", "epochs=1").replace("epochs=5", "epochs=1")
     exec(code.replace('("digits")', '("digits", samples_per_class=26, image_size=16)'), names)
 

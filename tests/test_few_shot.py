@@ -242,6 +242,7 @@ def test_the_run_says_which_classes_it_never_saw_and_they_are_measured(held, cap
     assert json.loads((held.path / "few_shot.json").read_text(encoding="utf-8")) == found
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_run_keeps_them_held_out(held, capsys):
     folder = str(held.path.parent)
     assert main(["finetune", "--encoder", "held", "--epochs", "1", "--name", "tuned", "--runs-dir", folder]) == 0
@@ -278,6 +279,7 @@ def test_pictures_that_were_trained_on_are_left_out_of_another_data_set(held, ca
     assert "0 of 3 classes have the 55 pictures" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_run_that_began_with_an_encoder_that_saw_them_is_refused(held, trained, capsys):
     shutil.copytree(trained / "pre", held.path.parent / "pre", dirs_exist_ok=True)
     words = ["--dataset", "digits", "--image-size", "16", "--samples-per-class", "8", "--batch-size", "32"]

@@ -10,10 +10,10 @@ import pytest
 
 import prl_keras
 from prl_keras.cli import main
-from prl_keras.data.seen import seen_by, short_digests
+from prl_keras.data.seen import record_seen, seen_by, short_digests
 from prl_keras.models.begun import encoder_to_begin_with
 from prl_keras.models.storage import copy_as, save_model, weights_sha256
-from prl_keras.runs import Run
+from prl_keras.runs import Run, create_run
 
 SMALL = ["--dataset", "digits", "--samples-per-class", "8", "--test-per-class", "5", "--batch-size", "32"]
 
@@ -64,6 +64,7 @@ def test_a_training_goes_on_with_the_weights_of_the_other_run(trained):
     assert run.part("data", "init_sha256") == first.result["encoder_sha256"]
 
 
+@pytest.mark.slow
 def test_what_the_other_run_has_seen_counts_as_seen(trained, capsys):
     run = pretrain(trained, "other-draw", "--image-size", "16", "--init", "pre", "--split-seed", "5")
     mine = prl_keras.load_dataset(**run.part("data", "request")).train
@@ -74,14 +75,27 @@ def test_what_the_other_run_has_seen_counts_as_seen(trained, capsys):
     assert "was trained on" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_it_takes_images_of_another_size(trained):
     run = pretrain(trained, "larger", "--image-size", "20", "--init", "pre", "--variant", "simclr")
     encoder = prl_keras.load_encoder(run)
     assert encoder.input_shape == (None, 20, 20, 3)
-    begun = encoder_to_begin_with(Run(trained / "pre"), (20, 20, 3), None)
+
+
+def test_another_size_leaves_the_weights_as_they_are(trained):
+    begun = encoder_to_begin_with(Run(trained / "pre"), (20, 24, 3), None)
+    assert begun.input_shape == (None, 20, 24, 3)
     assert weights_sha256(begun) == Run(trained / "pre").result["encoder_sha256"]
 
 
+def test_what_the_other_run_has_seen_is_recorded_without_training(trained, tmp_path):
+    run = create_run(tmp_path, "heir", {"command": "pretrain"})
+    images = np.random.RandomState(0).randint(0, 256, (3, 16, 16, 3)).astype("uint8")
+    record_seen(run, images, Run(trained / "pre"))
+    assert np.array_equal(seen_by(run), np.union1d(short_digests(images), seen_by(Run(trained / "pre"))))
+
+
+@pytest.mark.slow
 def test_from_python_it_gives_the_same_bits(trained):
     run = pretrain(trained, "by-command", "--image-size", "16", "--init", "pre")
     data = prl_keras.load_dataset("digits", samples_per_class=8, test_per_class=5, image_size=16)
@@ -89,7 +103,7 @@ def test_from_python_it_gives_the_same_bits(trained):
     assert weights_sha256(encoder) == run.result["encoder_sha256"]
 
 
-@pytest.mark.parametrize("variant", ["query", "prl"])
+@pytest.mark.parametrize("variant", ["query", pytest.param("prl", marks=pytest.mark.slow)])
 def test_a_network_of_ones_own_is_trained_saved_and_used(network, tmp_path, variant, capsys):
     run = pretrain(tmp_path, "own", "--image-size", "16", "--init", str(network), "--variant", variant)
     encoder = prl_keras.load_encoder(run)
@@ -150,6 +164,7 @@ def test_what_cannot_begin_a_training_is_one_line(trained, network, tmp_path, ca
         assert not (trained / "none").exists()
 
 
+@pytest.mark.slow
 def test_a_continued_run_has_to_begin_alike(trained, capsys, tmp_path):
     run = pretrain(trained, "again", "--image-size", "16", "--init", "pre")
     shutil.copytree(trained / "pre", trained / "twin")
@@ -168,8 +183,7 @@ def test_latest_is_what_it_was_when_the_run_began(trained, monkeypatch):
     from prl_keras.config import Pretrain
     from prl_keras.training.begin import begins_with
 
-    run = pretrain(trained, "late", "--image-size", "16", "--init", "pre")
-    (run.path / "result.json").unlink()
+    create_run(trained, "late", {"command": "pretrain", "options": {"init": "pre"}})
     asked = {"init": "latest", "runs_dir": trained}
     assert begins_with(Pretrain(**asked, name="late")).name == "pre"
     assert begins_with(Pretrain(**asked, name="new")).name != "pre"

@@ -173,7 +173,7 @@ def test_a_trained_run_answers_with_the_weights_that_its_record_names(trained: P
 
 def test_the_examples_of_the_document_read_every_format(tiny: Path, photos: Path) -> None:
     text = (Path(__file__).parents[1] / "docs" / "use.md").read_text(encoding="utf-8")
-    csv_reader, parquet_reader, npy_reader = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[:3]
+    csv_reader, _, parquet_reader, npy_reader = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[:4]
     (photos / "7.png").write_bytes(b"")
     for ending in ("csv", "parquet", "json"):
         assert predict(tiny, "photos", "--out", f"photos.{ending}") == 1

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -250,6 +251,16 @@ def test_from_python_it_answers_as_predict_does(taught, trained, pictures):
     np.testing.assert_allclose(classifier.predict_proba(images), kept.predict_proba(features), atol=1e-6)
     classifier.partial_fit(images[:1], ["plus"])
     assert "plus" not in read_taught(taught).classifier.classes_
+
+
+def test_the_example_of_the_document_runs(taught, tmp_path, monkeypatch, pictures):
+    text = (Path(__file__).parents[1] / "docs" / "use.md").read_text(encoding="utf-8")
+    (example,) = (code for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "load_taught" in code)
+    shutil.copytree(taught.path, tmp_path / "saved_models" / "taught")
+    monkeypatch.chdir(tmp_path)
+    names = {"images": np.stack([load_image(file, (16, 16)) for file in files(pictures, "ring", range(3))])}
+    exec(example, names)
+    assert len(names["names"]) == len(names["known"]) == 3
 
 
 def test_what_is_exported_has_all_classes_and_the_same_answers(taught, trained, pictures, tmp_path, capsys):

@@ -22,7 +22,7 @@ def recorded_options(run: Run, kind: type[RunOptions]) -> Any:
     for name, value in recorded.items():
         if name not in hints or not _fits(value, hints[name]):
             raise damaged(run.path / "config.json", f"options.{name} is {value!a:.40}")
-    return kind(**recorded)
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in recorded.items()})
 
 
 def as_resolved(command: str, recorded: dict[str, Any]) -> dict[str, Any]:

@@ -227,7 +227,7 @@ class _Lesson:
         figure = taught.held_out_accuracy(names)
         if figure is not None and before is not None:
             say(
-                f"Validation, {before['n']:,} pictures of the classes that the encoder was trained on, among all "
+                f"Validation, {figure['n']:,} pictures of the classes that the encoder was trained on, among all "
                 f"{len(classifier.classes_):,} classes: {in_words(figure, names)} "
                 f"({100 * before['value']:.1f} % before this lesson)"
             )

@@ -37,7 +37,7 @@ def encoder_to_begin_with(source: Run | Path, image_shape: tuple[int, int, int],
     resized = model if tuple(inputs[0].shape[1:]) == tuple(image_shape) else _for_images(model, image_shape, name)
     encoder = copy_as(resized, precision, FAST)
     encoder.trainable = True
-    return keras.Model(encoder.inputs, encoder.outputs, name="encoder")
+    return keras.Model(encoder.inputs[0], encoder.outputs[0], name="encoder")
 
 
 def _for_images(model: keras.Model, shape: tuple[int, int, int], name: str) -> keras.Model:

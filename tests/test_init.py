@@ -35,19 +35,14 @@ def complaint(capsys: pytest.CaptureFixture) -> str:
 def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A user's own: other layers than a ResNet's, a batch normalisation without scale, and another name."""
     keras.utils.set_random_seed(0)
-    model = keras.Sequential(
-        [
-            keras.Input((16, 16, 3)),
-            keras.layers.Rescaling(1 / 255),
-            keras.layers.Conv2D(8, 3, activation="relu", padding="same"),
-            keras.layers.BatchNormalization(scale=False),
-            keras.layers.DepthwiseConv2D(3, 2, padding="same"),
-            keras.layers.BatchNormalization(),
-            keras.layers.LayerNormalization(),
-            keras.layers.GlobalAveragePooling2D(),
-        ],
-        name="mine",
-    )
+    images = keras.Input((16, 16, 3))
+    x = keras.layers.Rescaling(1 / 255)(images)
+    y = keras.layers.Conv2D(3, 3, activation="relu", padding="same")(x)
+    x = keras.layers.BatchNormalization(scale=False)(x + y)
+    x = keras.layers.DepthwiseConv2D(3, 2, padding="same", depth_multiplier=2)(x)
+    x = keras.layers.LayerNormalization()(keras.layers.BatchNormalization()(x))
+    block = keras.Sequential([keras.Input((8, 8, 6)), keras.layers.Conv2D(8, 3)])
+    model = keras.Model(images, keras.layers.GlobalAveragePooling2D()(block(x)), name="mine")
     file = tmp_path_factory.mktemp("own") / "mine.keras"
     save_model(model, file)
     return file
@@ -83,7 +78,14 @@ def test_it_takes_images_of_another_size(trained):
     assert encoder.input_shape == (None, 20, 20, 3)
 
 
-def test_another_size_leaves_the_weights_as_they_are(trained):
+def test_another_size_leaves_the_weights_as_they_are(trained, tmp_path):
+    layers = [keras.Input((16, 16, 3)), keras.layers.Conv2D(4, 3), keras.layers.GlobalAveragePooling2D()]
+    save_model(keras.Sequential(layers), tmp_path / "plain.keras")
+    plain = encoder_to_begin_with(tmp_path / "plain.keras", (20, 24, 3), None)
+    assert plain.input_shape == (None, 20, 24, 3)
+    np.testing.assert_array_equal(
+        plain.get_weights()[0], keras.models.load_model(tmp_path / "plain.keras").get_weights()[0]
+    )
     begun = encoder_to_begin_with(Run(trained / "pre"), (20, 24, 3), None)
     assert begun.input_shape == (None, 20, 24, 3)
     assert weights_sha256(begun) == Run(trained / "pre").result["encoder_sha256"]
@@ -111,7 +113,7 @@ def test_a_network_of_ones_own_is_trained_saved_and_used(network, tmp_path, vari
     encoder = prl_keras.load_encoder(run)
     assert encoder.name == "encoder"
     assert encoder.output_shape == (None, 8)
-    assert {type(layer).__module__.split(".")[0] for layer in encoder.layers} == {"keras"}
+    assert {type(layer).__module__.split(".")[0] for layer in encoder.layers} == {"keras"}, "stock"
     before = keras.models.load_model(network)
     changed = [not np.allclose(a, b) for a, b in zip(before.weights, encoder.weights, strict=True)]
     assert all(changed[:2]), "it was trained"

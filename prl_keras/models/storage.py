@@ -68,9 +68,11 @@ def copy_as(model: keras.Model, precision: str | None, layer_types: LayerTypes |
         precision, layer_types: None: those of the model.
     """
 
-    def convert(layer: keras.layers.Layer) -> keras.layers.Layer:
+    def convert(layer: keras.Operation) -> keras.Operation:
         if isinstance(layer, keras.Model):
             return copy_as(layer, precision, layer_types)
+        if not isinstance(layer, keras.layers.Layer):  # `x + y` in a network: it has no weights and no dtype
+            return type(layer).from_config(layer.get_config())
         config = layer.get_config()
         if precision and not isinstance(layer, keras.layers.InputLayer) and layer.name != "logits":
             config["dtype"] = precision

@@ -86,11 +86,8 @@ def load_dataset(
     `hold_out_classes`: names of classes that the data set then lacks, or one number, of classes or below 1 their share,
     that `seed` draws; `load_held_out` has their images.
     """
-    name, reading, cache = (
-        resolved(name),
-        _reading(image_size, resize, labels, damaged, max_megapixels),
-        cache_of(cache_dir),
-    )
+    name, cache = resolved(name), cache_of(cache_dir)
+    reading = _reading(image_size, resize, labels, damaged, max_megapixels)
     _check_reading(name, reading)
     raw = _read(name, _checked_dir(data_dir), reading, fold, cache)
     held_out = _held_out(raw, hold_out_classes, seed)
@@ -116,35 +113,27 @@ def load_held_out(
     seed: int = 0,
     *,
     hold_out_classes: Sequence[str],
-    image_size: int | Sequence[int] | None = None,
     fold: int | None = None,
-    resize: Resize = "crop",
-    labels: str | Path | None = None,
-    damaged: Damaged = "refuse",
-    max_megapixels: float | None = None,
     cache_dir: str | Path | None = None,
-    **idle: Any,
+    **others: Any,
 ) -> tuple[Split, tuple[str, ...]]:
     """The images that `load_dataset` with the same arguments leaves out, of all splits, and their classes' names.
 
-    idle: what else `load_dataset` takes, which says nothing about these.
+    others: what else `load_dataset` takes; only how images are read says something about these.
     """
-    name, reading, cache = (
-        resolved(name),
-        _reading(image_size, resize, labels, damaged, max_megapixels),
-        cache_of(cache_dir),
-    )
+    name, cache, reading = resolved(name), cache_of(cache_dir), _reading(**others)
     raw = _read(name, _checked_dir(data_dir), reading, fold, cache)
     held_out = _held_out(raw, hold_out_classes, seed)
     return _finish(all_of_classes(raw, held_out), reading, raw.order, cache), held_out
 
 
 def _reading(
-    image_size: int | Sequence[int] | None,
-    resize: Resize,
-    labels: str | Path | None,
-    damaged: Damaged,
-    max_megapixels: float | None,
+    image_size: int | Sequence[int] | None = None,
+    resize: Resize = "crop",
+    labels: str | Path | None = None,
+    damaged: Damaged = "refuse",
+    max_megapixels: float | None = None,
+    **idle: Any,
 ) -> Reading:
     if image_size is not None:
         check_size(image_size)

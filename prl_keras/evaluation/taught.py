@@ -79,6 +79,11 @@ class Taught:
     spread: np.ndarray | None
     spread_classes: int
 
+    def __post_init__(self) -> None:
+        """The classifier's distance is the one that these pictures make."""
+        covariance = self._covariance()
+        self.classifier.whitening = None if covariance is None else whitening(covariance)
+
     def model(self, encoder: keras.Model) -> tuple[keras.Model, list[str]]:
         """Raw images -> logits (batch, classes) in one model of stock layers, and the names of the classes."""
         from prl_keras.models.heads import build_classifier, distance_head, prototype_head
@@ -130,8 +135,7 @@ class Taught:
         return replace(self, **{part: (whole := getattr(self, part)).take(whole.labels != name) for part in parts})
 
     def calibrate(self) -> Taught:
-        """Choose distance, temperature and threshold anew; no threshold if too few pictures are held out."""
-        self.seeing()
+        """Choose temperature and threshold anew; no threshold if too few pictures are held out."""
         self.classifier.threshold_, self.classifier.false_alarms_ = None, None
         self.classifier.temperature_ = 0.1 if self.spread is None else 2.0  # unless there is something to choose it by
         if int(self.false_alarms * (len(self.held_out.labels) + 1)):
@@ -145,24 +149,15 @@ class Taught:
         known = self.classifier.is_known(self.tested.features)
         return proportion(int((~known).sum()), len(known))
 
-    def seeing(self) -> Taught:
-        """The same, its classifier with the distance that its pictures make."""
-        covariance = self._covariance()
-        self.classifier.whitening = None if covariance is None else whitening(covariance)
-        return self
-
     def _covariance(self) -> np.ndarray | None:
         """Within the classes, each of which weighs alike: those of the encoder's training, and those of which at least
         two pictures were taught."""
         if self.spread is None:
             return None
-        own = [self.examples.features[rows].astype(np.float64) for rows in self._taught_rows()]
+        mine = self.examples.take(self.examples.taught)
+        own = [mine.features[mine.labels == name].astype(np.float64) for name in np.unique(mine.labels)]
         taught = [np.cov(features, rowvar=False) for features in own if len(features) > 1]
         return (self.spread_classes * self.spread + sum(taught)) / (self.spread_classes + len(taught))
-
-    def _taught_rows(self) -> list[np.ndarray]:
-        labels = np.where(self.examples.taught, self.examples.labels, "")
-        return [np.flatnonzero(labels == name) for name in np.unique(labels[self.examples.taught])]
 
     def limit_in_words(self) -> str:
         """Where "none of these" begins, if it was calibrated, and of how many known pictures that is said."""
@@ -207,7 +202,7 @@ def of_training(
     none = Examples(features[:0], names[:0], names[:0], np.zeros(0, np.uint64))
     known = {"false_alarms": false_alarms, "spread": spread, "spread_classes": dataset.num_classes}
     if not with_classes:
-        return Taught(classifier, none, none, none, **known).seeing()
+        return Taught(classifier, none, none, none, **known)
     classifier.fit(features, names[labels])
     each = max(1, min(EXAMPLES_A_CLASS, MOST_EXAMPLES // len(names)))
     rows = np.sort(np.concatenate([np.flatnonzero(labels == k)[:each] for k in range(len(names))]))
@@ -222,7 +217,7 @@ def of_training(
         part = split.take(chosen)
         kept = encode(encoder, part.images) if len(part) else features[:0]
         others.append(Examples(kept, names[part.labels], np.full(len(part), ""), digests[chosen]))
-    return Taught(classifier, examples, *others, **known).seeing()
+    return Taught(classifier, examples, *others, **known)
 
 
 def _where(dataset: Dataset, row: int) -> str:
@@ -264,7 +259,7 @@ def read_taught(run: Run, file: Path | None = None) -> Taught:
         _check_sizes(classifier, parts, part["spread"])
         spread = part["spread"] if part["spread"].size else None
         rest = {"false_alarms": float(part["false_alarms"]), "spread_classes": int(part["spread_classes"])}
-        return Taught(classifier, **parts, spread=spread, **rest).seeing()
+        return Taught(classifier, **parts, spread=spread, **rest)
     except (ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, OSError) as error:
         raise InputError(f"{file} is damaged ({error}); put a copy of it back, or remove it") from error
 

@@ -15,7 +15,7 @@ from prl_keras.config import Evaluate
 from prl_keras.data import Dataset, load_dataset
 from prl_keras.data.catalog import is_folder, load_held_out, resolved
 from prl_keras.data.request import data_request_of_run, file_suffix
-from prl_keras.data.seen import never_seen, seen_by, short_digests
+from prl_keras.data.seen import never_seen, short_digests, unseen
 from prl_keras.data.splits import SPLITS, Split
 from prl_keras.errors import InputError
 from prl_keras.files import write_json
@@ -44,8 +44,8 @@ def run(options: Evaluate) -> None:
         groups = {name: (features[name], logits[name]) for name in features if name != "train"}
         scores = strangeness(train, groups, dataset.num_classes)
     found: dict[str, Any] = {}
-    seen = seen_by(run)  # what was trained on chooses no threshold
-    fresh = slice(None) if seen is None else ~np.isin(short_digests(dataset.validation.images), seen)
+    fresh = unseen(run, dataset.validation)  # what was trained on chooses no threshold
+    fresh = slice(None) if fresh is None else fresh
     for score, by_group in scores.items():
         limit = threshold(by_group["validation"][fresh], _FALSE_ALARMS)
         found[score] = {name: parting(by_group["test"], by_group[name]) for name in strange}

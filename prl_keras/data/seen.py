@@ -55,17 +55,22 @@ def seen_by(run: Run) -> np.ndarray | None:
     return digests
 
 
+def unseen(run: Run, split: Split) -> np.ndarray | None:
+    """(n,) bool: which pictures of the split the run was not trained on, by their pixels; None: it kept no record."""
+    seen = seen_by(run)
+    return None if seen is None else ~np.isin(_short(split.digests), seen)
+
+
 def never_seen(run: Run, split: Split) -> tuple[Split, int]:
     """The split without the pictures that the run was trained on, by their pixels, and how many those were.
 
     Raises:
         InputError: the run kept no record of them.
     """
-    seen = seen_by(run)
-    if seen is None:
+    fresh = unseen(run, split)
+    if fresh is None:
         raise InputError(f"run {run.name!r} kept no record of its training images, so that nothing proves others new")
-    fresh = np.flatnonzero(~np.isin(_short(split.digests), seen))
-    return (split.take(fresh), len(split) - len(fresh)) if len(fresh) < len(split) else (split, 0)
+    return (split, 0) if fresh.all() else (split.take(np.flatnonzero(fresh)), int((~fresh).sum()))
 
 
 def count_seen(run: Run, dataset: Dataset, splits: tuple[str, ...] = ("validation", "test")) -> dict[str, int] | None:

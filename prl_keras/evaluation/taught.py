@@ -16,7 +16,7 @@ from sklearn.preprocessing import normalize
 
 from prl_keras.data import Dataset
 from prl_keras.data.catalog import is_folder
-from prl_keras.data.seen import seen_by, short_digests
+from prl_keras.data.seen import short_digests, unseen
 from prl_keras.errors import InputError
 from prl_keras.evaluation.novelty import spread_within, whitening
 from prl_keras.evaluation.prototype_classifier import PrototypeClassifier
@@ -208,15 +208,14 @@ def of_training(
     rows = np.sort(np.concatenate([np.flatnonzero(labels == k)[:each] for k in range(len(names))]))
     files = np.array([_where(dataset, row) for row in rows], dtype=str)
     examples = Examples(features[rows], names[labels[rows]], files, np.zeros(len(rows), np.uint64))
-    seen = seen_by(run)
     others = []
     for split in (dataset.validation, dataset.test):
-        digests = short_digests(split.images)
-        fresh = np.arange(len(split)) if seen is None else np.flatnonzero(~np.isin(digests, seen))
+        new = unseen(run, split)
+        fresh = np.arange(len(split)) if new is None else np.flatnonzero(new)
         chosen = np.sort(np.random.RandomState(0).permutation(fresh)[:MOST_HELD_OUT])
         part = split.take(chosen)
         kept = encode(encoder, part.images) if len(part) else features[:0]
-        others.append(Examples(kept, names[part.labels], np.full(len(part), ""), digests[chosen]))
+        others.append(Examples(kept, names[part.labels], np.full(len(part), ""), short_digests(part.images)))
     return Taught(classifier, examples, *others, **known)
 
 

@@ -63,8 +63,11 @@ Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 @dataclass(frozen=True, kw_only=True)
 class PictureOptions:
     labels: File = None
-    """Of a folder: a CSV or TSV with the columns path and label, and if wanted split and group (docs/data.md); or none:
-    pictures at any depth without classes, for `pretrain --variant simclr`."""
+    """Of a folder: a CSV or TSV with the columns path and label, and if wanted split, group and domain (docs/data.md);
+    or none: pictures at any depth without classes, for `pretrain --variant simclr`."""
+    domains: bool = False
+    """The folder is PATH/<domain>/<class>/*, or the table has a column domain (or group): where pictures are from, such
+    as a camera, a hospital or a style."""
     resize: Resize = "crop"
     """To a size of another shape. crop: around the centre. pad: the whole image, with grey bars. stretch."""
     damaged: Damaged = "refuse"
@@ -79,6 +82,8 @@ class RunPictureOptions:
 
     labels: File = None
     """Of a folder: a CSV or TSV with the pictures' classes (see `pretrain --help`). None: as the run."""
+    domains: bool = False
+    """The folder of --dataset has domains (see `pretrain --help`); those of the run's own data are known."""
     resize: Annotated[Resize | None, arg(metavar="{crop,pad,stretch}")] = None
     """To a size of another shape. None: as the run."""
     damaged: Annotated[Damaged | None, arg(metavar="{refuse,skip}")] = None
@@ -111,6 +116,9 @@ class DataOptions(PictureOptions):
     """Train on one of STL-10's ten predefined folds. None: all of train."""
     split_seed: Count = None
     """Seed of the validation split, of the training subset and of classes that are drawn. None: the same as --seed."""
+    hold_out_domain: Text = None
+    """--domains: test on all pictures of this domain, train and validate on the others. None: all domains are in
+    train, validation and test."""
     hold_out_classes: Annotated[tuple[str, ...], arg(metavar="N|SHARE|NAME...")] = ()
     """Classes that are not trained on, for `evaluate --few-shot`: their names, or one number, of classes or below 1 of
     their share, which the seed draws; one number alone is no name. None are held out unless this is given."""
@@ -395,6 +403,9 @@ class Reproduce(PictureOptions):
     training of each kind, and the paper's two best. Or single rows, as query-frozen-linear or resnet18."""
     folds: bool = False
     """Instead of seeds: STL-10's ten predefined folds of 1,000 training images."""
+    hold_out_domain: Text = None
+    """--domains: the table with this domain as test alone. None: a table for each domain, and a page of what they say
+    together."""
     epochs: int = 25
     """Passes over the training images, in pre-training and in fine-tuning (the paper: 25). Strong rows take their
     recipe's, and its batches."""

@@ -14,9 +14,11 @@ from sklearn.metrics import average_precision_score
 
 from prl_keras.cli import main
 from prl_keras.commands.few_shot import check_episodes
+from prl_keras.config import Evaluate
 from prl_keras.data.catalog import load_dataset, load_held_out
 from prl_keras.data.held_out import held_out_classes
 from prl_keras.data.seen import seen_by, short_digests
+from prl_keras.data.splits import Split
 from prl_keras.errors import InputError
 from prl_keras.evaluation.few_shot import CLASSIFIERS, episode_accuracies, retrieval
 from prl_keras.runs import Run
@@ -165,8 +167,11 @@ def test_features_that_know_nothing_are_at_chance_and_perfect_ones_are_perfect()
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ({"ways": 9}, "8 of 8 classes have the 16 pictures that an episode takes, and it takes 9 classes"),
-        ({"shots": (1, 30)}, "0 of 8 classes have the 45 pictures"),
+        (
+            {"ways": 9},
+            r"8 classes have the 1 \+ 15 pictures that an episode takes, and it takes 9: ask for",
+        ),
+        ({"shots": (1, 30)}, r"0 classes have the 30 \+ 15 pictures"),
         ({"ways": 1}, "--ways is 1; expected at least 2"),
         ({"queries": 0}, "--queries is 0"),
         ({"shots": (5, 0)}, "--shots is 0"),
@@ -174,9 +179,9 @@ def test_features_that_know_nothing_are_at_chance_and_perfect_ones_are_perfect()
     ],
 )
 def test_episodes_that_cannot_be_played_are_refused(how, message):
-    labels = np.repeat(np.arange(8), 40)
+    split = Split(np.zeros((320, 8, 8, 3), np.uint8), np.repeat(np.arange(8), 40))
     with pytest.raises(InputError, match=message):
-        check_episodes(labels, **{"ways": 5, "shots": (1,), "queries": 15, "episodes": 9} | how)
+        check_episodes(split, Evaluate(**{"ways": 5, "shots": (1,), "queries": 15, "episodes": 9} | how))
 
 
 @settings(deadline=None, max_examples=20)
@@ -276,7 +281,7 @@ def test_pictures_that_were_trained_on_are_left_out_of_another_data_set(held, ca
     assert found["pictures"] == 90
     assert found["left_out_as_trained_on"] == 6
     assert few_shot(held, *words, "--shots", "40") == 2
-    assert "0 of 3 classes have the 55 pictures" in capsys.readouterr().err
+    assert "0 classes have the 40 + 15 pictures" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -10,7 +10,9 @@ from prl_keras.commands.common import run_argument
 from prl_keras.commands.report import encoded_images, write_report
 from prl_keras.config import Evaluate
 from prl_keras.data import Dataset
+from prl_keras.data.domains import domain_names
 from prl_keras.data.request import data_words, file_suffix
+from prl_keras.data.splits import SPLITS
 from prl_keras.files import atomic_path, write_json
 from prl_keras.runs import Run, has_classifier
 from prl_keras.runs.card import write_card
@@ -31,7 +33,7 @@ def run(options: Evaluate) -> None:
         return
     run, dataset, encoded, seen = encoded_images(options)
     predictions, results = _predictions(encoded, dataset)
-    written = _report(run, dataset, predictions, results, seen)
+    written = _report(run, dataset, encoded, predictions, results, seen)
     written.append(write_report(run, dataset, encoded, seen, results.get("kNN")))
     reference = run_argument(run, options.runs_dir)
     following = (
@@ -55,6 +57,7 @@ def _predictions(encoded: "Encoded", dataset: Dataset) -> tuple[dict[str, np.nda
 def _report(
     run: Run,
     dataset: Dataset,
+    encoded: "Encoded",
     predictions: dict[str, np.ndarray],
     results: dict[str, Any],
     seen: dict[str, int] | None,
@@ -69,11 +72,12 @@ def _report(
     figures = {name: accuracy(predicted, labels) for name, predicted in predictions.items()}
     method = next(iter(predictions))  # the run's own classifier, else the linear probe
     matrix = confusion_matrix(predictions[method], labels, dataset.num_classes)
+    domains = _of_domains(dataset, encoded, predictions[method], method)
     chosen = {name: result.how for name, result in results.items()}
     content = {"dataset": dataset.name, "fingerprint": dataset.fingerprint, "split": "test", "accuracy": figures}
     best = max(results, key=lambda name: results[name].validation_accuracy, default=None)
     content |= {"seen_in_training": seen, "chosen_on_validation": chosen, "best_on_validation": best}
-    content |= {"class_names": list(dataset.class_names)}
+    content |= {"class_names": list(dataset.class_names), **({"domains": domains} if domains else {})}
     file = _write(run, suffix, content, method, matrix)
     card = None if suffix else write_card(run)  # of the run's own data alone
 
@@ -90,6 +94,8 @@ def _report(
             f"of {results[best].validation_images:,} images"
         )
     _print_confusions(matrix, dataset.class_names, method)
+    if domains:
+        _print_domains(domains)
 
     picture = plot_confusion(
         matrix,
@@ -100,6 +106,37 @@ def _report(
     )
     log_image(run, f"confusion{suffix}", picture)
     return [file, *([card] if card else []), picture]
+
+
+def _of_domains(dataset: Dataset, encoded: "Encoded", predicted: np.ndarray, method: str) -> dict[str, Any]:
+    """Accuracy of each domain in test, and what the features of all pictures spread by; nothing without domains."""
+    from prl_keras.evaluation.spread import explained
+    from prl_keras.evaluation.statistics import proportion
+
+    if dataset.test.domains is None:
+        return {}
+    test, figures = dataset.test, {}
+    for name in domain_names([test]):
+        here = test.domains == name
+        figures[name] = proportion(int((predicted[here] == test.labels[here]).sum()), int(here.sum()))
+    features = np.concatenate([encoded.features[name] for name in SPLITS])
+    columns = {"class": "labels", "domain": "domains"}
+    spread = {
+        what: explained(features, np.concatenate([getattr(getattr(dataset, name), column) for name in SPLITS]))
+        for what, column in columns.items()
+    }
+    return {"method": method, "accuracy": figures, "share_of_variance": spread, "pictures": len(features)}
+
+
+def _print_domains(found: dict[str, Any]) -> None:
+    words = (
+        f"{name} {100 * figure['value']:.1f} % ({100 * figure['low']:.1f} - {100 * figure['high']:.1f}), "
+        f"n = {figure['n']:,}"
+        for name, figure in found["accuracy"].items()
+    )
+    console.print(f"By domain, {found['method']}: {'; '.join(words)}")
+    shares = [f"{what} {100 * share:.1f} %" for what, share in found["share_of_variance"].items() if share is not None]
+    console.print(f"Share of the features' variance, of all {found['pictures']:,} pictures, by {', by '.join(shares)}")
 
 
 def _write(run: Run, suffix: str, content: dict[str, Any], method: str, matrix: np.ndarray) -> Path:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -15,10 +13,10 @@ from prl_keras.commands.finetune import check_encoder
 from prl_keras.config import Evaluate
 from prl_keras.data import Dataset
 from prl_keras.data.catalog import load_held_out
+from prl_keras.data.domains import domain_names
 from prl_keras.data.request import data_request_of_run, file_suffix, open_data
-from prl_keras.data.rows import joined
 from prl_keras.data.seen import never_seen
-from prl_keras.data.splits import Split
+from prl_keras.data.splits import Split, joined_splits
 from prl_keras.errors import InputError
 from prl_keras.files import atomic_path, write_json
 from prl_keras.runs import Run, find_run, gives_features
@@ -37,7 +35,7 @@ def run(options: Evaluate) -> None:
     dataset = open_data(request, run)
     check_encoder(tuple(run.part("data")["image_shape"]), dataset, run.name)
     own, novel, names, left_out = _novel(run, dataset, request)
-    check_episodes(novel.labels, options.ways, options.shots, options.queries, options.episodes)
+    check_episodes(novel, options)
     start_keras()
     from prl_keras.evaluation.few_shot import episode_accuracies, retrieval
     from prl_keras.evaluation.statistics import mean_over_seeds
@@ -52,13 +50,21 @@ def run(options: Evaluate) -> None:
     with console.status("Playing the episodes"):
         for shots in options.shots:
             found[shots] = episode_accuracies(
-                features, novel.labels, centre, options.ways, shots, options.queries, options.episodes
+                features,
+                novel.labels,
+                centre,
+                options.ways,
+                shots,
+                options.queries,
+                options.episodes,
+                domains=novel.domains,
             )
         retrieved = retrieval(features, novel.labels, centre)
     content = {
         "dataset": dataset.name,
         "classes": list(names),
         "pictures": len(novel),
+        "domains": list(domain_names([novel])),
         "left_out_as_trained_on": left_out,
         **{name: getattr(options, name) for name in ("ways", "queries", "episodes")},
         "accuracy": {
@@ -77,19 +83,20 @@ def run(options: Evaluate) -> None:
     print_end([file, episodes], [f"python main.py teach {run_argument(run, options.runs_dir)} NAME IMAGE..."])
 
 
-def check_episodes(labels: np.ndarray, ways: int, shots: Sequence[int], queries: int, episodes: int) -> None:
+def check_episodes(novel: Split, options: Evaluate) -> None:
     """Raise InputError unless such episodes can be played."""
-    least = [("ways", ways, 2), ("queries", queries, 1), ("episodes", episodes, 2), *(("shots", n, 1) for n in shots)]
-    for name, value, smallest in least:
+    from prl_keras.evaluation.few_shot import pools
+
+    least = [("ways", options.ways, 2), ("queries", options.queries, 1), ("episodes", options.episodes, 2)]
+    for name, value, smallest in (*least, *(("shots", n, 1) for n in options.shots)):
         if value < smallest:
             raise InputError(f"--{name} is {value}; expected at least {smallest}")
-    counts = np.bincount(labels)
-    needed, enough = max(shots) + queries, int((counts >= max(shots) + queries).sum())
-    if enough < ways:
-        raise InputError(
-            f"{enough} of {np.count_nonzero(counts)} classes have the {needed} pictures that an episode takes, and it "
-            f"takes {ways} classes: ask for fewer --ways, --shots or --queries"
-        )
+    where = "" if novel.domains is None else " (support of one domain, queries of the others)"
+    for shots in options.shots:
+        try:
+            pools(novel.labels, novel.domains, shots, options.queries, options.ways)
+        except ValueError as error:
+            raise InputError(f"{error}{where}: ask for fewer --ways, --shots or --queries") from error
 
 
 def _novel(run: Run, dataset: Dataset, request: dict[str, Any]) -> tuple[Dataset, Split, tuple[str, ...], int]:
@@ -106,9 +113,7 @@ def _novel(run: Run, dataset: Dataset, request: dict[str, Any]) -> tuple[Dataset
             )
         return dataset, split, names, 0
     own = open_data(run.part("data", "request"), run, labelled=False)
-    splits = (dataset.train, dataset.validation, dataset.test)
-    images = reduce(joined, (split.images for split in splits))
-    split, left_out = never_seen(run, Split(images, np.concatenate([split.labels for split in splits])))
+    split, left_out = never_seen(run, joined_splits([dataset.train, dataset.validation, dataset.test]))
     if left_out:
         say(f"{left_out:,} pictures are left out: the run was trained on them")
     if known := sorted(set(dataset.class_names) & set(own.class_names)):
@@ -122,6 +127,8 @@ def _show(run: Run, dataset: Dataset, content: dict[str, Any]) -> None:
         f"{run.name} on {content['pictures']:,} pictures of {classes} classes of {dataset.label}, none of which it was "
         f"trained on, {content['ways']} classes at a time"
     )
+    if content["domains"]:
+        title += f", support of one domain and queries of the others ({', '.join(content['domains'])})"
     table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("", no_wrap=True)
     for number in shots:

@@ -8,6 +8,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from prl_keras.commands import domains
 from prl_keras.commands.common import check_training
 from prl_keras.commands.progress import Progress, duration
 from prl_keras.config import Baseline, DataOptions, Finetune, PictureOptions, Pretrain, Reproduce
@@ -34,6 +35,16 @@ _MAY_DIFFER = ("seeds", "rows", "jobs", "dry_run", "name", "runs_dir", "dataset"
 
 def run(options: Reproduce) -> None:
     _check(options)
+    if options.domains and options.hold_out_domain is None:
+        dataset = _open_data(data_request(_data_options(options), seed=0), options)
+        name = options.name or f"{_default_name(options, dataset)}-domains"
+        domains.run(options, dataset, name, _make_table, _command(options, dataset))
+        return
+    _make_table(options)
+
+
+def _make_table(options: Reproduce) -> Path:
+    """Of one data set, with the splits that the options give it; returns its folder."""
     request = data_request(_data_options(options), seed=0)
     dataset = _open_data(request, options)
     folder = options.runs_dir / (options.name or _default_name(options, dataset))
@@ -49,12 +60,13 @@ def run(options: Reproduce) -> None:
         check_fingerprints(cells)
     if options.dry_run:
         _dry_run(cells, dataset, folder)
-        return
+        return folder
     table = table or create_run(folder.parent, folder.name, config)
     with locked(table):
         remove_leftovers(table)
         _train(table, cells, options, dataset)
         _report(table, options, dataset, cells)
+    return folder
 
 
 def _check(options: Reproduce) -> None:
@@ -67,6 +79,8 @@ def _check(options: Reproduce) -> None:
         raise InputError(f"--jobs is {options.jobs}; expected at least 1")
     if options.batch_size < 2:  # half of it is no more its own sign
         raise InputError(f"--batch-size is {options.batch_size}; expected at least 2")
+    if options.hold_out_domain is not None and not options.domains:
+        raise InputError(f"--hold-out-domain {options.hold_out_domain}: add --domains, which says that there are some")
     if options.folds and options.seeds is not None:
         raise InputError("--folds repeats the table ten times, once a fold: leave out --seeds")
 
@@ -109,6 +123,7 @@ def _data_options(options: Reproduce) -> DataOptions:
         samples_per_class=options.samples_per_class,
         test_per_class=_PAPER_TEST if paper and options.test_per_class is None else options.test_per_class,
         image_size=options.image_size,
+        hold_out_domain=options.hold_out_domain,
         fold=0 if options.folds else None,
         validation_fraction=_PAPER_VALIDATION if paper else DataOptions.validation_fraction,
     )
@@ -116,6 +131,7 @@ def _data_options(options: Reproduce) -> DataOptions:
 
 def _default_name(options: Reproduce, dataset: Dataset) -> str:
     kind = f"{'-paper' if options.protocol == 'paper' else ''}{'-folds' if options.folds else ''}"
+    kind += f"-{usable(options.hold_out_domain) or 'domain'}" if options.hold_out_domain else ""
     return f"table-{usable(dataset.label) or 'data'}{kind}"
 
 

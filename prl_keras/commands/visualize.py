@@ -25,12 +25,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """The images to look at: (n, height, width, 3) uint8, labels (n,), split and row of each."""
+    """The images to look at: (n, height, width, 3) uint8, labels (n,), split and row of each, and its domain."""
 
     images: np.ndarray
     labels: np.ndarray
     splits: np.ndarray
     rows: np.ndarray
+    domains: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,13 +85,15 @@ def _request(run: Run, options: Visualize) -> dict[str, Any]:
 def draw_sample(dataset: Dataset, options: Visualize) -> Sample:
     """At most `samples_per_class` images of each class and split, and `MOST` of a split, drawn by seed."""
     chosen = SPLITS if options.split == "all" else (options.split,)
-    parts, asked = [], 0
+    parts, asked, domains = [], 0, []
     for split_name in chosen:
         split = getattr(dataset, split_name)
         rows = drawn_rows(split.labels, options.samples_per_class, options.seed, SPLITS.index(split_name))
         parts.append((split.images[rows], split.labels[rows], np.full(len(rows), split_name), rows))
+        domains += [] if split.domains is None else split.domains[rows].tolist()
         asked += int(np.minimum(np.bincount(split.labels), options.samples_per_class).sum())
-    sample = Sample(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+    columns = (np.concatenate(column) for column in zip(*parts, strict=True))
+    sample = Sample(*columns, np.array(domains, dtype=object) if domains else None)
     if len(sample.rows) < asked:
         console.print(
             f"Showing {len(sample.rows):,} of the {asked:,} images that --samples-per-class "
@@ -163,7 +166,7 @@ def _write(run: Run, stages: list[Stage], dataset: Dataset, sample: Sample, opti
 
     suffix = f"{file_suffix(run, dataset)}-{options.split}"
     shown = shown_classes(sample.labels, dataset.num_classes)
-    written, rows = [], []
+    written, rows, placed = [], [], []
     for stage in stages:
         with console.status(f"t-SNE of {len(sample.labels):,} images ({stage.name})"):
             positions, prototypes = joint_map(stage.features, stage.prototypes, shown, options.seed)
@@ -171,13 +174,37 @@ def _write(run: Run, stages: list[Stage], dataset: Dataset, sample: Sample, opti
         # as the paper: train and test
         splits = ("train", "test") if options.split == "all" else (options.split,)
         rows.append([_panel(stage, sample, positions, prototypes, split) for split in splits])
+        placed.append((stage, positions))
     title = f"{run.name} on {dataset.label}: t-SNE of the features, one map a row"
     written.append(plot_maps(rows, dataset.class_names, title, run.path / "plots" / f"tsne{suffix}.png"))
+    if sample.domains is not None:
+        file = run.path / "plots" / f"tsne{suffix}-domains.png"
+        written.append(_plot_domains(placed, sample.domains, f"{run.name} on {dataset.label}: t-SNE, by domain", file))
     print_end(written, [tensorboard_command(run.path / "logs")])
     console.print(
         "then open http://localhost:6006/#projector and choose an embedding on the left; "
         'the bookmark at the lower right, "t-SNE, coloured by class", runs t-SNE'
     )
+
+
+def _plot_domains(placed: list[tuple[Stage, np.ndarray]], domains: np.ndarray, title: str, file: Path) -> Path:
+    """All pictures of a stage in one map; its figures are of the domains too."""
+    from prl_keras.visualization.embeddings import map_quality
+    from prl_keras.visualization.figures import MapPanel, plot_maps
+
+    names, numbers = np.unique(domains.astype(str), return_inverse=True)
+    nowhere = np.full((len(names), 2), np.nan)
+    panels = [
+        MapPanel(
+            f"{stage.name} training (n = {len(numbers):,})",
+            positions,
+            numbers,
+            nowhere,
+            map_quality(stage.features, numbers, positions),
+        )
+        for stage, positions in placed
+    ]
+    return plot_maps([panels], tuple(names.tolist()), title, file)
 
 
 def _panel(stage: Stage, sample: Sample, positions: np.ndarray, prototypes: np.ndarray, split: str) -> "MapPanel":
@@ -214,6 +241,9 @@ def _write_projector(run: Run, stage: Stage, dataset: Dataset, sample: Sample, s
         "confidence": [*no_number, *(f"{value:.3f}" for value in stage.confidence)],
         "index": [*no_number, *sample.rows],
     }
+    if sample.domains is not None:
+        named = dict(zip(domains := sorted(set(sample.domains)), category_names(domains), strict=True))
+        metadata["domain"] = [*no_answer, *(named[name] for name in sample.domains)]
     return write_projector(
         run.path / "logs" / "projector" / name,
         np.concatenate([stage.prototypes[shown], stage.features]),

@@ -63,6 +63,8 @@ def load_dataset(
     labels: str | Path | None = None,
     damaged: Damaged = "refuse",
     max_megapixels: float | None = None,
+    domains: bool = False,
+    hold_out_domain: str | None = None,
     cache_dir: str | Path | None = None,
     hold_out_classes: Sequence[str] = (),
 ) -> Dataset:
@@ -77,7 +79,9 @@ def load_dataset(
 
     `image_size` is a side or (height, width), to which images are cropped around their centre, padded with grey bars or
     stretched, as `resize` says. Of folders only: `labels`, a table of the pictures' classes, or "none"; whether
-    `damaged` files end it or are skipped; `max_megapixels` of a picture, 89 if None.
+    `damaged` files end it or are skipped; `max_megapixels` of a picture, 89 if None; `domains`, whether it is
+    PATH/<domain>/<class>/*, or the table has a column for them, and `hold_out_domain`, the one whose pictures are test,
+    all of them, while the others are trained on.
 
     `cache_dir`: where the decoded images of folders and of tensorflow-datasets are kept, however few; "none": nowhere;
     None: large sets only, in the folder that PRL_KERAS_CACHE names or the user's own. Images that are kept come as
@@ -87,7 +91,7 @@ def load_dataset(
     that `seed` draws; `load_held_out` has their images.
     """
     name, cache = resolved(name), cache_of(cache_dir)
-    reading = _reading(image_size, resize, labels, damaged, max_megapixels)
+    reading = _reading(image_size, resize, labels, damaged, max_megapixels, domains, hold_out_domain)
     _check_reading(name, reading)
     raw = _read(name, _checked_dir(data_dir), reading, fold, cache)
     held_out = _held_out(raw, hold_out_classes, seed)
@@ -133,11 +137,14 @@ def _reading(
     labels: str | Path | None = None,
     damaged: Damaged = "refuse",
     max_megapixels: float | None = None,
+    domains: bool = False,
+    hold_out_domain: str | None = None,
     **idle: Any,
 ) -> Reading:
     if image_size is not None:
         check_size(image_size)
     files = {"labels": labels and Path(labels).expanduser(), "damaged": damaged, "max_megapixels": max_megapixels}
+    files |= {"domains": domains, "hold_out_domain": hold_out_domain}
     return Reading(image_size=image_size, resize=resize, **files)
 
 
@@ -179,7 +186,8 @@ def _finish(split: Split, reading: Reading, order: str, cache: Cache) -> Split:
 
 def _check_reading(name: str, reading: Reading) -> None:
     """Raise InputError for what does nothing with this data set."""
-    idle = {} if is_folder(name) else {"labels": None, "damaged": "refuse", "max_megapixels": None}
+    of_folders = {"labels": None, "damaged": "refuse", "max_megapixels": None, "domains": False}
+    idle = {} if is_folder(name) else of_folders
     idle |= {} if is_folder(name) or reading.image_size is not None else {"resize": "crop"}
     for option, default in idle.items():
         if getattr(reading, option) != default:

@@ -15,6 +15,7 @@ import numpy as np
 
 from prl_keras.data.cache import Cache, file_facts, store_name
 from prl_keras.data.deep import BITS, bits_for
+from prl_keras.data.domains import without_domain
 from prl_keras.data.drawn import TEST_FRACTION, drawn_test
 from prl_keras.data.images import (
     SMALLEST_SIDE,
@@ -25,7 +26,7 @@ from prl_keras.data.images import (
     look,
     pillow_ready,
 )
-from prl_keras.data.layout import Layout, Pictures, folder_layout, plain_layout
+from prl_keras.data.layout import Layout, Pictures, domain_layout, folder_layout, plain_layout
 from prl_keras.data.litter import shown
 from prl_keras.data.parallel import in_order
 from prl_keras.data.reading import NO_LABELS, Reading
@@ -61,12 +62,16 @@ def read_folder(root: Path, reading: Reading = Reading(), cache: Cache | None = 
     """
     if reading.image_size is not None:
         check_size(reading.image_size)
-    if reading.labels == NO_LABELS:
-        layout = plain_layout(root)
-    else:
-        layout = folder_layout(root) if reading.labels is None else table_layout(reading.labels, root)
     with pillow_ready():
-        return _read(layout, reading, cache or Cache())
+        return _read(_layout(root, reading), reading, cache or Cache())
+
+
+def _layout(root: Path, reading: Reading) -> Layout:
+    if reading.labels == NO_LABELS:
+        return plain_layout(root)
+    if reading.labels is not None:
+        return table_layout(reading.labels, root, reading.domains)
+    return domain_layout(root) if reading.domains else folder_layout(root)
 
 
 def _read(layout: Layout, reading: Reading, cache: Cache) -> RawData:
@@ -83,10 +88,13 @@ def _read(layout: Layout, reading: Reading, cache: Cache) -> RawData:
     if skipped:
         some = ", ".join(skipped[:_FEW_NAMED]) + ", ..." * (len(skipped) > _FEW_NAMED)
         notes += (f"Left out: {len(skipped):,} of {len(names):,} pictures, which cannot be read: {some}",)
-    whole = Split(images, labels[rows], names[rows], _groups(parts.values(), rows))
+    whole = Split(images, labels[rows], names[rows], _groups(parts.values(), rows), _domains(parts.values(), rows))
     ends = np.searchsorted(rows, np.cumsum([0, *map(len, parts.values())])).tolist()
     data = {split: whole.take(slice(*pair)) for split, pair in zip(parts, pairwise(ends), strict=True)}
-    if layout.test is None:
+    if reading.hold_out_domain is not None:
+        data, more = without_domain(data, reading.hold_out_domain, layout.class_names)
+        notes += more
+    elif layout.test is None:
         train = data["train"]
 
         def digests() -> bytes:
@@ -210,6 +218,12 @@ def _groups(parts: Iterable[Pictures], rows: Sequence[int]) -> np.ndarray | None
     if not any(groups[row] for row in rows):
         return None
     return np.array([groups[row] or f"\0{place}" for place, row in enumerate(rows)], dtype=object)
+
+
+def _domains(parts: Iterable[Pictures], rows: Sequence[int]) -> np.ndarray | None:
+    if any(part.domains is None for part in parts):
+        return None
+    return np.array(list(chain.from_iterable(part.domains for part in parts)), dtype=object)[rows]
 
 
 def names_below(root: Path, paths: Iterable[str]) -> list[str]:

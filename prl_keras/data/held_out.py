@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import reduce
 
 import numpy as np
 
-from prl_keras.data.rows import joined
-from prl_keras.data.splits import RawData, Split
+from prl_keras.data.splits import RawData, Split, joined_splits
 from prl_keras.errors import InputError
 
 _DRAW = 4  # beside the kinds of draw in `splits`
@@ -59,10 +57,7 @@ def all_of_classes(raw: RawData, held_out: Sequence[str]) -> Split:
     """Their images of all splits; a label is the class's place in `held_out`."""
     numbers = [raw.class_names.index(name) for name in held_out]
     splits = [raw.train, raw.test] if raw.validation is None else [raw.train, raw.validation, raw.test]
-    parts = [_of_classes(split, numbers) for split in splits]
-    images = reduce(joined, (part.images for part in parts))
-    files = None if any(part.files is None for part in parts) else np.concatenate([part.files for part in parts])
-    return Split(images, np.concatenate([part.labels for part in parts]), files)
+    return joined_splits([_of_classes(split, numbers) for split in splits])
 
 
 def _of_classes(split: Split, numbers: Sequence[int]) -> Split:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice, repeat
 from pathlib import Path
+from typing import NamedTuple
 
 from prl_keras.data.formats import IMAGE_EXTENSIONS, is_picture
 from prl_keras.data.litter import is_litter, shown
@@ -22,6 +23,7 @@ SPLIT_NAMES = {
 }
 SPLIT_OF = {name: split for split, names in SPLIT_NAMES.items() for name in names}
 LAYOUTS = "<class>/*, or train/<class>/* and test/<class>/*, or any pictures and a table of their classes (--labels)"
+DOMAINS = "<domain>/<class>/*"
 UNLABELLED = ("unlabelled",)  # class names of pictures that have no classes
 _MOST = 100_000  # entries that are looked at to count pictures that are not read: nobody waits for more
 _MOST_NAMED = 3
@@ -37,11 +39,13 @@ class Pictures:
 
     files: (n,) paths, as text. labels: (n,) class numbers.
     groups: (n,), pictures of one group are never in two splits of a draw, one of None is alone; or none has one.
+    domains: (n,), see `Split`; or none has one.
     """
 
     files: tuple[str, ...]
     labels: tuple[int, ...]
     groups: tuple[str | None, ...] | None = None
+    domains: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.files)
@@ -64,7 +68,15 @@ class Layout:
     notes: tuple[str, ...] = ()
 
 
-Classes = dict[str, tuple[Sequence[str], Sequence[str | None] | None]]  # name -> files, and their groups
+class Members(NamedTuple):
+    """Of one class in one split: its files, and of each its group and its domain."""
+
+    files: Sequence[str]
+    groups: Sequence[str | None] | None = None
+    domains: Sequence[str] | None = None
+
+
+Classes = dict[str, Members]  # by name
 
 
 def folder_layout(root: Path) -> Layout:
@@ -110,10 +122,44 @@ def folder_layout(root: Path) -> Layout:
         },
     )
     classes = {
-        split: {name: (files, None) for name, (files, *_) in folders.items() if files}
+        split: {name: Members(files) for name, (files, *_) in folders.items() if files}
         for split, folders in read.items()
     }
     return arranged(root, classes, notes, splits.get("train", root))
+
+
+def domain_layout(root: Path) -> Layout:
+    """Of PATH/<domain>/<class>/*: everything is for train, from which the rest is drawn.
+
+    Raises:
+        InputError: fewer than two domains, or one without class folders; one line that says what to do.
+    """
+    domains = _named(root)
+    if len(domains) < 2:
+        raise InputError(f"{root}: {len(domains)} folders, at least 2 are needed; with domains, it holds {DOMAINS}")
+    classes: dict[str, tuple[list[str], list[str]]] = {}
+    others, links, loose, empty = [], [], _loose(root), []
+    for domain, folder in domains.items():
+        if not (folders := _named(folder)):
+            raise InputError(f"{folder}: no class folders; with domains, a data set holds {DOMAINS}")
+        loose += _loose(folder)
+        for name, path in folders.items():
+            files, left, linked = _files(path)
+            others += left if files else []
+            links += linked
+            empty += [] if files else [path]
+            for column, values in zip(classes.setdefault(name, ([], [])), (files, [domain] * len(files)), strict=True):
+                column.extend(values)
+    train = {name: Members(files, domains=of) for name, (files, of) in classes.items() if files}
+    if not train:
+        raise InputError(f"{root}: no pictures; with domains, a data set holds {DOMAINS}")
+    kinds = {
+        ("file", "of no known picture type"): others,
+        ("link", "to a folder"): links,
+        ("folder", "without pictures"): empty,
+        ("image", "outside of class folders"): loose,
+    }
+    return arranged(root, {"train": train}, _not_read(root, kinds), root)
 
 
 def arranged(root: Path, splits: dict[str, Classes], notes: tuple[str, ...], source: Path) -> Layout:
@@ -131,12 +177,17 @@ def arranged(root: Path, splits: dict[str, Classes], notes: tuple[str, ...], sou
 
 
 def _pictures(names: Sequence[str], classes: Classes) -> Pictures:
-    there = [(label, *classes[name]) for label, name in enumerate(names) if name in classes]
-    grouped = any(groups is not None for _, _, groups in there)
+    there = [(label, classes[name]) for label, name in enumerate(names) if name in classes]
+    more = [
+        tuple(chain.from_iterable(getattr(each, column) for _, each in there))
+        if any(getattr(each, column) is not None for _, each in there)
+        else None
+        for column in ("groups", "domains")
+    ]
     return Pictures(
-        tuple(chain.from_iterable(files for _, files, _ in there)),
-        tuple(chain.from_iterable(repeat(label, len(files)) for label, files, _ in there)),
-        tuple(chain.from_iterable(groups for _, _, groups in there)) if grouped else None,
+        tuple(chain.from_iterable(each.files for _, each in there)),
+        tuple(chain.from_iterable(repeat(label, len(each.files)) for label, each in there)),
+        *more,
     )
 
 

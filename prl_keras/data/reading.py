@@ -21,8 +21,14 @@ class Reading:
     labels: Path | None = None
     damaged: Damaged = "refuse"
     max_megapixels: float | None = None
+    domains: bool = False
+    hold_out_domain: str | None = None
 
     def __post_init__(self) -> None:
+        if self.hold_out_domain is not None and not self.domains:
+            raise InputError(f"hold_out_domain is {self.hold_out_domain!r}: add domains, which says where they are")
+        if self.domains and self.labels == NO_LABELS:
+            raise InputError("domains: these pictures have no classes (labels none); leave it out")
         for name, choices in (("resize", get_args(Resize)), ("damaged", get_args(Damaged))):
             if getattr(self, name) not in choices:
                 raise InputError(f"{name} is {getattr(self, name)!r}: choose {' or '.join(choices)}")

@@ -11,6 +11,7 @@ from prl_keras.data import Dataset, default_dataset, load_dataset, resolved
 from prl_keras.data.cache import NOTHING
 from prl_keras.data.catalog import is_folder, takes_data_dir
 from prl_keras.data.deep import BITS
+from prl_keras.data.domains import domain_names
 from prl_keras.data.layout import UNLABELLED
 from prl_keras.data.reading import NO_LABELS
 from prl_keras.data.seen import count_seen
@@ -24,6 +25,7 @@ from prl_keras.startup import start_keras
 from prl_keras.terminal import quoted
 
 WHERE = ("name", "data_dir", "cache_dir")  # of a request: where the images are, not which
+_HELD_OUT = ("hold_out_classes", "hold_out_domain")
 _PICTURES = {field.name: field.default for field in fields(PictureOptions)}  # in a request only if it is another
 
 
@@ -55,6 +57,7 @@ def data_request(options: DataOptions, seed: int) -> dict[str, Any]:
         "fold": options.fold,
         **({} if options.cache_dir is None else {"cache_dir": _absolute_or_none(options.cache_dir)}),
         **({"hold_out_classes": list(options.hold_out_classes)} if options.hold_out_classes else {}),
+        **({"hold_out_domain": options.hold_out_domain} if options.hold_out_domain else {}),
     }
     chosen = {key: getattr(options, key) for key, default in _PICTURES.items() if getattr(options, key) != default}
     return request | {key: _as_json(value) for key, value in chosen.items()}
@@ -70,7 +73,7 @@ def data_request_of_run(run: Run, options: RunDataOptions) -> dict[str, Any]:
     if options.dataset is not None and resolved(options.dataset) != request["name"]:
         request = _of_another(request, resolved(options.dataset), options, run)
     for key in ("samples_per_class", "test_per_class", "image_size", *_PICTURES):
-        if getattr(options, key) is not None:
+        if getattr(options, key) not in (None, False):
             request[key] = _as_json(getattr(options, key))
     request = {key: value for key, value in request.items() if key not in _PICTURES or value != _PICTURES[key]}
     if options.data_dir is not None:
@@ -89,11 +92,11 @@ def _of_another(own: dict[str, Any], name: str, options: RunDataOptions, run: Ru
     if options.labels is not None:
         request["labels"] = _as_json(options.labels)
     whole = dict.fromkeys(("fold", "samples_per_class", "test_per_class", "image_size"))
-    whole |= {key: _PICTURES[key] for key in ("labels", "damaged")}
+    whole |= {key: _PICTURES[key] for key in ("labels", "damaged", "domains")}
     whole |= {} if is_folder(name) else _PICTURES
-    part = "hold_out_classes" in own or any(request.get(key, value) != value for key, value in whole.items())
+    part = any(key in own for key in _HELD_OUT) or any(request.get(key, v) != v for key, v in whole.items())
     if part and not _is_copy(request, run):
-        request = {key: value for key, value in (request | whole).items() if key != "hold_out_classes"}
+        request = {key: value for key, value in (request | whole).items() if key not in _HELD_OUT}
     return request
 
 
@@ -118,7 +121,10 @@ def data_words(options: Any) -> str:
     """The data options that were given, for the next command: no run names these data, or another data set."""
     given = {field.name: getattr(options, field.name) for field in fields(RunDataOptions)}
     given = {name: value for name, value in given.items() if value not in (None, _PICTURES.get(name))}
-    words = [(f"--{name.replace('_', '-')}", typed(value)) for name, value in given.items()]
+    flags = {name: f"--{name.replace('_', '-')}" for name in given}
+    words = [(flags[name], *([] if value is True else [typed(value)])) for name, value in given.items()]
+    if domain := getattr(options, "hold_out_domain", None):
+        words.append(("--hold-out-domain", domain))
     if held_out := getattr(options, "hold_out_classes", ()):
         words.append(("--hold-out-classes", *held_out))
     return "".join(f" {quoted(pair)}" for pair in words)
@@ -168,6 +174,9 @@ def open_data(request: dict[str, Any], run: Run | None = None, labelled: bool = 
         )
     height, width, _ = dataset.image_shape
     classes = "no classes" if dataset.class_names == UNLABELLED else f"{dataset.num_classes} classes"
+    if domains := domain_names([dataset.train, dataset.validation, dataset.test]):
+        some = ", ".join(domains[:10]) + ", ..." * (len(domains) > 10)
+        classes += f" of {len(domains):,} domains ({some})"
     if dataset.held_out:
         some = ", ".join(dataset.held_out[:10]) + ", ..." * (len(dataset.held_out) > 10)
         classes += f" ({len(dataset.held_out):,} held out: {some})"

@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
 
 import numpy as np
 
 from prl_keras.data.groups import by_digests, whole_groups
-from prl_keras.data.rows import Rows
+from prl_keras.data.rows import Rows, joined
 from prl_keras.errors import InputError
 from prl_keras.labels import checked_labels
 
@@ -28,7 +28,8 @@ _BLOCK = 1000  # images that are read together
 @dataclass(frozen=True, eq=False)
 class Split:
     """Images uint8 (n, height, width, 3), labels int64 (n,), and if they have some, the names (n,) of their files, and
-    the groups (n,), as text, that no draw may part.
+    the groups (n,), as text, that no draw may part, and the domains (n,), as text, where they are from (a camera, a
+    hospital, a style).
 
     Images may be `Rows` of a store, of which a part, such as `images[:250]`, is read when it is asked for.
     Labels may come in as (n, 1) and of any number type, see `checked_labels`.
@@ -38,6 +39,7 @@ class Split:
     labels: np.ndarray
     files: np.ndarray | None = None
     groups: np.ndarray | None = None
+    domains: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", checked_labels(self.labels))
@@ -47,7 +49,7 @@ class Split:
 
     def take(self, rows: slice | np.ndarray) -> Split:
         images = self.images.take(rows) if isinstance(self.images, Rows) else self.images[rows]
-        more = (None if each is None else each[rows] for each in (self.files, self.groups))
+        more = (None if each is None else each[rows] for each in (self.files, self.groups, self.domains))
         return Split(images, self.labels[rows], *more)
 
     def parted(self, rows: np.ndarray) -> tuple[Split, Split]:
@@ -68,6 +70,13 @@ class Split:
             digest.update(np.ascontiguousarray(self.images[start : start + _BLOCK]))
         digest.update(self.labels.astype("<i8"))
         return digest.hexdigest()
+
+
+def joined_splits(parts: Sequence[Split]) -> Split:
+    """One after the other, with the columns that all of them have."""
+    columns = {name: [getattr(part, name) for part in parts] for name in ("files", "groups", "domains")}
+    more = {n: None if any(c is None for c in each) else np.concatenate(each) for n, each in columns.items()}
+    return Split(reduce(joined, (part.images for part in parts)), np.concatenate([p.labels for p in parts]), **more)
 
 
 @dataclass(frozen=True, eq=False)

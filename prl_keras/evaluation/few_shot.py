@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,6 +25,7 @@ def episode_accuracies(
     queries: int = 15,
     episodes: int = 2_000,
     seed: int = 0,
+    domains: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """Classifier -> accuracy of each episode (episodes,): `queries` pictures a class are told apart by `shots`.
 
@@ -37,18 +39,15 @@ def episode_accuracies(
 
     Args:
         features: (n, dim); labels: (n,); centre: (dim,), the mean of the features that the encoder was trained on.
+        domains: (n,) where each picture is from: support is then of one domain, queries of all others; None: of any.
+
+    Raises:
+        ValueError: fewer classes than `ways` have enough pictures for an episode.
     """
-    rows_of = [np.flatnonzero(labels == k) for k in np.unique(labels)]
-    rows_of = [rows for rows in rows_of if len(rows) >= shots + queries]
-    if len(rows_of) < ways:
-        raise ValueError(f"{len(rows_of)} classes have {shots + queries} pictures; expected at least {ways}")
     plain, centred = unit(np.asarray(features, np.float64)), unit(features - np.asarray(centre, np.float64))
-    random = np.random.RandomState([seed, ways, shots])  # default_rng may change its numbers
     truth, found = np.repeat(np.arange(ways), queries), np.zeros((len(CLASSIFIERS), episodes))
-    for episode in range(episodes):
-        chosen = random.permutation(len(rows_of))[:ways]
-        drawn = np.stack([rows_of[k][random.permutation(len(rows_of[k]))[: shots + queries]] for k in chosen])
-        support, query = drawn[:, :shots], drawn[:, shots:].ravel()
+    drawn = _draws(pools(labels, domains, shots, queries, ways), ways, shots, queries, seed)
+    for episode, (support, query) in enumerate(islice(drawn, episodes)):
         scores = (
             plain[query] @ unit(plain[support].mean(axis=1)).T,
             centred[query] @ unit(centred[support].mean(axis=1)).T,
@@ -57,6 +56,57 @@ def episode_accuracies(
         )
         found[:, episode] = [np.mean(each.argmax(axis=1) == truth) for each in scores]
     return dict(zip(CLASSIFIERS, found, strict=True))
+
+
+class Pool(NamedTuple):
+    """Where episodes may be drawn from, of each class: its rows for the support, and for the queries those of other
+    domains; None: the same rows as for the support, without these."""
+
+    support: list[np.ndarray]
+    queries: list[np.ndarray] | None
+
+
+def pools(labels: np.ndarray, domains: np.ndarray | None, shots: int, queries: int, ways: int) -> list[Pool]:
+    """One, or one for each domain that the support may be of; only classes with enough pictures are in them.
+
+    Raises:
+        ValueError: none has `ways` of them.
+    """
+    classes, found = [np.flatnonzero(labels == k) for k in np.unique(labels)], []
+    if domains is None:
+        found = [Pool([rows for rows in classes if len(rows) >= shots + queries], None)]
+    for domain in () if domains is None else np.unique(domains):
+        inside = domains == domain
+        pairs = [(rows[inside[rows]], rows[~inside[rows]]) for rows in classes]
+        pairs = [(own, others) for own, others in pairs if len(own) >= shots and len(others) >= queries]
+        found.append(Pool([own for own, _ in pairs], [others for _, others in pairs]))
+    enough = [pool for pool in found if len(pool.support) >= ways]
+    if not enough:
+        most = max((len(pool.support) for pool in found), default=0)
+        raise ValueError(
+            f"{most} classes have the {shots} + {queries} pictures that an episode takes, and it takes {ways}"
+        )
+    return enough
+
+
+def _draws(
+    from_: list[Pool], ways: int, shots: int, queries: int, seed: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Rows of the support (ways, shots) and of the queries (ways * queries,), class by class."""
+    random = np.random.RandomState([seed, ways, shots])  # default_rng may change its numbers
+
+    def some(rows: np.ndarray, count: int) -> np.ndarray:
+        return rows[random.permutation(len(rows))[:count]]
+
+    while True:
+        pool = from_[random.randint(len(from_))] if len(from_) > 1 else from_[0]
+        chosen = random.permutation(len(pool.support))[:ways]
+        if pool.queries is None:
+            drawn = np.stack([some(pool.support[k], shots + queries) for k in chosen])
+            yield drawn[:, :shots], drawn[:, shots:].ravel()
+        else:
+            support = np.stack([some(pool.support[k], shots) for k in chosen])
+            yield support, np.concatenate([some(pool.queries[k], queries) for k in chosen])
 
 
 def _ridge(support: np.ndarray, labels: np.ndarray, query: np.ndarray) -> np.ndarray:

@@ -242,13 +242,17 @@ def _cells_of_row(options: Reproduce, request: dict, folder: Path, row: Row, rep
     data["cache_dir"] = request.get("cache_dir") and Path(request["cache_dir"])
     data |= {"dataset": request["name"], "fold": replicate.fold}
     data |= {each.name: request[each.name] for each in fields(PictureOptions) if each.name in request}
-    tuned = {"test_each_epoch": paper} | ({} if strong else {"batch_size": max(options.batch_size // 2, 2)})
+    data["hold_out_domain"] = domain = request.get("hold_out_domain")
+    tuned = {"test_each_epoch": paper or domain is not None} | (
+        {} if strong else {"batch_size": max(options.batch_size // 2, 2)}
+    )
     name = row_run(folder, row, replicate).name
     if row.source in BASELINES:
         model, augment = BASELINES[row.source]
         baseline = Baseline(name=name, model=model, augment=augment, **data, **tuned, **common)
         cell = Cell(name, baseline, request=request)
-        curve = [] if row.source not in (SUPERVISED, STRONG_SUPERVISED) or paper else [replace(cell, labels=True)]
+        curved = row.source in (SUPERVISED, STRONG_SUPERVISED) and not paper and domain is None
+        curve = [replace(cell, labels=True)] if curved else []
         return [cell, *curve]
     variant, augment = ENCODERS[row.source]
     source = encoder_run(folder, row.source, replicate).name
@@ -267,5 +271,5 @@ def _cells_of_row(options: Reproduce, request: dict, folder: Path, row: Row, rep
         **tuned,
         **common,
     )
-    curve = [] if paper else [replace(encoder, labels=True)]
+    curve = [] if paper or domain is not None else [replace(encoder, labels=True)]
     return [encoder, Cell(name, finetune, request=request), *curve]

@@ -67,6 +67,8 @@ REQUEST: Check = Only(
         "resize?": one_of("crop", "pad", "stretch"),
         "damaged?": one_of("refuse", "skip"),
         "hold_out_classes?": is_list(is_text),
+        "domains?": lambda value: isinstance(value, bool),
+        "hold_out_domain?": is_text,
     }
 )
 CONFIG: Check = {

@@ -7,11 +7,12 @@ import keras
 import numpy as np
 
 from prl_keras.config import Baseline, Finetune, TrainingOptions
-from prl_keras.data import Dataset, Split
+from prl_keras.data import Dataset
 from prl_keras.data.augment import augmentation
 from prl_keras.data.batches import Batches, to_validate_on
 from prl_keras.data.mixing import Mixing
-from prl_keras.data.rows import Rows, joined
+from prl_keras.data.rows import Rows
+from prl_keras.data.splits import joined_splits
 from prl_keras.embedding_loss import check_smoothing
 from prl_keras.models import build_classifier, classification_head
 from prl_keras.models.encode import encode
@@ -69,9 +70,7 @@ def train(encoder: keras.Model, dataset: Dataset, options: Finetune, run: Run) -
 
 def with_validation(dataset: Dataset) -> Dataset:
     """Train and validation as one train split. The validation split stays as it is: no longer independent."""
-    images = joined(dataset.train.images, dataset.validation.images)
-    labels = np.concatenate([dataset.train.labels, dataset.validation.labels])
-    return replace(dataset, train=Split(images, labels))
+    return replace(dataset, train=joined_splits([dataset.train, dataset.validation]))
 
 
 def train_head(

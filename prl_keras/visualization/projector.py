@@ -42,7 +42,7 @@ def write_projector(
     Args:
         folder: for this embedding alone; its name is what the projector's menu shows. Only an embedding is replaced.
         vectors: (n, dim) float, dim > 1.
-        metadata: at least two columns of n values; the column "class" colours the view.
+        metadata: at least two columns of n values; the column "class" colours the view, "domain" a second one.
         images: (n, height, width, 3) uint8, the thumbnails.
         colours: (n, 3) uint8, the frame of each thumbnail.
         marked: (n,) bool, who gets a thick frame.
@@ -56,7 +56,8 @@ def write_projector(
         tensor_file = _write_vectors(draft, np.asarray(vectors, "<f4"))
         _write_metadata(draft / "metadata.tsv", metadata)
         side = _write_sprite(draft / "sprite.png", images, colours, marked)
-        (draft / "bookmarks.json").write_text(json.dumps([_bookmark(vectors.shape)]), encoding="utf-8")
+        states = [_bookmark(vectors.shape, colour) for colour in ("class", "domain") if colour in metadata]
+        (draft / "bookmarks.json").write_text(json.dumps(states), encoding="utf-8")
         _write_event(draft, len(vectors))
         config = (
             f'embeddings {{\n  tensor_name: "features"\n  tensor_path: "{tensor_file}"\n'
@@ -129,21 +130,21 @@ def _write_event(folder: Path, points: int) -> None:
         tf.summary.scalar("projector/points", points, step=0)
 
 
-def _bookmark(shape: tuple[int, int]) -> dict:
-    """A state of the projector's page: points coloured and labelled by class, its t-SNE running.
+def _bookmark(shape: tuple[int, int], colour: str) -> dict:
+    """A state of the projector's page: points coloured by a column and labelled by class, its t-SNE running.
 
     Finished positions cannot be handed over: TensorBoard 2.21 starts its own t-SNE when such a bookmark is chosen.
     """
     custom = {f"custom{side}{part}": value for side in _SIDES for part, value in (("Text", ""), ("Regex", False))}
     return {
         **custom,
-        "label": "t-SNE, coloured by class",
+        "label": f"t-SNE, coloured by {colour}",
         "isSelected": False,
         "projections": [],
         "dataSetDimensions": list(shape),
         "selectedProjection": "tsne",
         "selectedPoints": [],
-        "selectedColorOptionName": "class",
+        "selectedColorOptionName": colour,
         "forceCategoricalColoring": True,
         "selectedLabelOption": "class",
         "customSelectedSearchByMetadataOption": "class",

@@ -1,0 +1,96 @@
+"""Turn npm's packages emoji-datasource-VENDOR into folders of pictures, with vendors as domains.
+
+    npm pack emoji-datasource-google@16 emoji-datasource-twitter@16
+    python benchmarks/emoji.py emoji/ emoji-datasource-google-16.0.0.tgz emoji-datasource-twitter-16.0.0.tgz
+
+writes emoji/categories/<vendor>/<category>/*.png, for `--domains` with nine or so classes, and emoji/names/ with
+labels.csv, in which each emoji is a class of its own with one picture of each vendor. Only emoji that all vendors draw
+are taken, without skin tones. One emoji in twenty lends its last vendor's picture to validation and another one to
+test, so that a training has both.
+
+Pictures: Google's Noto, Apache-2.0; Twitter's Twemoji, CC-BY 4.0. Nothing of them is in this repository.
+"""
+
+import argparse
+import csv
+import json
+import re
+import sys
+import tarfile
+from pathlib import Path
+
+_PIXELS = 64
+_EACH = 20  # one emoji in so many lends a picture to validation, and one to test
+
+
+def main(words: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path, help="a folder that is not there yet")
+    parser.add_argument("packages", type=Path, nargs="+", help="emoji-datasource-VENDOR-*.tgz, two or more")
+    options = parser.parse_args(words)
+    if options.out.exists():
+        parser.error(f"{options.out} is there already; name another folder")
+    vendors = {_vendor(package): _read(package) for package in options.packages}
+    if len(vendors) < 2:
+        parser.error("two vendors at least: emoji-datasource-google and emoji-datasource-twitter")
+    emoji = _drawn_by_all(vendors)
+    _write_categories(options.out / "categories", emoji, vendors)
+    _write_names(options.out / "names", emoji, vendors)
+    print(f"{len(emoji):,} emoji of {', '.join(vendors)}")
+    print(f"Next: python main.py pretrain --dataset {options.out / 'categories'} --domains --image-size 32")
+    return 0
+
+
+def _vendor(package: Path) -> str:
+    found = re.match(r"emoji-datasource-([a-z]+)-", package.name)
+    if not found:
+        sys.exit(f"{package}: expected a file named emoji-datasource-VENDOR-VERSION.tgz, as `npm pack` writes it")
+    return found[1]
+
+
+def _read(package: Path) -> tuple[list[dict], dict[str, bytes]]:
+    """What emoji.json says, and pictures by their file's name."""
+    folder = f"package/img/{_vendor(package)}/{_PIXELS}/"
+    with tarfile.open(package) as archive:
+        about = json.load(archive.extractfile("package/emoji.json"))
+        members = [m for m in archive if m.isfile() and m.name.startswith(folder)]
+        return about, {m.name.removeprefix(folder): archive.extractfile(m).read() for m in members}
+
+
+def _drawn_by_all(vendors: dict[str, tuple[list[dict], dict[str, bytes]]]) -> list[dict]:
+    """Of the first package's list those that every vendor has a picture of, in their code points' order."""
+    about = next(iter(vendors.values()))[0]
+    taken = [
+        each
+        for each in about
+        if each["category"] != "Component"
+        and all(each[f"has_img_{vendor}"] and each["image"] in files for vendor, (_, files) in vendors.items())
+    ]
+    return sorted(taken, key=lambda each: each["unified"])
+
+
+def _write_categories(root: Path, emoji: list[dict], vendors: dict) -> None:
+    for vendor, (_, files) in vendors.items():
+        for each in emoji:
+            folder = root / vendor / each["category"].replace("&", "and")
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / each["image"]).write_bytes(files[each["image"]])
+
+
+def _write_names(root: Path, emoji: list[dict], vendors: dict) -> None:
+    last = list(vendors)[-1]
+    rows = []
+    for number, each in enumerate(emoji):
+        lent = {0: "val", _EACH // 2: "test"}.get(number % _EACH, "train")
+        for vendor, (_, files) in vendors.items():
+            folder = root / vendor
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / each["image"]).write_bytes(files[each["image"]])
+            split = lent if vendor == last else "train"
+            rows.append((f"{vendor}/{each['image']}", each["short_name"], split, vendor))
+    with (root / "labels.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("path", "label", "split", "domain"), *rows])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""`python main.py reproduce --domains`: a table for each domain that is left out, and one page over all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from rich.table import Table
+
+from prl_keras.config import Reproduce
+from prl_keras.data import Dataset
+from prl_keras.data.domains import domain_names
+from prl_keras.errors import InputError
+from prl_keras.files import atomic_path, write_json
+from prl_keras.runs.names import usable
+from prl_keras.screen.console import console, print_end, say
+
+_FEWEST = 2
+
+
+def run(options: Reproduce, dataset: Dataset, name: str, make_table: Callable[[Reproduce], Path], command: str) -> None:
+    """`make_table` makes one of them, or continues it, and gives its folder; `name`: of the folder of all."""
+    domains = domain_names([dataset.train, dataset.validation, dataset.test])
+    if len(domains) < _FEWEST:
+        raise InputError(f"{dataset.label} has one domain, {domains[0]!r}; to leave one out takes two")
+    folder, tables = options.runs_dir / name, {}
+    for domain, own in zip(domains, _folder_names(domains), strict=True):
+        say(f"\nHeld out: {domain} ({len(tables) + 1} of {len(domains)})")
+        path = make_table(replace(options, hold_out_domain=domain, name=own, runs_dir=folder))
+        tables[domain] = path / "result.json"
+    if options.dry_run:
+        return
+    from prl_keras.experiments.domains import across, as_markdown, sentences
+
+    found = across({domain: json.loads(file.read_text("utf-8")) for domain, file in tables.items()})
+    file, page = folder / "domains.json", folder / "domains.md"
+    write_json(file, found)
+    with atomic_path(page) as temporary:
+        temporary.write_text(as_markdown(found, dataset.label, command), encoding="utf-8")
+    _show(found)
+    for sentence in sentences(found):
+        say(sentence)
+    print_end([page, file], [f"python main.py runs --runs-dir {folder / next(iter(_folder_names(domains)))}"])
+
+
+def _folder_names(domains: tuple[str, ...]) -> list[str]:
+    """Of each domain one that any system can keep; two that look alike get a number."""
+    names = [usable(domain) or "domain" for domain in domains]
+    lower = [name.lower() for name in names]
+    return [name if lower.count(name.lower()) == 1 else f"{name}-{k + 1}" for k, name in enumerate(names)]
+
+
+def _show(found: dict) -> None:
+    from prl_keras.experiments.domains import figure
+
+    table = Table(title="Test accuracy in %, each domain left out once; 95 % over trainings", title_justify="left")
+    table.add_column("row", overflow="fold")
+    for name in (*found["domains"], "mean over domains", "oracle"):
+        table.add_column(name, justify="right", overflow="fold")
+    for row in found["rows"]:
+        each = [figure(row["domains"][name]) for name in found["domains"]]
+        table.add_row(row["title"], *each, figure(row["mean"]), figure(row["oracle"]) if row["oracle"] else "")
+    console.print(table)

@@ -379,7 +379,23 @@ class Tune(RunDataOptions, RunOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reproduce(PictureOptions):
+class EpisodeOptions:
+    """Of few-shot episodes."""
+
+    ways: Annotated[int, arg(metavar="N")] = 5
+    """Few-shot: classes of an episode."""
+    shots: Annotated[tuple[int, ...], arg(metavar="N...")] = (1, 5)
+    """Few-shot: pictures of each class that are given."""
+    queries: Annotated[int, arg(metavar="N")] = 15
+    """Few-shot: pictures of each class that are asked for."""
+    episodes: Annotated[int, arg(metavar="N")] = 2_000
+    """Few-shot: how many, the same ones for every run with the same classes."""
+    far: Annotated[tuple[str, ...], arg(metavar="DATASET...")] = ()
+    """The unknown: other data sets, whose test pictures are to be noticed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reproduce(PictureOptions, EpisodeOptions):
     """Make the paper's table, with more seeds, intervals and tests: every row, a report with pictures.
 
     Repeating the command continues where it stopped; with more --seeds or --rows it adds to the table.
@@ -400,7 +416,11 @@ class Reproduce(PictureOptions):
     images a class, last step's weights, and the best epoch on test beside it, as "optimism"."""
     rows: Annotated[tuple[str, ...], arg(metavar="ROW...")] = ("table",)
     """paper: its eleven rows. table: those and ours. all: all four fine-tunings of every encoder. strong: the strongest
-    training of each kind, and the paper's two best. Or single rows, as query-frozen-linear or resnet18."""
+    training of each kind, and the paper's two best. Or single rows, as query-frozen-linear or resnet18. beyond: another
+    table, of the strongest encoders on what they were not trained on (docs/beyond.md)."""
+    hold_out_classes: Annotated[tuple[str, ...], arg(metavar="N|SHARE|NAME...")] = ()
+    """--rows beyond: classes that no encoder is trained on (see `pretrain --help`), drawn anew for each seed. Without
+    it half of them."""
     folds: bool = False
     """Instead of seeds: STL-10's ten predefined folds of 1,000 training images."""
     hold_out_domain: Text = None
@@ -429,7 +449,7 @@ class Reproduce(PictureOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(RunDataOptions):
+class Evaluate(RunDataOptions, EpisodeOptions):
     """Measure the representations of a run: linear probe, kNN, prototypes, ridge, their average, confusion matrix.
 
     Every choice (C of the probe, k of kNN, alpha of ridge) is made on validation.
@@ -445,18 +465,8 @@ class Evaluate(RunDataOptions):
     few_shot: bool = False
     """Instead, on classes that the run never saw (`pretrain --hold-out-classes`, or --dataset): episodes in which a few
     pictures a class tell the others apart, and retrieval."""
-    ways: Annotated[int, arg(metavar="N")] = 5
-    """--few-shot: classes of an episode."""
-    shots: Annotated[tuple[int, ...], arg(metavar="N...")] = (1, 5)
-    """--few-shot: pictures of each class that are given."""
-    queries: Annotated[int, arg(metavar="N")] = 15
-    """--few-shot: pictures of each class that are asked for."""
-    episodes: Annotated[int, arg(metavar="N")] = 2_000
-    """--few-shot: how many, the same ones for every run with the same classes."""
     unknown: bool = False
     """Instead: does it notice pictures of classes that it does not know, those of held-out classes and of --far?"""
-    far: Annotated[tuple[str, ...], arg(metavar="DATASET...")] = ()
-    """--unknown: other data sets, whose test pictures are to be noticed."""
     runs_dir: Annotated[Path, arg(metavar="PATH")] = Path("saved_models")
     """Folder that holds the runs."""
 

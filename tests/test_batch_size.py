@@ -42,6 +42,16 @@ def test_a_batch_of_many_classes_has_four_images_of_some_instead_of_two_of_all()
     assert set(np.unique(batches[0][1], return_counts=True)[1]) == {4}
 
 
+def test_a_batch_has_no_more_images_of_a_class_than_most_classes_have() -> None:
+    """The recipe's 250 images of 10 classes would be each picture a dozen times."""
+    options, note = fitted(Pretrain(variant="loo", recipe="strong"), np.append(labels(1300, 2), 1300))
+    assert (options.batch_size, options.classes_per_batch) == (250, 125)
+    assert note == "Batches: 250 images of 125 classes, to fit 2,601 training images"
+    usual = Pretrain(variant="loo", recipe="strong")
+    assert fitted(usual, labels(10, 500)) == (usual, None)
+    assert fitted(usual, labels(20, 60)) == (usual, None)
+
+
 def test_pairs_memories_and_rare_classes_are_left_as_they_are() -> None:
     for variant in ("simclr", "supcon", "prl"):
         assert fitted(Pretrain(variant=variant), labels(200, 30))[0].classes_per_batch is None

@@ -13,7 +13,7 @@ from prl_keras.config import Reproduce
 from prl_keras.data import Dataset
 from prl_keras.data.domains import domain_names
 from prl_keras.errors import InputError
-from prl_keras.files import atomic_path, write_json
+from prl_keras.files import write_json, write_text
 from prl_keras.runs.names import usable
 from prl_keras.screen.console import console, print_end, say
 
@@ -37,8 +37,7 @@ def run(options: Reproduce, dataset: Dataset, name: str, make_table: Callable[[R
     found = across({domain: json.loads(file.read_text("utf-8")) for domain, file in tables.items()})
     file, page = folder / "domains.json", folder / "domains.md"
     write_json(file, found)
-    with atomic_path(page) as temporary:
-        temporary.write_text(as_markdown(found, dataset.label, command), encoding="utf-8")
+    write_text(page, as_markdown(found, dataset.label, command))
     _show(found)
     for sentence in sentences(found):
         say(sentence)

@@ -8,16 +8,16 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from prl_keras.commands import domains
+from prl_keras.commands import beyond, domains
 from prl_keras.commands.common import check_training
 from prl_keras.commands.progress import Progress, duration
-from prl_keras.config import Baseline, DataOptions, Finetune, PictureOptions, Pretrain, Reproduce
+from prl_keras.config import Baseline, DataOptions, EpisodeOptions, Finetune, PictureOptions, Pretrain, Reproduce
 from prl_keras.data import Dataset
 from prl_keras.data.request import WHERE, data_request, open_data
 from prl_keras.errors import InputError
 from prl_keras.experiments import estimate, jobs
 from prl_keras.experiments.checks import check_cells, check_fingerprints, unused_of
-from prl_keras.experiments.table import Cell, choose_rows, plan
+from prl_keras.experiments.table import BEYOND, Cell, choose_rows, plan
 from prl_keras.files import write_json
 from prl_keras.runs import Run, create_run
 from prl_keras.runs.lifecycle import check_same, run_config, warn_of_versions
@@ -35,7 +35,7 @@ _MAY_DIFFER = ("seeds", "rows", "jobs", "dry_run", "name", "runs_dir", "dataset"
 
 def run(options: Reproduce) -> None:
     _check(options)
-    if options.domains and options.hold_out_domain is None:
+    if options.domains and options.hold_out_domain is None and BEYOND not in options.rows:
         dataset = _open_data(data_request(_data_options(options), seed=0), options)
         name = options.name or f"{_default_name(options, dataset)}-domains"
         domains.run(options, dataset, name, _make_table, _command(options, dataset))
@@ -65,12 +65,21 @@ def _make_table(options: Reproduce) -> Path:
     with locked(table):
         remove_leftovers(table)
         _train(table, cells, options, dataset)
-        _report(table, options, dataset, cells)
+        if BEYOND in options.rows:
+            beyond.run(table, cells, options, dataset, _command(options, dataset))
+        else:
+            _report(table, options, dataset, cells)
     return folder
 
 
 def _check(options: Reproduce) -> None:
     choose_rows(options.rows)
+    if BEYOND not in options.rows:
+        for name in ("hold_out_classes", *(field.name for field in fields(EpisodeOptions))):
+            if getattr(options, name) != getattr(Reproduce, name):
+                raise InputError(f"--{name.replace('_', '-')} does nothing without --rows beyond: leave it out")
+    elif options.protocol == "paper" or options.folds or options.hold_out_domain:
+        raise InputError("--rows beyond takes no --protocol paper, --folds or --hold-out-domain: leave them out")
     if options.name is not None:
         check_usable_name(options.name, new=False)
     if options.seeds is not None and options.seeds < 1:
@@ -124,6 +133,7 @@ def _data_options(options: Reproduce) -> DataOptions:
         test_per_class=_PAPER_TEST if paper and options.test_per_class is None else options.test_per_class,
         image_size=options.image_size,
         hold_out_domain=options.hold_out_domain,
+        hold_out_classes=options.hold_out_classes or (("0.5",) if BEYOND in options.rows else ()),
         fold=0 if options.folds else None,
         validation_fraction=_PAPER_VALIDATION if paper else DataOptions.validation_fraction,
     )
@@ -131,6 +141,7 @@ def _data_options(options: Reproduce) -> DataOptions:
 
 def _default_name(options: Reproduce, dataset: Dataset) -> str:
     kind = f"{'-paper' if options.protocol == 'paper' else ''}{'-folds' if options.folds else ''}"
+    kind += "-beyond" if BEYOND in options.rows else ""
     kind += f"-{usable(options.hold_out_domain) or 'domain'}" if options.hold_out_domain else ""
     return f"table-{usable(dataset.label) or 'data'}{kind}"
 

@@ -23,6 +23,7 @@ ENCODERS = {
     "strong-loo": ("loo", None),
     "strong-supcon": ("supcon", None),
     "strong-simclr": ("simclr", None),
+    "strong-query": ("query", None),
 }
 # baseline -> (model, augmentation)
 BASELINES = {
@@ -32,7 +33,9 @@ BASELINES = {
     "resnet18-light": ("resnet18", "light"),
     "strong-resnet18": ("resnet18", None),
 }
-STRONG = ("strong-resnet18", "strong-prl", "strong-loo", "strong-supcon", "strong-simclr")  # by the strong recipe
+# By the strong recipe.
+STRONG = ("strong-resnet18", "strong-prl", "strong-loo", "strong-supcon", "strong-simclr", "strong-query")
+BEYOND = "beyond"  # no rows: all strong encoders, on what they were not trained on
 TITLES = {
     "pca": "PCA + logistic regression",
     "mlp": "Supervised MLP",
@@ -51,6 +54,7 @@ TITLES = {
     "strong-loo": "Strong PRL leave-one-out",
     "strong-supcon": "Strong SupCon",
     "strong-simclr": "Strong SimCLR",
+    "strong-query": "Strong PRL query",
 }
 # row -> the paper's number, test % and train % (PAPER: maximum over epochs, 1,000 images, one seed)
 PAPER = {
@@ -131,26 +135,30 @@ GROUPS = {
     "table": (*PAPER, *OURS),
     "all": tuple(key for key, row in ROWS.items() if row.source not in STRONG),
     "strong": (  # and the paper's two best
-        *("strong-resnet18", *(f"{name}-frozen-linear" for name in STRONG[1:])),
+        *("strong-resnet18", *(f"{name}-frozen-linear" for name in STRONG[1:-1])),
         *("simclr-unfrozen-linear", "query-frozen-linear"),
     ),
 }
 
 
 def choose_rows(names: Iterable[str]) -> list[Row]:
-    """Rows and groups of rows by name, in the table's order.
+    """Rows and groups of rows by name, in the table's order; none for "beyond".
 
     Raises:
-        InputError: an unknown name.
+        InputError: an unknown name, or others beside "beyond".
     """
-    wanted = set()
+    names, wanted = tuple(names), set()
+    if BEYOND in names:
+        if len(names) > 1:
+            raise InputError("--rows beyond is a table of its own: leave out the other rows")
+        return []
     for name in names:
         if name not in GROUPS and name not in ROWS:
             from difflib import get_close_matches
 
             close = get_close_matches(name, [*GROUPS, *ROWS], n=1, cutoff=0.4)
             hint = f" did you mean {close[0]}?" if close else ""
-            raise InputError(f"--rows {name}: no such row;{hint} known: {', '.join([*GROUPS, *ROWS])}")
+            raise InputError(f"--rows {name}: no such row;{hint} known: {', '.join([*GROUPS, BEYOND, *ROWS])}")
         wanted |= set(GROUPS.get(name, (name,)))
     return [row for key, row in ROWS.items() if key in wanted]
 
@@ -220,56 +228,68 @@ def plan(options: Reproduce, request: dict, folder: Path) -> list[Cell]:
     """
     cells: dict[tuple[str, bool], Cell] = {}
     for replicate in replicates(options):
+        own = request | {"seed": replicate.seed, "fold": replicate.fold}
+        sources = STRONG if BEYOND in options.rows else ()
+        wanted = [_source_cell(options, own, folder, source, replicate) for source in sources]
         for row in choose_rows(options.rows):
-            for cell in _cells_of_row(options, request, folder, row, replicate):
-                cells.setdefault((cell.name, cell.labels), cell)
+            wanted += _cells_of_row(options, own, folder, row, replicate)
+        for cell in wanted:
+            cells.setdefault((cell.name, cell.labels), cell)
     return list(cells.values())
 
 
 def _cells_of_row(options: Reproduce, request: dict, folder: Path, row: Row, replicate: Replicate) -> list[Cell]:
-    paper = options.protocol == "paper"
-    common = {
-        "runs_dir": folder,
-        "seed": replicate.seed,
-        "average": not paper,
-    }
-    strong = row.source in STRONG  # as long, and in batches as large, as its recipe says
-    common |= {"recipe": "strong"} if strong else {"epochs": options.epochs}
-    request = request | {"seed": replicate.seed, "fold": replicate.fold}
-    keys = ("validation_fraction", "samples_per_class", "test_per_class", "image_size")
-    data = {key: request[key] for key in keys}
-    data["data_dir"] = request["data_dir"] and Path(request["data_dir"])
-    data["cache_dir"] = request.get("cache_dir") and Path(request["cache_dir"])
-    data |= {"dataset": request["name"], "fold": replicate.fold}
-    data |= {each.name: request[each.name] for each in fields(PictureOptions) if each.name in request}
-    data["hold_out_domain"] = domain = request.get("hold_out_domain")
-    tuned = {"test_each_epoch": paper or domain is not None} | (
-        {} if strong else {"batch_size": max(options.batch_size // 2, 2)}
-    )
-    name = row_run(folder, row, replicate).name
+    source = _source_cell(options, request, folder, row.source, replicate)
+    plain = options.protocol != "paper" and request.get("hold_out_domain") is None
+    curved = plain and (row.source in ENCODERS or row.source in (SUPERVISED, STRONG_SUPERVISED))
+    curve = [replace(source, labels=True)] if curved else []
     if row.source in BASELINES:
-        model, augment = BASELINES[row.source]
-        baseline = Baseline(name=name, model=model, augment=augment, **data, **tuned, **common)
-        cell = Cell(name, baseline, request=request)
-        curved = row.source in (SUPERVISED, STRONG_SUPERVISED) and not paper and domain is None
-        curve = [replace(cell, labels=True)] if curved else []
-        return [cell, *curve]
-    variant, augment = ENCODERS[row.source]
-    source = encoder_run(folder, row.source, replicate).name
-    size = {} if strong else {"batch_size": options.batch_size}
-    pretrain = Pretrain(name=source, variant=variant, augment=augment, **size, **data, **common)
-    encoder = Cell(source, pretrain, request=request)
+        return [source, *curve]
+    name, augment = row_run(folder, row, replicate).name, ENCODERS[row.source][1]
+    data = _data_options(request)
     finetune = Finetune(
         name=name,
-        encoder=source,
+        encoder=source.name,
         head=row.head,
         freeze=row.freeze,
         augment="none" if row.freeze else augment or "none",
-        dataset=data["dataset"],  # the encoder's, which may have been moved since it was trained
-        data_dir=data["data_dir"],
-        cache_dir=data["cache_dir"],
-        **tuned,
-        **common,
+        # of data only where they are: the encoder's may have been moved since it was trained
+        **{key: data[key] for key in ("dataset", "data_dir", "cache_dir")},
+        **_classifier_options(options, request, row.source),
+        **_training_options(options, folder, row.source, replicate),
     )
-    curve = [] if paper or domain is not None else [replace(encoder, labels=True)]
-    return [encoder, Cell(name, finetune, request=request), *curve]
+    return [source, Cell(name, finetune, request=request), *curve]
+
+
+def _source_cell(options: Reproduce, request: dict, folder: Path, source: str, replicate: Replicate) -> Cell:
+    """The run of a baseline or of an encoder."""
+    name = encoder_run(folder, source, replicate).name
+    given = _data_options(request) | _training_options(options, folder, source, replicate) | {"name": name}
+    if source in BASELINES:
+        model, augment = BASELINES[source]
+        tuned = _classifier_options(options, request, source)
+        return Cell(name, Baseline(model=model, augment=augment, **given, **tuned), request=request)
+    variant, augment = ENCODERS[source]
+    size = {} if source in STRONG else {"batch_size": options.batch_size}
+    return Cell(name, Pretrain(variant=variant, augment=augment, **given, **size), request=request)
+
+
+def _training_options(options: Reproduce, folder: Path, source: str, replicate: Replicate) -> dict[str, Any]:
+    """A strong one is as long, and in batches as large, as its recipe says."""
+    how = {"recipe": "strong"} if source in STRONG else {"epochs": options.epochs}
+    return how | {"runs_dir": folder, "seed": replicate.seed, "average": options.protocol != "paper"}
+
+
+def _classifier_options(options: Reproduce, request: dict, source: str) -> dict[str, Any]:
+    watched = options.protocol == "paper" or request.get("hold_out_domain") is not None
+    size = {} if source in STRONG else {"batch_size": max(options.batch_size // 2, 2)}
+    return {"test_each_epoch": watched, **size}
+
+
+def _data_options(request: dict) -> dict[str, Any]:
+    keys = ("validation_fraction", "samples_per_class", "test_per_class", "image_size", "fold")
+    data = {key: request[key] for key in keys} | {"dataset": request["name"]}
+    data |= {key: request.get(key) and Path(request[key]) for key in ("data_dir", "cache_dir")}
+    data |= {each.name: request[each.name] for each in fields(PictureOptions) if each.name in request}
+    held_out = {"hold_out_domain": request.get("hold_out_domain")}
+    return data | held_out | {"hold_out_classes": tuple(request.get("hold_out_classes", ()))}

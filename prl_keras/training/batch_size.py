@@ -17,7 +17,8 @@ def fitted(options: Pretrain, labels: np.ndarray) -> tuple[Pretrain, str | None]
 
     The size becomes the largest power of two that leaves four batches an epoch, if the recipe's leaves fewer. Where
     prototypes are those of the batch, and it has fewer than two images a class, it gets fewer classes, with four
-    images each, instead of queries that nothing can answer. Who gives a size gets that one, of images as they come.
+    images each, instead of queries that nothing can answer; where a batch would have more images of a class than most
+    classes have, it gets more classes. Who gives a size gets that one, of images as they come.
 
     Args:
         labels: (n,) of the images that are trained on.
@@ -32,6 +33,10 @@ def fitted(options: Pretrain, labels: np.ndarray) -> tuple[Pretrain, str | None]
     few = size < _FEW * min(classes or len(counts), len(counts))
     if of_the_batch and few and counts.min() >= _EACH and size >= 2 * _EACH:
         classes = size // _EACH
+    typical = max(_FEW, int(np.median(counts)))
+    more = classes and classes < len(counts) and "classes_per_batch" not in options.given
+    if more and size // classes > typical:
+        classes = size // typical
     if classes:
         size = max(size // (each := min(classes, len(counts))), 1) * each
     if (size, classes) == (options.batch_size, options.classes_per_batch):

@@ -1,0 +1,164 @@
+"""The table of what encoders are worth beyond their training classes: from the files of its runs to a page."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from prl_keras.errors import InputError
+from prl_keras.evaluation.choice import LEVEL
+from prl_keras.evaluation.statistics import compare_seeds, corrected, mean_over_seeds
+from prl_keras.experiments.table import STRONG, TITLES, Replicate, encoder_run
+from prl_keras.markdown import pipe_table, plain
+from prl_keras.runs import Run
+
+OURS = "strong-prl"
+FEW_SHOT, UNKNOWN, SHIFT = "few_shot.json", "unknown.json", "shift.json"
+_NEAR = "near: held-out classes"
+
+Figures = dict[str, float]  # measure, as people read it -> figure, 0..1, larger is better
+
+
+def figures_of(run: Run) -> Figures:
+    """What the run's files say.
+
+    Raises:
+        InputError: one is missing, or damaged.
+    """
+    found: Figures = {}
+    for name, of in ((FEW_SHOT, _few_shot), (UNKNOWN, _unknown), (SHIFT, _shift)):
+        file = run.path / name
+        try:
+            found |= of(json.loads(file.read_text(encoding="utf-8")))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{file}: cannot be read ({error}); remove it and repeat the command") from error
+    return found
+
+
+def _few_shot(content: dict[str, Any]) -> Figures:
+    found = {}
+    for shots, by_name in content["accuracy"].items():
+        for name in ("centred prototype", "ridge"):
+            found[f"{shots}-shot, {name}"] = by_name[name]["mean"]
+    return found | {"retrieval, mAP": content["retrieval"]["mAP"]}
+
+
+def _unknown(content: dict[str, Any]) -> Figures:
+    found = {}
+    for score in ("Mahalanobis", "maximum probability"):
+        for group, figure in content["scores"][score].items():
+            if group in content["strange"]:
+                found[f"unknown, {'near' if group == _NEAR else group}, {score}"] = figure["auroc"]
+    return found
+
+
+def _shift(content: dict[str, Any]) -> Figures:
+    return {"known classes, clean": content["clean"]["value"], "known classes, corrupted": content["mean"]["value"]}
+
+
+def together(
+    folder: Path, replicates: Sequence[Replicate], read: Callable[[Run], Figures] = figures_of
+) -> dict[str, Any]:
+    """Each measure of each method over the replicates, each with classes and a training of its own.
+
+    Returns:
+        measures: by name, of each method its `mean_over_seeds` and values, and `differences`: PRL-2 minus each other
+        method, paired by replicate, p corrected for all comparisons of the page; classes: those held out.
+    """
+    runs = {source: [encoder_run(folder, source, each) for each in replicates] for source in STRONG}
+    each = {source: [read(run) for run in of] for source, of in runs.items()}
+    measures: dict[str, Any] = {}
+    for name in each[OURS][0]:
+        values = {source: np.array([figures[name] for figures in of]) for source, of in each.items()}
+        measures[name] = {
+            "methods": {s: {**mean_over_seeds(of), "values": of.tolist()} for s, of in values.items()},
+            "differences": {s: compare_seeds(values[OURS], of) for s, of in values.items() if s != OURS},
+        }
+    tests = [test for measure in measures.values() for test in measure["differences"].values()]
+    told = [test for test in tests if test["p"] is not None]
+    for test, p in zip(told, corrected([test["p"] for test in told]), strict=True):
+        test["p"] = p
+    held_out = {each.suffix: run.part("data", "held_out") for each, run in zip(replicates, runs[OURS], strict=True)}
+    return {"classes": held_out, "measures": measures}
+
+
+def as_markdown(found: dict[str, Any], title: str, command: str) -> str:
+    names = list(found["measures"])
+    count = len(found["classes"])
+    rows = [
+        [TITLES[source], *(_figure(found["measures"][name]["methods"][source]) for name in names)] for source in STRONG
+    ]
+    differences = [
+        [f"minus {TITLES[source]}", *(_difference(found["measures"][name]["differences"][source]) for name in names)]
+        for source in STRONG
+        if source != OURS
+    ]
+    classes = (f"- {suffix}: {', '.join(map(plain, held))}" for suffix, held in found["classes"].items())
+    parts = [
+        f"# {plain(title)}: beyond the training classes\n",
+        f"Figures in %, mean and 95 % t-interval over {count} draws of held-out classes, each with a training of its "
+        "own. What each measure is: docs/beyond.md. Nothing was chosen on these pictures.\n",
+        pipe_table(["", *names], rows, left=(0,)),
+        f"\n{TITLES[OURS]} minus the others, points, paired by draw; a star: p below {LEVEL} after correction for all "
+        "comparisons of this page (Benjamini and Hochberg 1995).\n",
+        pipe_table(["", *names], differences, left=(0,)),
+        "\n![All figures with their draws](beyond.png)\n",
+        *(f"- {sentence}" for sentence in sentences(found)),
+        "\nHeld-out classes:\n",
+        *classes,
+        f"\nMade by `{command}`; all figures: result.json.",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def sentences(found: dict[str, Any]) -> list[str]:
+    """What is best at what, and whether PRL-2's differences hold."""
+    said = []
+    for name, measure in found["measures"].items():
+        means = {source: figure["mean"] for source, figure in measure["methods"].items()}
+        best, rank = max(means, key=means.get), 1 + sum(mean > means[OURS] for mean in means.values())
+        sentence = f"{name}: best is {TITLES[best]} with {100 * means[best]:.1f} %"
+        sentence += "" if best == OURS else f", {TITLES[OURS]} is number {rank} with {100 * means[OURS]:.1f} %"
+        holds = {s: t for s, t in measure["differences"].items() if t["p"] is not None and t["p"] < LEVEL}
+        for words, sign in (("better than", 1), ("worse than", -1)):
+            others = [TITLES[s] for s, t in holds.items() if t["difference"] * sign > 0]
+            sentence += f"; it is {words} {', '.join(others)}, beyond chance" if others else ""
+        said.append(sentence + ("." if holds else "; no difference to it holds over the draws."))
+    return said
+
+
+def draw(found: dict[str, Any], file: Path) -> Path:
+    """A panel a measure: the mean of each method with its interval, and its draws."""
+    from prl_keras.visualization.canvas import new_figure, save_figure
+
+    columns = 3
+    rows = -(-len(found["measures"]) // columns)
+    figure, grid = new_figure(4.3 * columns, 2.1 * rows + 0.3, columns, rows)
+    panels = list(np.ravel(grid))
+    for axes, (name, measure) in zip(panels, found["measures"].items(), strict=False):
+        for place, source in enumerate(reversed(STRONG)):
+            of, colour = measure["methods"][source], "tab:red" if source == OURS else "tab:blue"
+            axes.plot(100 * np.array(of["values"]), [place] * len(of["values"]), ".", color=colour, alpha=0.4)
+            reach = None if of["low"] is None else [[100 * (of["mean"] - of["low"])], [100 * (of["high"] - of["mean"])]]
+            axes.errorbar(100 * of["mean"], place, xerr=reach, fmt="o", color=colour, capsize=3)
+        axes.set_yticks(range(len(STRONG)), [TITLES[source] for source in reversed(STRONG)], fontsize=8)
+        axes.set_title(f"{name}, %", fontsize=9)
+        axes.grid(alpha=0.3, axis="x")
+    for axes in panels[len(found["measures"]) :]:
+        axes.set_axis_off()
+    return save_figure(figure, file)
+
+
+def _figure(figure: dict[str, Any]) -> str:
+    ends = "" if figure["low"] is None else f" ({100 * figure['low']:.1f} - {100 * figure['high']:.1f})"
+    return f"{100 * figure['mean']:.1f}{ends}"
+
+
+def _difference(test: dict[str, Any]) -> str:
+    ends = "" if test["low"] is None else f" ({100 * test['low']:+.1f} to {100 * test['high']:+.1f})"
+    star = " \\*" if test["p"] is not None and test["p"] < LEVEL else ""
+    return f"{100 * test['difference']:+.1f}{ends}{star}"

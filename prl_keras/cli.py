@@ -159,7 +159,8 @@ def parse(arguments: Sequence[str]) -> object | None:
     try:
         with contextlib.redirect_stderr(complaint):
             return tyro.cli(
-                Union[tuple(commands)],  # noqa: UP007
+                # a help of the whole: tyro else looks for one in the source of the module typing, half of the time
+                Annotated[Union[tuple(commands)], tyro.conf.arg(help="each has a --help of its own")],  # noqa: UP007
                 prog=program(),
                 description=as_started(_DESCRIPTION),
                 args=arguments,

@@ -440,6 +440,15 @@ class Reproduce(PictureOptions, EpisodeOptions):
     jobs: Count = None
     """Train this many runs at the same time, each in a process of its own; the bits are the same. None: as many as pay
     off on this machine (two on two cores)."""
+    shared: bool = False
+    """Make the table together with other processes, here or on any machine that sees its folder: each takes the next
+    run that nobody works on, and takes over that of a process that died (docs/scaling.md)."""
+    plan: bool = False
+    """Print a command a run, for an array of jobs; train nothing."""
+    cell: Count = None
+    """Make only the run of this number in the plan, and what it needs."""
+    lease_seconds: float = 60.0
+    """--shared, --cell: a process that was not heard of for so long counts as dead, and its run is taken over."""
     dry_run: bool = False
     """Print the plan and how long it will take, from a few measured steps; train nothing."""
     name: Text = None

@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from prl_keras.errors import InputError
+
 _PAUSES = (0.01, 0.05, 0.2, 0.5, 1.0)  # seconds
 
 
@@ -67,6 +69,14 @@ def atomic_folder(target: Path) -> Iterator[Path]:
     finally:
         for folder in (draft, old):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def make_folder(folder: Path) -> None:
+    """With its parents. Raises InputError where a file, or a link that leads nowhere, has the name."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise InputError(f"{folder}: a file, or a link to no folder, is in the way; move it away") from error
 
 
 def write_text(target: Path, content: str) -> None:

@@ -56,6 +56,10 @@ class Progress:
                 soft_wrap=True,
             )
 
+    def leave(self, cell: Cell) -> None:
+        """It turned out that another process has it."""
+        del self.under_way[cell]
+
     def render(self) -> Group:
         grid = Table(title=f"{self.folder}", title_justify="left")
         grid.add_column("test accuracy, %", overflow="ellipsis", no_wrap=True)

@@ -1,7 +1,8 @@
 """`python main.py reproduce`: train every row of the table, then write its report."""
 
+import time
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -9,28 +10,33 @@ from rich.table import Table
 from rich.text import Text
 
 from prl_keras.commands import beyond, domains
+from prl_keras.commands.cells import train, train_one, train_together
 from prl_keras.commands.common import check_training
-from prl_keras.commands.progress import Progress, duration
-from prl_keras.config import Baseline, DataOptions, EpisodeOptions, Finetune, PictureOptions, Pretrain, Reproduce
+from prl_keras.commands.progress import duration
+from prl_keras.config import DataOptions, EpisodeOptions, PictureOptions, Pretrain, Reproduce
 from prl_keras.data import Dataset
-from prl_keras.data.request import WHERE, data_request, open_data
+from prl_keras.data.request import data_request, open_data
 from prl_keras.errors import InputError
-from prl_keras.experiments import estimate, jobs
+from prl_keras.experiments import estimate
 from prl_keras.experiments.checks import check_cells, check_fingerprints, unused_of
+from prl_keras.experiments.shared import LEASES
 from prl_keras.experiments.table import BEYOND, Cell, choose_rows, plan
 from prl_keras.files import write_json
 from prl_keras.runs import Run, create_run
+from prl_keras.runs.leases import take
 from prl_keras.runs.lifecycle import check_same, run_config, warn_of_versions
 from prl_keras.runs.locks import locked, remove_leftovers
 from prl_keras.runs.names import check_usable_name, usable
 from prl_keras.screen.console import console, is_balanced, print_end, worst_class
-from prl_keras.startup import forget_models, start_keras
+from prl_keras.startup import start_keras
 from prl_keras.terminal import quoted
 
+_PAUSE = 1.0  # seconds
 _PAPER_TEST = 100  # images a class
 _PAPER_VALIDATION = 0.002  # one image a class: the report trains on all, we keep one to have a curve
 # When the command is repeated: what changes which runs there are, not what a run is. Data are known by their images.
-_MAY_DIFFER = ("seeds", "rows", "jobs", "dry_run", "name", "runs_dir", "dataset", "data_dir", "cache_dir", "labels")
+_HOW = ("jobs", "shared", "cell", "plan", "lease_seconds", "dry_run")
+_MAY_DIFFER = ("seeds", "rows", "name", "runs_dir", "dataset", "data_dir", "cache_dir", "labels", *_HOW)
 
 
 def run(options: Reproduce) -> None:
@@ -49,6 +55,8 @@ def _make_table(options: Reproduce) -> Path:
     dataset = _open_data(request, options)
     folder = options.runs_dir / (options.name or _default_name(options, dataset))
     cells = plan(options, request, folder)
+    if options.cell is not None and not 1 <= options.cell <= len(cells):
+        raise InputError(f"--cell is {options.cell}; the plan has {len(cells)} runs (--plan shows them)")
     unused = _unused(options, cells)
     for cell in cells:
         check_training(cell.options, len(dataset.train), isinstance(cell.options, Pretrain))
@@ -61,15 +69,53 @@ def _make_table(options: Reproduce) -> Path:
     if options.dry_run:
         _dry_run(cells, dataset, folder)
         return folder
-    table = table or create_run(folder.parent, folder.name, config)
-    with locked(table):
-        remove_leftovers(table)
-        _train(table, cells, options, dataset)
-        if BEYOND in options.rows:
-            beyond.run(table, cells, options, dataset, _command(options, dataset))
-        else:
+    if options.plan:
+        _print_plan(cells, options, dataset)
+        return folder
+    table = table or _created(folder, config, unused, options)
+    if options.cell is not None:
+        train_one(table, cells, options)
+    elif options.shared:
+        train_together(table, cells, options, dataset)
+        _report_once(table, options, dataset, cells)
+    else:
+        with locked(table):
+            remove_leftovers(table)
+            train(table, cells, options, dataset)
             _report(table, options, dataset, cells)
     return folder
+
+
+def _created(folder: Path, config: dict[str, Any], unused: Sequence[str], options: Reproduce) -> Run:
+    """The table's folder; of several processes that begin at once one makes it."""
+    try:
+        return create_run(folder.parent, folder.name, config)
+    except InputError:
+        if not ((options.shared or options.cell) and (folder / "config.json").is_file()):
+            raise
+    table = Run(folder)
+    _check_table(table, config, unused)
+    return table
+
+
+def _print_plan(cells: list[Cell], options: Reproduce, dataset: Dataset) -> None:
+    """A command a run; one that needs another run makes it, or waits for whoever does."""
+    command = _command(options, dataset, placed=True)
+    for number, cell in enumerate(cells, start=1):
+        print(f"{command} --cell {number}  # {cell.description}{', done' if cell.done else ''}")
+
+
+def _report_once(table: Run, options: Reproduce, dataset: Dataset, cells: list[Cell]) -> None:
+    """By the first of the processes that finds everything done; the others wait for it."""
+    with console.status("Another process writes the report"):
+        while (lease := take(table.path / LEASES, "report", options.lease_seconds)) is None:
+            time.sleep(_PAUSE)
+    with lease.kept(lambda _: None):
+        file = table.path / "result.json"
+        if file.exists() and file.stat().st_mtime >= max(cell.file.stat().st_mtime for cell in cells):
+            console.print(f"All runs are done, and the report is written: {table.path}")
+            return
+        _report(table, options, dataset, cells)
 
 
 def _check(options: Reproduce) -> None:
@@ -90,6 +136,14 @@ def _check(options: Reproduce) -> None:
         raise InputError(f"--batch-size is {options.batch_size}; expected at least 2")
     if options.hold_out_domain is not None and not options.domains:
         raise InputError(f"--hold-out-domain {options.hold_out_domain}: add --domains, which says that there are some")
+    if not options.lease_seconds >= 1:
+        raise InputError(f"--lease-seconds is {options.lease_seconds}; expected at least 1")
+    if (options.shared or options.cell is not None) and options.jobs is not None:
+        raise InputError(
+            "--jobs: with --shared or --cell each process makes one run at a time; start the command again"
+        )
+    if options.domains and options.hold_out_domain is None and (options.plan or options.cell is not None):
+        raise InputError("--plan and --cell are of one table: add --hold-out-domain NAME")
     if options.folds and options.seeds is not None:
         raise InputError("--folds repeats the table ten times, once a fold: leave out --seeds")
 
@@ -174,52 +228,11 @@ def _dry_run(cells: list[Cell], dataset: Dataset, folder: Path) -> None:
     console.print("Next: the same command without --dry-run")
 
 
-def _train(table: Run, cells: list[Cell], options: Reproduce, dataset: Dataset) -> None:
-    """Make what is missing; what the runs print goes into reproduce.log."""
-    todo = [cell for cell in cells if not cell.done]
-    console.print(f"{len(cells)} runs in {table.path}, {len(cells) - len(todo)} of them done")
-    if not todo:
-        return
-    count = min(options.jobs or jobs.automatic(), len(todo))
-    logs = [table.path / f"reproduce{'' if number == 0 else f'-{number + 1}'}.log" for number in range(count)]
-    progress = Progress(table, cells, options, dataset, count)
-    with logs[0].open("a", buffering=1, encoding="utf-8") as log, progress.shown(log):
-        if count > 1:
-            jobs.run_all(todo, _run_cell, logs, progress.begin, progress.end)
-        else:
-            for cell in todo:
-                progress.begin(cell)
-                _run_cell(cell)
-                progress.end(cell)
-
-
-def _run_cell(cell: Cell) -> None:
-    """As the command of this name would, whatever ran before in this process; continued if it was interrupted."""
-    from prl_keras.commands import finetune, pretrain
-
-    start_keras()
-    forget_models()
-    if cell.labels:
-        _label_efficiency(cell)
-        return
-    started = (cell.run.path / "config.json").exists()
-    command = {Pretrain: pretrain.run, Finetune: finetune.run, Baseline: finetune.run_baseline}[type(cell.options)]
-    command(replace(cell.options, resume=started))
-
-
-def _label_efficiency(cell: Cell) -> None:
-    from prl_keras.experiments.labels import label_efficiency
-    from prl_keras.models.storage import load_encoder
-
-    start_keras(cell.options.seed)
-    where = {key: cell.request.get(key) for key in WHERE}
-    where |= {key: cell.request[key] for key in ("labels",) if key in cell.request}
-    dataset = open_data(cell.run.part("data")["request"] | where, cell.run)
-    label_efficiency(load_encoder(cell.run), dataset, cell.options.seed, cell.labels_file)
-
-
 def _report(table: Run, options: Reproduce, dataset: Dataset, cells: list[Cell]) -> None:
     """Everything that is made from finished runs; can be made again at any time."""
+    if BEYOND in options.rows:
+        beyond.run(table, cells, options, dataset, _command(options, dataset))
+        return
     start_keras(0)
     from prl_keras.experiments.analysis import analyse, as_json, write_confusions
     from prl_keras.experiments.figures import draw_all
@@ -242,13 +255,13 @@ def _report(table: Run, options: Reproduce, dataset: Dataset, cells: list[Cell])
     print_end([*written, table.path / "result.json", confusions], [runs, webpage])
 
 
-def _command(options: Reproduce, dataset: Dataset) -> str:
-    """The command line that makes this table."""
+def _command(options: Reproduce, dataset: Dataset, placed: bool = False) -> str:
+    """The command line that makes this table; `placed`: in this folder."""
     words = ["python main.py reproduce"]
     for field in fields(Reproduce):
         value = getattr(options, field.name)
         value = dataset.name if field.name == "dataset" else value
-        if value == field.default or field.name in ("dry_run", "jobs", "runs_dir", "name"):
+        if value == field.default or field.name in _HOW or (field.name in ("runs_dir", "name") and not placed):
             continue
         words.append(f"--{field.name.replace('_', '-')}")
         if value is not True:

@@ -106,13 +106,13 @@ def run_all(
         What one of them raised, when the others have stopped; an InputError if the system ended a process.
     """
     context = multiprocessing.get_context("spawn")
-    waiting = sorted(cells, key=lambda cell: -sum(_need(other) == _run(cell) for other in cells))
+    waiting = sorted(cells, key=lambda cell: -sum(need(other) == run_of(cell) for other in cells))
     crew: list[_Job] = []
     try:
         crew += (_Job(context, work, log) for log in logs)
         while waiting or any(job.cell for job in crew):
-            unfinished = {_run(cell) for cell in (*waiting, *(job.cell for job in crew if job.cell))}
-            able = [cell for cell in waiting if _need(cell) not in unfinished]
+            unfinished = {run_of(cell) for cell in (*waiting, *(job.cell for job in crew if job.cell))}
+            able = [cell for cell in waiting if need(cell) not in unfinished]
             for job, cell in zip([job for job in crew if job.ready and not job.cell], able, strict=False):
                 waiting.remove(cell)
                 begin(cell)
@@ -129,12 +129,12 @@ def run_all(
             job.end()
 
 
-def _run(cell: Cell) -> Path | None:
+def run_of(cell: Cell) -> Path | None:
     """What others may need of it."""
     return None if cell.labels else cell.run.path
 
 
-def _need(cell: Cell) -> Path | str:
+def need(cell: Cell) -> Path | str:
     """The run that has to be there: of a curve its own, of a head its encoder."""
     if cell.labels:
         return cell.run.path

@@ -203,8 +203,13 @@ class Cell:
         return self.run.path / "label_efficiency.json"
 
     @property
+    def file(self) -> Path:
+        """What is there when it is done."""
+        return self.labels_file if self.labels else self.run.path / "result.json"
+
+    @property
     def done(self) -> bool:
-        return self.labels_file.exists() if self.labels else (self.run.path / "result.json").exists()
+        return self.file.exists()
 
     @property
     def description(self) -> str:

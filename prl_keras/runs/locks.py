@@ -17,6 +17,10 @@ from prl_keras.runs.interruption import Stopped, stopped
 from prl_keras.terminal import warn
 
 
+class BusyError(InputError):
+    """Another process has it."""
+
+
 @contextmanager
 def working_on(run: Run) -> Iterator[Run]:
     """Have the run to oneself; remove it if it fails before it had anything to continue from.
@@ -58,7 +62,7 @@ def locked(run: Run, record: str = "config.json", what: str = "run") -> Iterator
     owner = run.path / ".owner"  # beside the lock: on Windows nobody can read a file that is locked
     try:
         if not _taken(lock, run):
-            raise InputError(f"{what} {run.name!r} is being written by {_read(owner)}: wait for it, or stop it")
+            raise BusyError(f"{what} {run.name!r} is being written by {_read(owner)}: wait for it, or stop it")
         if not (run.path / record).exists():
             raise _gone(run, what)
         write_text(owner, f"process {os.getpid()} on {platform.node()}")

@@ -4,8 +4,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from prl_keras.errors import InputError
-from prl_keras.files import atomic_path
+from prl_keras.files import atomic_path, make_folder
 from prl_keras.visualization.text import font_families
 
 LARGEST = 20.0  # inches of a side
@@ -40,11 +39,3 @@ def add_legend(axes: Any, **style: Any) -> None:
     """Of what has a label, if anything has."""
     if axes.get_legend_handles_labels()[0]:
         axes.legend(**style)
-
-
-def make_folder(folder: Path) -> None:
-    """With its parents. Raises InputError where a file, or a link that leads nowhere, has the name."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise InputError(f"{folder}: a file, or a link to no folder, is in the way; move it away") from error

@@ -14,9 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from prl_keras.errors import InputError
-from prl_keras.files import atomic_folder
+from prl_keras.files import atomic_folder, make_folder
 from prl_keras.runs.names import usable
-from prl_keras.visualization.canvas import make_folder
 from prl_keras.visualization.text import distinct, one_line
 
 _MAX_SPRITE_SIDE = 8192  # pixels; the browser refuses larger textures

@@ -1,0 +1,152 @@
+"""A table that several processes make together: every run once, those of dead processes too."""
+
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from prl_keras.cli import main
+from prl_keras.config import Finetune, Pretrain
+from prl_keras.errors import InputError
+from prl_keras.experiments.shared import LEASES, alone, work_together
+from prl_keras.runs import Run
+from prl_keras.runs.leases import take
+from prl_keras.runs.locks import BusyError
+
+
+@dataclass(frozen=True)
+class Made:
+    """What `experiments.table.Cell` is to the work: a file that is there when it is done, and what it needs."""
+
+    folder: Path
+    name: str
+    needs: str | None = None
+    labels: bool = False
+
+    @property
+    def run(self) -> Run:
+        return Run(self.folder / self.name)
+
+    @property
+    def options(self) -> Pretrain | Finetune:
+        return Finetune(runs_dir=self.folder, encoder=self.needs) if self.needs else Pretrain(runs_dir=self.folder)
+
+    @property
+    def done(self) -> bool:
+        return (self.folder / f"{self.name}.done").exists()
+
+    @property
+    def description(self) -> str:
+        return self.name
+
+
+def cells(folder: Path) -> list[Made]:
+    return [each for k in range(6) for each in (Made(folder, f"e{k}"), Made(folder, f"f{k}", f"e{k}"))]
+
+
+def nothing(_: object) -> None:
+    pass
+
+
+def test_each_run_is_made_once_and_after_what_it_needs(tmp_path):
+    made, lock = [], threading.Lock()
+
+    def work(cell: Made) -> None:
+        time.sleep(0.01)
+        with lock:
+            made.append(cell.name)
+        (tmp_path / f"{cell.name}.done").touch()
+
+    def worker() -> None:
+        work_together(cells(tmp_path), tmp_path, work, nothing, nothing, nothing, nothing)
+
+    threads = [threading.Thread(target=worker) for _ in range(4)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert sorted(made) == sorted(cell.name for cell in cells(tmp_path))
+    assert all(made.index(f"e{k}") < made.index(f"f{k}") for k in range(6))
+    assert not list((tmp_path / LEASES).iterdir())
+
+
+def test_what_a_dead_process_was_at_is_taken_over(tmp_path):
+    dead, made = take(tmp_path / LEASES, "e0"), []
+    assert dead.held
+
+    def work(cell: Made) -> None:
+        made.append(cell.name)
+        (tmp_path / f"{cell.name}.done").touch()
+
+    started = time.monotonic()
+    work_together(cells(tmp_path), tmp_path, work, nothing, nothing, nothing, nothing, seconds=1.5)
+    assert time.monotonic() - started > 1.5
+    assert made[-2:] == ["e0", "f0"], "the others first"
+    assert len(made) == 12
+
+
+def test_a_run_that_another_process_has_locked_is_left_for_later(tmp_path):
+    left, made = [], []
+
+    def work(cell: Made) -> None:
+        if cell.name == "e0" and not left:
+            raise BusyError("run 'e0' is being written by process 7")
+        made.append(cell.name)
+        (tmp_path / f"{cell.name}.done").touch()
+
+    work_together(cells(tmp_path), tmp_path, work, nothing, nothing, lambda cell: left.append(cell.name), nothing)
+    assert left == ["e0"]
+    assert len(made) == 12
+
+
+def test_a_job_of_an_array_makes_what_it_needs_and_no_more(tmp_path):
+    made, all_of_them = [], cells(tmp_path)
+
+    def work(cell: Made) -> None:
+        made.append(cell.name)
+        (tmp_path / f"{cell.name}.done").touch()
+
+    alone(all_of_them, all_of_them[3], tmp_path, work, nothing)
+    assert made == ["e1", "f1"]
+    take(tmp_path / LEASES, "e2")
+    with pytest.raises(InputError, match="e2 is being made by process"):
+        alone(all_of_them, all_of_them[4], tmp_path, work, nothing)
+
+
+def test_the_plan_is_a_command_a_run(tmp_path, capsys):
+    words = ["reproduce", "--dataset", "digits", "--rows", "mlp", "query-frozen-linear", "--seeds", "1"]
+    assert main([*words, "--runs-dir", str(tmp_path), "--plan"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("python main.py")]
+    assert [line.partition("# ")[2] for line in lines] == [
+        *("mlp-s0", "query-s0", "query-frozen-linear-s0", "query-s0: label efficiency")
+    ]
+    assert all(f"--runs-dir {tmp_path} --cell {k}  #" in line for k, line in enumerate(lines, start=1))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--cell", "9"], "--cell is 9; the plan has 1 runs (--plan shows them)"),
+        (["--shared", "--jobs", "2"], "--jobs: with --shared or --cell each process makes one run at a time"),
+        (["--shared", "--lease-seconds", "0"], "--lease-seconds is 0.0; expected at least 1"),
+    ],
+)
+def test_what_makes_no_sense_together_is_one_line(tmp_path, capsys, words, line):
+    how = ["reproduce", "--dataset", "digits", "--rows", "pca", "--seeds", "1", "--runs-dir", str(tmp_path)]
+    assert main([*how, *words]) == 2
+    assert line in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_table_that_was_made_together_is_the_table(tmp_path, capsys):
+    how = ["reproduce", "--dataset", "digits", "--rows", "pca", "--seeds", "2", "--samples-per-class", "20"]
+    how += ["--image-size", "8", "--runs-dir", str(tmp_path)]
+    assert main([*how, "--name", "a", "--cell", "2"]) == 0
+    assert "pca-s1 is done, 1 of 2" in capsys.readouterr().out
+    assert main([*how, "--name", "a", "--shared"]) == 0
+    assert "2 runs in" in capsys.readouterr().out
+    before = (tmp_path / "a" / "result.json").stat().st_mtime_ns
+    assert main([*how, "--name", "a", "--shared"]) == 0
+    assert "All runs are done, and the report is written" in capsys.readouterr().out
+    assert (tmp_path / "a" / "result.json").stat().st_mtime_ns == before

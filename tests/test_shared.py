@@ -1,16 +1,21 @@
 """A table that several processes make together: every run once, those of dead processes too."""
 
+import shlex
+import shutil
+import subprocess
 import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 
-from prl_keras.cli import main
+from prl_keras.cli import main, parse
 from prl_keras.config import Finetune, Pretrain
 from prl_keras.errors import InputError
 from prl_keras.experiments.shared import LEASES, alone, work_together
+from prl_keras.experiments.table import plan
 from prl_keras.runs import Run
 from prl_keras.runs.leases import take
 from prl_keras.runs.locks import BusyError
@@ -150,3 +155,35 @@ def test_a_table_that_was_made_together_is_the_table(tmp_path, capsys):
     assert main([*how, "--name", "a", "--shared"]) == 0
     assert "All runs are done, and the report is written" in capsys.readouterr().out
     assert (tmp_path / "a" / "result.json").stat().st_mtime_ns == before
+
+
+SCALING = Path(__file__).parents[1] / "docs" / "scaling"
+
+
+def words_of(script: Path) -> list[str]:
+    """Of its last command, which continues over lines."""
+    text = script.read_text(encoding="utf-8").replace("\\\n", " ")
+    words = shlex.split(text.splitlines()[-1].replace('"${PRL_RUNS:-saved_models}"', "saved_models"))
+    return words[words.index("main.py") + 1 :]
+
+
+@pytest.mark.parametrize("name", ["slurm.sh", "slurm-plan.sh"])
+def test_the_scripts_for_slurm_are_shell_and_their_commands_are_ours(name):
+    assert shutil.which("bash") is None or subprocess.run(["bash", "-n", SCALING / name], check=False).returncode == 0
+    words = ["1" if word == "$SLURM_ARRAY_TASK_ID" else word for word in words_of(SCALING / name)]
+    options = parse(words)
+    assert (options.rows, options.seeds) == (("strong",), 5)
+    if options.cell:
+        request = {**dict.fromkeys(("data_dir", "samples_per_class", "test_per_class", "image_size"))}
+        request |= {"name": "fashion_500", "validation_fraction": 0.1}
+        count = len(plan(options, request, Path("table")))
+        assert f"#SBATCH --array=1-{count}%8" in (SCALING / name).read_text(encoding="utf-8")
+
+
+def test_the_job_for_kubernetes_runs_a_command_of_ours():
+    job = yaml.safe_load((SCALING / "job.yaml").read_text(encoding="utf-8"))
+    assert (job["kind"], job["spec"]["completionMode"]) == ("Job", "Indexed")
+    container = job["spec"]["template"]["spec"]["containers"][0]
+    options = parse(container["command"][1:])
+    assert options.shared
+    assert str(options.runs_dir) == container["volumeMounts"][0]["mountPath"]

@@ -9,7 +9,7 @@ from prl_keras.commands import evaluate
 from prl_keras.config import Evaluate, Reproduce
 from prl_keras.data import Dataset
 from prl_keras.experiments.beyond import FEW_SHOT, SHIFT, UNKNOWN
-from prl_keras.experiments.table import Cell, replicates
+from prl_keras.experiments.table import STRONG_SUPERVISED, Cell, Replicate, encoder_run, replicates
 from prl_keras.files import write_json, write_text
 from prl_keras.runs import Run
 from prl_keras.screen.console import print_end, say
@@ -19,7 +19,7 @@ from prl_keras.terminal import quoted
 _KINDS = {  # file -> how `evaluate` is asked for it, and with which of the options
     FEW_SHOT: ("few_shot", ("ways", "shots", "queries", "episodes")),
     UNKNOWN: ("unknown", ("far",)),
-    SHIFT: ("shift", ()),
+    SHIFT: ("shift", ()),  # with errors relative to those of cross-entropy, which comes first
 }
 
 
@@ -51,4 +51,7 @@ def _measure(table: Run, cells: list[Cell], options: Reproduce) -> None:
 def _asked(cell: Cell, name: str, options: Reproduce) -> Evaluate:
     kind, wanted = _KINDS[name]
     given: dict[str, Any] = {key: getattr(options, key) for key in wanted}
+    reference = encoder_run(cell.run.path.parent, STRONG_SUPERVISED, Replicate(cell.options.seed)).name
+    if name == SHIFT and cell.name != reference:
+        given["relative_to"] = reference
     return Evaluate(run=cell.name, runs_dir=cell.options.runs_dir, **{kind: True}, **given)

@@ -18,9 +18,10 @@ from prl_keras.runs import Run
 
 OURS = "strong-prl"
 FEW_SHOT, UNKNOWN, SHIFT = "few_shot.json", "unknown.json", "shift.json"
+ERRORS = "mCE, less is better"
 _NEAR = "near: held-out classes"
 
-Figures = dict[str, float]  # measure, as people read it -> figure, 0..1, larger is better
+Figures = dict[str, float]  # measure, as people read it -> figure, as a share
 
 
 def figures_of(run: Run) -> Figures:
@@ -57,7 +58,13 @@ def _unknown(content: dict[str, Any]) -> Figures:
 
 
 def _shift(content: dict[str, Any]) -> Figures:
-    return {"known classes, clean": content["clean"]["value"], "known classes, corrupted": content["mean"]["value"]}
+    """The reference's own errors are all of its errors."""
+    accuracy, relative = content["accuracy"], content.get("relative_to")
+    return {
+        "known classes, clean": accuracy["clean"]["value"],
+        "known classes, corrupted": accuracy["mean"]["value"],
+        ERRORS: 1.0 if relative is None else relative["mCE"]["value"],
+    }
 
 
 def together(
@@ -120,12 +127,14 @@ def sentences(found: dict[str, Any]) -> list[str]:
     said = []
     for name, measure in found["measures"].items():
         means = {source: figure["mean"] for source, figure in measure["methods"].items()}
-        best, rank = max(means, key=means.get), 1 + sum(mean > means[OURS] for mean in means.values())
+        sign = -1 if name == ERRORS else 1
+        best = max(means, key=lambda source: sign * means[source])
+        rank = 1 + sum(sign * mean > sign * means[OURS] for mean in means.values())
         sentence = f"{name}: best is {TITLES[best]} with {100 * means[best]:.1f} %"
         sentence += "" if best == OURS else f", {TITLES[OURS]} is number {rank} with {100 * means[OURS]:.1f} %"
         holds = {s: t for s, t in measure["differences"].items() if t["p"] is not None and t["p"] < LEVEL}
-        for words, sign in (("better than", 1), ("worse than", -1)):
-            others = [TITLES[s] for s, t in holds.items() if t["difference"] * sign > 0]
+        for words, way in (("better than", sign), ("worse than", -sign)):
+            others = [TITLES[s] for s, t in holds.items() if t["difference"] * way > 0]
             sentence += f"; it is {words} {', '.join(others)}, beyond chance" if others else ""
         said.append(sentence + ("." if holds else "; no difference to it holds over the draws."))
     return said

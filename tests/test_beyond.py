@@ -1,0 +1,157 @@
+"""The table of what encoders are worth beyond their training classes."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import false_discovery_control, ttest_rel
+
+from prl_keras.cli import main
+from prl_keras.commands import beyond as command
+from prl_keras.config import Reproduce
+from prl_keras.errors import InputError
+from prl_keras.experiments.beyond import ERRORS, OURS, as_markdown, draw, figures_of, sentences, together
+from prl_keras.experiments.table import STRONG, TITLES, Replicate, encoder_run, plan
+from prl_keras.runs import Run
+
+REPLICATES = [Replicate(seed) for seed in range(4)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for source in STRONG:
+        for replicate in REPLICATES:
+            run = encoder_run(tmp_path, source, replicate)
+            run.path.mkdir()
+            data = {"request": {"name": "digits"}, "fingerprint": "f", "class_names": ["0", "1"]}
+            data |= {"image_shape": [8, 8, 3], "held_out": [f"{replicate.seed}", "9"]}
+            config = {"created": "2026-01-01", "command": "pretrain", "options": {"seed": replicate.seed}, "data": data}
+            (run.path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return tmp_path
+
+
+def planted(run: Run) -> dict[str, float]:
+    """PRL-2 is better at one thing by more than its draws differ, worse at another, and equal at the third."""
+    source, _, seed = run.name.rpartition("-s")
+    noise = 0.002 * np.random.RandomState([int(seed), STRONG.index(source)]).randn(3)
+    ours = source == OURS
+    return {"good": 0.7 + 0.1 * ours + noise[0], ERRORS: 1 + 0.1 * ours + noise[1], "same": 0.5 + noise[2]}
+
+
+def test_each_figure_is_over_the_draws_and_differences_are_paired(folder):
+    found = together(folder, REPLICATES, planted)
+    raw = []
+    for name, measure in found["measures"].items():
+        values = {
+            source: [planted(encoder_run(folder, source, each))[name] for each in REPLICATES] for source in STRONG
+        }
+        for source in STRONG:
+            assert measure["methods"][source]["values"] == pytest.approx(values[source])
+            assert measure["methods"][source]["n"] == 4
+        assert OURS not in measure["differences"]
+        for source, test in measure["differences"].items():
+            assert test["difference"] == pytest.approx(np.mean(values[OURS]) - np.mean(values[source]))
+            raw.append((ttest_rel(values[OURS], values[source]).pvalue, test["p"]))
+    assert [p for _, p in raw] == pytest.approx(false_discovery_control([p for p, _ in raw]).tolist())
+    assert found["classes"]["s2"] == ["2", "9"]
+
+
+def test_the_page_says_what_holds_and_what_does_not(folder):
+    found = together(folder, REPLICATES, planted)
+    good, worse, same = sentences(found)
+    assert good.startswith(f"good: best is {TITLES[OURS]} with 80.")
+    assert "it is better than Strong ResNet-18, " in good
+    assert "number 6" in worse, "of errors the smaller is better"
+    assert "it is worse than Strong ResNet-18, " in worse
+    assert same.endswith("no difference to it holds over the draws.")
+    page = as_markdown(found, "digits", "python main.py reproduce --rows beyond")
+    for source in STRONG:
+        assert f"| {TITLES[source]} |" in page
+        assert (f"| minus {TITLES[source]} |" in page) == (source != OURS)
+    assert "\\*" in page
+    assert draw(found, folder / "beyond.png").stat().st_size > 10_000
+
+
+def test_one_draw_has_no_interval_and_no_test(folder):
+    found = together(folder, REPLICATES[:1], planted)
+    assert found["measures"]["good"]["methods"][OURS]["low"] is None
+    assert all(test["p"] is None for test in found["measures"]["good"]["differences"].values())
+    assert "no difference to it holds" in sentences(found)[0]
+    draw(found, folder / "beyond.png")
+
+
+def test_figures_are_those_of_the_runs_files(folder):
+    run = encoder_run(folder, OURS, REPLICATES[0])
+    by = {"centred prototype": {"mean": 0.4}, "ridge": {"mean": 0.5}, "nearest neighbour": {"mean": 0.1}}
+    few_shot = {"accuracy": {"1": by, "5": by}, "retrieval": {"mAP": 0.3}}
+    scores = {"near: held-out classes": {"auroc": 0.8}, "far: digits": {"auroc": 0.9}, "at_5_percent_of_validation": {}}
+    unknown = {
+        "scores": {"Mahalanobis": scores, "maximum probability": scores, "kNN": scores},
+        "strange": {"near: held-out classes": 5, "far: digits": 6},
+    }
+    shift = {"accuracy": {"clean": {"value": 0.9}, "mean": {"value": 0.6}}, "relative_to": {"mCE": {"value": 1.2}}}
+    for name, content in (("few_shot", few_shot), ("unknown", unknown), ("shift", shift)):
+        (run.path / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+    assert figures_of(run) == {
+        **{
+            f"{shots}-shot, {name}": value
+            for shots in "15"
+            for name, value in (("centred prototype", 0.4), ("ridge", 0.5))
+        },
+        "retrieval, mAP": 0.3,
+        **{f"unknown, near, {score}": 0.8 for score in ("Mahalanobis", "maximum probability")},
+        **{f"unknown, far: digits, {score}": 0.9 for score in ("Mahalanobis", "maximum probability")},
+        "known classes, clean": 0.9,
+        "known classes, corrupted": 0.6,
+        ERRORS: 1.2,
+    }
+    (run.path / "shift.json").write_text("{", encoding="utf-8")
+    with pytest.raises(InputError, match=r"shift.json: cannot be read .*; remove it and repeat the command"):
+        figures_of(run)
+
+
+def test_all_are_measured_alike_and_only_what_is_missing(folder, monkeypatch, capsys):
+    asked = []
+
+    def evaluated(options):
+        asked.append(options)
+        name = "few_shot" if options.few_shot else "unknown" if options.unknown else "shift"
+        (options.runs_dir / options.run / f"{name}.json").write_text("{}", encoding="utf-8")
+
+    monkeypatch.setattr(command.evaluate, "run", evaluated)
+    options = Reproduce(rows=("beyond",), seeds=2, ways=3, shots=(2,), far=("digits",), runs_dir=folder)
+    request = dict.fromkeys(("data_dir", "samples_per_class", "test_per_class", "image_size"))
+    request |= {"name": "digits", "validation_fraction": 0.1, "hold_out_classes": ["0.5"]}
+    cells = plan(options, request, folder)
+    assert [cell.name for cell in cells[:2]] == ["strong-resnet18-s0", "strong-prl-s0"]
+    assert all(cell.options.hold_out_classes == ("0.5",) and cell.options.recipe == "strong" for cell in cells)
+    assert len(cells) == 12
+    command._measure(Run(folder), cells, options)
+    assert len(asked) == 36
+    first, of_prl = asked[:3], [each for each in asked if each.run == "strong-prl-s1"]
+    assert [(each.few_shot, each.ways, each.shots, each.far) for each in first] == [
+        (True, 3, (2,), ()),
+        (False, 5, (1, 5), ("digits",)),
+        (False, 5, (1, 5), ()),
+    ]
+    assert [each.relative_to for each in of_prl] == [None, None, "strong-resnet18-s1"]
+    assert first[2].relative_to is None
+    assert "measuring 36 of 36: strong-query-s1, shift" in capsys.readouterr().out
+    command._measure(Run(folder), cells, options)
+    assert len(asked) == 36, "nothing is missing"
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--rows", "beyond", "mlp"], "--rows beyond is a table of its own"),
+        (["--rows", "beyond", "--folds"], "--rows beyond takes no --protocol paper, --folds"),
+        (["--rows", "mlp", "--ways", "3"], "--ways does nothing without --rows beyond"),
+        (["--rows", "mlp", "--hold-out-classes", "3"], "--hold-out-classes does nothing without --rows beyond"),
+        (["--rows", "beyond", "--epochs", "3"], "--epochs does nothing with --rows beyond"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line(tmp_path, capsys, words, line):
+    assert main(["reproduce", "--dataset", "digits", "--runs-dir", str(tmp_path), *words]) == 2
+    assert line in capsys.readouterr().err

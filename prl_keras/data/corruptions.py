@@ -1,4 +1,4 @@
-"""Fifteen common corruptions of pictures at five severities (Hendrycks & Dietterich 2019): noise, blur, weather, digital.
+"""Fifteen common corruptions of pictures at five severities (Hendrycks & Dietterich 2019).
 
 Own code by the definitions of ImageNet-C, on NumPy, SciPy and Pillow, in floating point up to one rounding at the end
 (the original cuts off). What is not the original's: frost is grown, not photographed (`weather.frost`). The package

@@ -68,8 +68,7 @@ def _affine(shifts: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np
     back = np.linalg.solve(moved, np.broadcast_to(points.astype(np.float64), (len(shifts), 3, 2)))
     down, right = np.mgrid[:height, :width]
     columns, rows = (
-        back[:, 0, k, None, None] * right + back[:, 1, k, None, None] * down + back[:, 2, k, None, None]
-        for k in (0, 1)
+        back[:, 0, k, None, None] * right + back[:, 1, k, None, None] * down + back[:, 2, k, None, None] for k in (0, 1)
     )
     return rows, columns
 

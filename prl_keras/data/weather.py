@@ -9,9 +9,9 @@ from prl_keras.data.blurs import enlargement, streaked
 
 Randoms = Iterable[np.random.RandomState]
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-_FROSTS = 5  # pictures of it
+_FROSTS = 3  # pictures of it
 _FROST_SIDE = 4  # of such a picture, in sides of the picture that it covers
-_FINER = 3  # they are drawn so much larger
+_DRAWN = 192  # pixels of the covered side in which they are drawn at least, so that ice is as dense at any size
 _ICE = np.array([0.86, 0.95, 1.0], np.float32)  # colour
 
 
@@ -68,7 +68,7 @@ def plasma(numbers: np.ndarray, decay: float) -> np.ndarray:
 
 
 def frost(x: np.ndarray, strength: tuple[float, ...], randoms: Randoms) -> np.ndarray:
-    """Ice is laid over the picture: a part of one of five pictures of it, at random.
+    """Ice is laid over the picture: a part of one of three pictures of it, at random.
 
     Not the original's: that pastes photographs of frost, here crystals are grown (`frosts`).
     """
@@ -82,27 +82,27 @@ def frost(x: np.ndarray, strength: tuple[float, ...], randoms: Randoms) -> np.nd
 
 @cache
 def frosts(side: int) -> np.ndarray:
-    """(5, 4 side, 4 side, 3) float32 of 0..1: ferns of ice on a pane with a haze of it. Always the same."""
-    size = _FROST_SIDE * side
+    """(3, 4 side, 4 side, 3) float32 of 0..1: ferns of ice on a pane with a haze of it. Always the same."""
+    size, finer = _FROST_SIDE * side, -(-_DRAWN // side)
     pictures = []
     for number in range(_FROSTS):
         random = np.random.RandomState([_FROSTS, number])
-        fine = _ferns(random, _FINER * size, _FINER * side)
-        lines = fine.reshape(size, _FINER, size, _FINER).mean(axis=(1, 3))
+        lines = _ferns(random, finer * side).reshape(size, finer, size, finer).mean(axis=(1, 3))
         power = 1 << (size - 1).bit_length()
         haze = plasma(random.uniform(-1, 1, (1, power * power)), 1.6)[0, :size, :size]
-        pictures.append(np.clip(0.15 + 0.45 * haze + 1.1 * lines, 0, 1))
+        pictures.append(np.clip(0.2 + 0.4 * haze + 1.1 * lines, 0, 1))
     return np.stack(pictures).astype(np.float32)[..., None] * _ICE
-    
 
-def _ferns(random: np.random.RandomState, size: int, side: int) -> np.ndarray:
-    """(size, size) of 0..1: needles, with needles at 60 degrees on both sides, which have some too, as ice grows."""
+
+def _ferns(random: np.random.RandomState, side: int) -> np.ndarray:
+    """(4 side, 4 side) of 0..1: needles with needles at 60 degrees on both sides, which have some too, as ice grows."""
+    size = _FROST_SIDE * side
     pane = np.zeros((size, size))
-    count = 6 * _FROST_SIDE**2
+    count = 9 * _FROST_SIDE**2
     starts, angles = random.uniform(0, size, (count, 2)), random.uniform(0, 2 * np.pi, count)
     lengths = side * random.uniform(0.3, 1.0, count)
     for generation in range(3):
-        parts = np.linspace(0, 1, max(int(2 * lengths.max()), 2))
+        parts = np.linspace(0, 1, max(int(1.2 * lengths.max()), 2))
         ways = np.stack([np.sin(angles), np.cos(angles)], axis=1) * lengths[:, None]
         places = (starts[:, None] + parts[:, None] * ways[:, None]).astype(int) % size
         bright = (1 - 0.25 * generation) * (1 - 0.6 * parts)

@@ -6,12 +6,14 @@ Own code by the definitions of ImageNet-C, on NumPy, SciPy and Pillow, in floati
 released, and it wants OpenCV and numba.
 """
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
 from prl_keras.data import blurs, disturbances, weather
-from prl_keras.data.severities import NAMES, constants
+from prl_keras.data.severities import NAMES, SEVERITIES, constants
 
 # float32 (n, height, width, 3) of 0..1, constants, and for each picture its random numbers -> the same, unclipped
 Corruption = Callable[[np.ndarray, tuple[float, ...], Iterable[np.random.RandomState]], np.ndarray]
@@ -20,6 +22,7 @@ _CORRUPTIONS: dict[str, Corruption] = {
     name: getattr(module, name)
     for name, module in zip(NAMES, 3 * [disturbances] + 4 * [blurs] + 3 * [weather] + 5 * [disturbances], strict=True)
 }
+_VERSION = 1  # the next number whenever a corruption makes other pictures of the same constants
 _PIXELS = 2_000_000  # that are held as floating-point numbers at a time
 
 
@@ -65,3 +68,9 @@ def _randoms(key: tuple[int, ...], first: int, count: int) -> Iterator[np.random
     for place in range(first, first + count):
         random.seed([*key, place])
         yield random
+
+
+def rule_sha256(height: int, width: int) -> str:
+    """What corrupted pictures of this size are made by: equal where `corrupt` with one seed gives equal ones."""
+    of_all = [constants(name, severity, min(height, width)) for name in NAMES for severity in SEVERITIES]
+    return hashlib.sha256(json.dumps([_VERSION, of_all]).encode()).hexdigest()

@@ -467,6 +467,7 @@ class Evaluate(RunDataOptions, EpisodeOptions):
       python main.py evaluate latest
       python main.py evaluate latest --few-shot
       python main.py evaluate latest --unknown --far digits
+      python main.py evaluate latest --shift --relative-to OTHER
     """
 
     run: Positional[RunReference] = "latest"
@@ -476,6 +477,13 @@ class Evaluate(RunDataOptions, EpisodeOptions):
     pictures a class tell the others apart, and retrieval."""
     unknown: bool = False
     """Instead: does it notice pictures of classes that it does not know, those of held-out classes and of --far?"""
+    shift: bool = False
+    """Instead: accuracy on the test pictures under 15 common corruptions at five severities: noise, blur, weather,
+    contrast, compression. Nothing is trained on them or chosen by them."""
+    relative_to: Annotated[str | None, arg(metavar="RUN")] = None
+    """--shift: a run that was measured so before. Errors are compared with its errors (mCE), picture by picture."""
+    seed: int = 0
+    """--shift: seed of the corruptions."""
     runs_dir: Annotated[Path, arg(metavar="PATH")] = Path("saved_models")
     """Folder that holds the runs."""
 
@@ -681,6 +689,7 @@ _OF_PRL = (
     "mix_alpha",
     "mix_probability",
 )
+_OF_SHIFT = ("shift", "relative_to", "seed")
 _UNMIXED = {"mix": {"none": ("mix_alpha", "mix_probability")}, "schedule": {"constant": ("warmup",)}}
 # What a choice leaves unused: command -> option -> its value -> options that then do nothing.
 _UNUSED: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
@@ -693,8 +702,9 @@ _UNUSED: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
         **_UNMIXED,
     },
     "evaluate": {
-        "few_shot": {False: ("ways", "shots", "queries", "episodes"), True: ("unknown", "far")},
-        "unknown": {False: ("far",)},
+        "few_shot": {False: ("ways", "shots", "queries", "episodes"), True: ("unknown", "far", *_OF_SHIFT)},
+        "unknown": {False: ("far",), True: _OF_SHIFT},
+        "shift": {False: _OF_SHIFT[1:]},
     },
     "finetune": _UNMIXED,
     "baseline": {

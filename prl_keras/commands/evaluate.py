@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prl_keras.commands import few_shot, unknown
+from prl_keras.commands import few_shot, shift, unknown
 from prl_keras.commands.common import run_argument
 from prl_keras.commands.report import encoded_images, write_report
 from prl_keras.config import Evaluate
@@ -30,6 +30,9 @@ def run(options: Evaluate) -> None:
         return
     if options.unknown:
         unknown.run(options)
+        return
+    if options.shift:
+        shift.run(options)
         return
     run, dataset, encoded, seen = encoded_images(options)
     predictions, results = _predictions(encoded, dataset)

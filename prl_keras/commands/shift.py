@@ -1,0 +1,155 @@
+"""`python main.py evaluate --shift`: accuracy under common corruptions, and relative to another run."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.table import Table
+
+from prl_keras.commands.common import class_outputs, run_argument, source_run
+from prl_keras.commands.finetune import check_encoder
+from prl_keras.config import Evaluate
+from prl_keras.data import Dataset
+from prl_keras.data.request import data_request_of_run, data_words, file_suffix, open_data, warn_of_seen
+from prl_keras.errors import InputError
+from prl_keras.files import write_json
+from prl_keras.runs import Run, find_run, gives_features, has_classifier
+from prl_keras.screen.console import console, percent, percent_interval, print_end, say
+from prl_keras.screen.progress import with_progress
+from prl_keras.startup import start_keras
+
+
+def run(options: Evaluate) -> None:
+    if not 0 <= options.seed < 2**32:
+        raise InputError(f"--seed is {options.seed}; expected a whole number from 0 to {2**32 - 1}")
+    run = find_run(options.run, options.runs_dir, gives_features, "run with an encoder")
+    dataset = open_data(data_request_of_run(run, options), run)
+    check_encoder(tuple(run.part("data")["image_shape"]), dataset, run.name)
+    outputs = class_outputs(run, dataset, options) if has_classifier(run) else None
+    from prl_keras.evaluation import shift
+    from prl_keras.visualization.shift import plot_shift
+
+    identity = shift.identity(dataset.test, options.seed)
+    reference = _reference(run, dataset, options, identity) if options.relative_to else None
+    seen = warn_of_seen(run, dataset)
+    start_keras()
+    with console.status("Encoding the images"):
+        classifier, chosen, predict = shift.classifier_of(run, dataset, outputs)
+    found = with_progress(
+        shift.answers(dataset.test, predict, options.seed), len(shift.CONDITIONS), f"Test pictures, by {classifier}"
+    )
+    measured = shift.Shifted(np.stack(list(found)), identity, classifier)
+    content = _content(dataset, measured, options.seed) | {"chosen_on_validation": chosen, "seen_in_training": seen}
+    if reference is not None:
+        name, other = reference
+        relative = {"run": name, "classifier": other.classifier, "accuracy": shift.figures(other.correct)["mean"]}
+        content["relative_to"] = relative | shift.relative_errors(measured.correct, other.correct)
+    suffix = file_suffix(run, dataset)
+    files = [run.path / f"shift{suffix}{ending}" for ending in (".json", ".npz")]
+    measured.save(files[1])
+    write_json(files[0], content)
+    _show(run, dataset, content)
+    title = f"{run.name} ({classifier}) on {dataset.label}, {len(dataset.test):,} test pictures"
+    picture, plots = np.asarray(dataset.test.images[0]), run.path / "plots"
+    files.append(plot_shift(picture, 0, options.seed, content["accuracy"], title, plots / f"shift{suffix}.png"))
+    _end(run, options, files)
+
+
+def _content(dataset: Dataset, measured: Any, seed: int) -> dict[str, Any]:
+    from prl_keras.data.severities import RULE
+    from prl_keras.evaluation.shift import figures
+
+    return {
+        "dataset": dataset.name,
+        "fingerprint": dataset.fingerprint,
+        "split": "test",
+        "n": len(dataset.test),
+        "image_shape": list(dataset.image_shape),
+        "classifier": measured.classifier,
+        "corruptions": {"constants": RULE, "seed": seed, "sha256": measured.identity["corruptions"]},
+        "accuracy": figures(measured.correct),
+    }
+
+
+def _end(run: Run, options: Evaluate, files: list[Any]) -> None:
+    reference = f"{run_argument(run, options.runs_dir)}{data_words(options)}"
+    compared = options.relative_to is not None
+    following = f"evaluate {reference}" if compared else f"evaluate OTHER --shift --relative-to {reference}"
+    print_end(files, [f"python main.py {following}"])
+
+
+def _reference(run: Run, dataset: Dataset, options: Evaluate, identity: dict[str, str]) -> tuple[str, Any]:
+    """Name and answers of the run that errors are relative to.
+
+    Raises:
+        InputError: it was not measured, or not on the same.
+    """
+    from prl_keras.evaluation.shift import check_same, loaded
+
+    other = find_run(options.relative_to, options.runs_dir, gives_features, "run with an encoder")
+    if other.path.resolve() == run.path.resolve():
+        raise InputError(f"--relative-to {options.relative_to}: that is the run itself; name another")
+    file = other.path / f"shift{file_suffix(other, dataset)}.npz"
+    if not file.exists():
+        words = f"{run_argument(other, options.runs_dir)} --shift{data_words(options)}"
+        raise InputError(f"run {other.name!r} was not measured so: first type: python main.py evaluate {words}")
+    answers = loaded(file)
+    check_same(answers, identity, other.name)
+    return other.name, answers
+
+
+def _show(run: Run, dataset: Dataset, content: dict[str, Any]) -> None:
+    accuracy, relative = content["accuracy"], content.get("relative_to")
+    title = f"{run.name} ({content['classifier']}) on {dataset.label}, {content['n']:,} test pictures, accuracy in %"
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("severity", no_wrap=True)
+    for column in (*"12345", "mean (95 % interval)", *(["CE"] if relative else [])):
+        table.add_column(column, justify="right", no_wrap=True)
+    rows = accuracy["by_corruption"] | {"all": accuracy["by_severity"] | {"mean": accuracy["mean"]}}
+    for name, figures in rows.items():
+        cells = [f"{100 * figures[severity]['value']:.1f}" for severity in "12345"]
+        cells.append(f"{100 * figures['mean']['value']:.1f} ({percent_interval(figures['mean'])})")
+        if relative:
+            ratio = relative["mCE"]["value"] if name == "all" else relative["mCE"]["by_corruption"][name]
+            cells.append("" if ratio is None else f"{100 * ratio:.1f}")
+        table.add_row(name.replace("_", " "), *cells, end_section=name == "jpeg_compression")
+    console.print(table)
+    each = [accuracy["by_corruption"][name][s] for name in accuracy["by_corruption"] for s in "12345"]
+    widest = max(max(f["value"] - f["low"], f["high"] - f["value"]) for f in each)
+    clean = accuracy["clean"]
+    say(
+        f"clean: {percent(clean)} ({percent_interval(clean)}). Intervals are over pictures; each of the 75 figures is "
+        f"within {100 * widest:.1f} points."
+    )
+    if content["chosen_on_validation"]:
+        say(f"{content['classifier']}: {content['chosen_on_validation']}, clean ones")
+    if relative:
+        _show_relative(relative)
+    _say_what_was_seen(run)
+
+
+def _show_relative(relative: dict[str, Any]) -> None:
+    """100 %: as many errors as the reference."""
+    for name, words in (("mCE", "mCE"), ("relative_mCE", "relative mCE (what corruption adds to clean errors)")):
+        figure = relative[name]
+        start = f"{words}, {relative['run']} ({relative['classifier']}) = 100"
+        if figure["value"] is None:
+            some = ", ".join(figure["undefined"]).replace("_", " ")
+            say(f"{start}: not defined, as that run has too few such errors under {some}")
+        else:
+            say(f"{start}: {100 * figure['value']:.1f} ({percent_interval(figure)}), over pictures, paired")
+
+
+def _say_what_was_seen(run: Run) -> None:
+    """Whether the run's training, or that of the encoder that it has, was shown something like it."""
+    from prl_keras.evaluation.shift import ALIKE
+
+    trainings = [run]
+    with suppress(InputError):  # the encoder's run may be gone
+        trainings += [source_run(run)] if "encoder_run" in (run.result or {}) else []
+    policies = {training.config.get("options", {}).get("augment") for training in trainings}
+    for policy in sorted(policies & set(ALIKE)):
+        say(f"Not all of it is new: the augmentation of the training, {policy}, {ALIKE[policy]}.")

@@ -349,7 +349,18 @@ class Baseline(DataOptions, TrainingOptions, RunOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tune(RunDataOptions, RunOptions):
+class SharedOptions:
+    """Of work that several processes share, with nothing between them but a folder."""
+
+    shared: bool = False
+    """Work together with other processes, here or on any machine that sees the folder: start the same command as often
+    as you like. Each takes the next run that nobody works on, also that of a process that died (docs/scaling.md)."""
+    lease_seconds: float = 60.0
+    """A process that was not heard of for so long counts as dead."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tune(RunDataOptions, SharedOptions, RunOptions):
     """Search for the best fine-tuning: head, freezing, learning rate, weight decay, dropout, augmentation, encoder.
 
     Trials are compared on validation; the winner is trained again on train + validation and tested once.
@@ -395,7 +406,7 @@ class EpisodeOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reproduce(PictureOptions, EpisodeOptions):
+class Reproduce(PictureOptions, EpisodeOptions, SharedOptions):
     """Make the paper's table, with more seeds, intervals and tests: every row, a report with pictures.
 
     Repeating the command continues where it stopped; with more --seeds or --rows it adds to the table.
@@ -440,15 +451,10 @@ class Reproduce(PictureOptions, EpisodeOptions):
     jobs: Count = None
     """Train this many runs at the same time, each in a process of its own; the bits are the same. None: as many as pay
     off on this machine (two on two cores)."""
-    shared: bool = False
-    """Make the table together with other processes, here or on any machine that sees its folder: each takes the next
-    run that nobody works on, and takes over that of a process that died (docs/scaling.md)."""
     plan: bool = False
     """Print a command a run, for an array of jobs; train nothing."""
     cell: Count = None
     """Make only the run of this number in the plan, and what it needs."""
-    lease_seconds: float = 60.0
-    """--shared, --cell: a process that was not heard of for so long counts as dead, and its run is taken over."""
     dry_run: bool = False
     """Print the plan and how long it will take, from a few measured steps; train nothing."""
     name: Text = None
@@ -718,6 +724,7 @@ _UNUSED: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
         },
         **_UNMIXED,
     },
+    "tune": {"shared": {False: ("lease_seconds",)}},
     "data": {
         "action": {
             "list": (*(f.name for f in fields(DataOptions) if f.name != "data_dir"), "seed", "clear", "json"),

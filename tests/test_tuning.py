@@ -39,6 +39,7 @@ from prl_keras.tuning.parallel import process_role
 from prl_keras.tuning.report import Row, best_first, best_table, cannot_choose, finished_rows
 from prl_keras.tuning.search import search
 from prl_keras.tuning.space import NAMES, PAPER, complete_values, paper_configurations
+from prl_keras.tuning.together import Sharing
 from prl_keras.tuning.tuner import SearchTuner
 
 ROOT = Path(__file__).parents[1]
@@ -667,3 +668,77 @@ def test_a_chief_gives_up_when_its_worker_was_killed_and_one_process_continues(t
     assert "no worker was heard of for 30 s" in output.splitlines()[-1]
     assert main([*SEARCH, "--name", "shared", "--runs-dir", str(tmp_path), "--resume"]) == 0
     assert len(read_csv(Run(tmp_path / "shared"))) == TRIALS
+
+
+def sharing(folder: Path, seconds: float = 60.0) -> Sharing:
+    return Sharing(folder / "leases", lambda lease: pytest.fail(f"lost {lease.file}"), seconds)
+
+
+@pytest.mark.parametrize("kind", ["random", "bayesian", "grid", "hyperband"])
+def test_processes_that_share_a_folder_try_what_one_alone_tries(tmp_path: Path, kind: str) -> None:
+    """Three oracles on one folder, which take turns; each knows of the others' trials by the files alone."""
+    alone, expected = open_oracle(tmp_path / "alone", kind, 8), []
+    for _ in range(8):
+        trial = alone.create_trial("one")
+        expected.append(dict(trial.hyperparameters.values))
+        end(alone, trial, 0.5 + len(expected) / 100)
+    found, crew = [], [open_oracle(tmp_path / "shared", kind, 8) for _ in range(3)]
+    for number, oracle in enumerate(crew * 3):
+        oracle.sharing = oracle.sharing or sharing(tmp_path / "shared")
+        trial = oracle.create_trial(f"process-{number % 3}")
+        if number < 8:
+            assert trial.trial_id == str(number)
+            found.append(dict(trial.hyperparameters.values))
+            end(oracle, trial, 0.5 + len(found) / 100)
+        else:
+            assert trial.status == "STOPPED"
+    assert found == expected
+    assert not list((tmp_path / "shared" / "leases").iterdir())
+
+
+def test_a_dead_process_s_trial_is_run_again_and_no_trial_twice_at_a_time(tmp_path: Path) -> None:
+    dead, living = (open_oracle(tmp_path, "random", 2) for _ in range(2))
+    with sharing(tmp_path, 1.0) as dead.sharing, sharing(tmp_path, 1.0) as living.sharing:
+        lost = dead.create_trial("dead")
+        lease = next((tmp_path / "leases").glob("trial-*"))
+        other = living.create_trial("living")
+        assert (lost.trial_id, other.trial_id) == ("0", "1")
+        end(living, other)
+        assert living.create_trial("living").status == "IDLE", "what is left is being worked on"
+        dead.sharing._trials.pop("0")._exit_callbacks.clear()  # its thread goes on: another's token ends that
+        lease.write_text("process 1 on elsewhere, x", encoding="utf-8")
+        old = time.time() - 100
+        os.utime(lease, (old, old))
+        again = living.create_trial("living")
+        assert again.trial_id == "0"
+        assert again.hyperparameters.values == lost.hyperparameters.values
+        end(living, again)
+        assert living.create_trial("living").status == "STOPPED"
+        assert [trial.status for trial in living.trials.values()] == ["COMPLETED"] * 2
+
+
+def test_a_shared_search_is_the_search(
+    finished: tuple[Run, dict[str, int]], runs_dir: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """One process joins what another one began, and whoever comes when all is done says so."""
+    words = [*SEARCH, "--shared", "--name", "together", "--runs-dir", str(runs_dir)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            SearchTuner, "on_trial_end", lambda self, trial, o=SearchTuner.on_trial_end: (o(self, trial), stop())
+        )
+        assert main(words) == 130
+    folder = runs_dir / "together"
+    assert len(list(folder.glob("trials/trial_*/trial.json"))) == 1
+    assert main(words) == 0
+    capsys.readouterr()
+    shared, alone = read_csv(Run(folder)), read_csv(finished[0])
+    told = (*NAMES, "correct", "best_epoch")
+    assert [{name: row.get(name) for name in told} for row in shared] == [
+        {n: row.get(n) for n in told} for row in alone
+    ]
+    assert not list((folder / "leases").iterdir())
+    assert not (folder / "features").exists()
+    winners = [Run(runs_dir / f"{name}-winner") for name in ("together", "whole")]
+    assert winners[0].result["accuracy"] == winners[1].result["accuracy"]
+    assert main(words) == 2
+    assert "is finished; nothing to resume" in capsys.readouterr().err

@@ -17,6 +17,7 @@ from prl_keras.data.seen import count_seen
 from prl_keras.errors import InputError
 from prl_keras.runs import Run, find_run, has_encoder, is_finished, reference_to
 from prl_keras.runs.interruption import Stopped, stopped
+from prl_keras.runs.leases import end_process
 from prl_keras.runs.lifecycle import check_name, start_run, unfinished_run
 from prl_keras.runs.locks import locked
 from prl_keras.runs.names import check_new_name, free_name
@@ -26,10 +27,11 @@ from prl_keras.startup import device, start_keras
 from prl_keras.tuning.data import search_data
 from prl_keras.tuning.parallel import Role, process_name, process_role, wait_until
 from prl_keras.tuning.space import finetune_options, winner_name
+from prl_keras.tuning.together import LEASES, held
 
 
 def run(options: Tune) -> None:
-    role = process_role()
+    role = "together" if options.shared else process_role()
     _check(options, role)
     sources = _sources(options)
     options = replace(options, encoder=tuple(sources))
@@ -52,6 +54,9 @@ def run(options: Tune) -> None:
     run = _start(options, role, request, dataset)
     data = search_data(dataset)
     del dataset  # until the winner is trained, nothing here holds the test split
+    if role == "together":
+        _finish_once(run, search(run, data, encoders, options, role), options)
+        return
     if role == "worker":  # of a search that its chief has locked
         search(run, data, encoders, options, role)
         console.print(f"worker {process_name()}: no trials left; the chief trains the winner")
@@ -62,18 +67,21 @@ def run(options: Tune) -> None:
 
 
 def _check(options: Tune, role: Role) -> None:
-    for name in ("max_trials", "patience", "worker_timeout"):
-        if getattr(options, name) < 1:
+    for name in ("max_trials", "patience", "worker_timeout", "lease_seconds"):
+        if not getattr(options, name) >= 1:
             raise InputError(f"--{name.replace('_', '-')} is {getattr(options, name)}; expected at least 1")
     if not 0 <= options.seed < 2**31:
         raise InputError(f"--seed is {options.seed}; expected a whole number from 0 to {2**31 - 1}")
     if not options.encoder:
         raise InputError("--encoder is empty; name at least one pre-training run")
-    if role == "alone" and options.worker_timeout != Tune.worker_timeout:
+    if role == "together" and process_role() != "alone":
+        raise InputError("--shared needs no chief and no workers: leave it out, or the variables of Keras Tuner")
+    if role in ("alone", "together") and options.worker_timeout != Tune.worker_timeout:
         raise InputError("--worker-timeout does nothing in a single process (docs/tuning.md): leave it out")
     if role != "alone" and not options.name:
         raise InputError("several processes search together only under one name: add --name to each of them")
-    if role != "worker":
+    joins = role == "together" and (options.runs_dir / options.name / "config.json").is_file()
+    if role != "worker" and not joins:
         check_name("tune", options)
         if options.name and not options.resume:
             check_new_name(options.runs_dir, winner_name(options.name))
@@ -116,17 +124,45 @@ def _check_unseen(source: Run, dataset: Dataset) -> None:
 def _start(options: Tune, role: Role, request: dict[str, Any], dataset: Dataset) -> Run:
     """The search's run: new, continued with --resume, or, for a worker, the chief's."""
     timeout = options.worker_timeout
-    options = replace(options, worker_timeout=Tune.worker_timeout)  # may be another when resumed
+    how = {name: getattr(Tune, name) for name in ("worker_timeout", "shared", "lease_seconds")}
+    options = replace(options, **how)  # may be others when resumed
     if role == "worker":
         folder = options.runs_dir / options.name
         complaint = f"there is no search {options.name!r} in {options.runs_dir}: start the chief"
         wait_until((folder / "config.json").exists, timeout, complaint)
         return start_run("tune", replace(options, resume=True), "", request, dataset)
+    if role == "together":
+        return _joined(options, request, dataset)
     if not options.name and not options.resume:
         name = free_name(options.runs_dir, f"tune-{options.tuner}-{Path(options.encoder[0]).name}")
         check_new_name(options.runs_dir, winner_name(name))
         options = replace(options, name=name)
     return start_run("tune", options, "", request, dataset)
+
+
+def _joined(options: Tune, request: dict[str, Any], dataset: Dataset) -> Run:
+    """The search of this name; of several processes that begin at once one makes it."""
+    record = options.runs_dir / options.name / "config.json"
+    if not record.is_file():
+        try:
+            return start_run("tune", options, "", request, dataset)
+        except InputError:
+            if not record.is_file():
+                raise
+    return start_run("tune", replace(options, resume=True), "", request, dataset)
+
+
+def _finish_once(run: Run, rows: list[Any], options: Tune) -> None:
+    """By the first of the processes that finds all trials ended; the others wait for it."""
+    from prl_keras.tuning.finish import finish
+    from prl_keras.tuning.search import forget
+
+    with held(run.path / LEASES, "winner", options.lease_seconds, end_process):
+        if run.result is None:
+            forget(run)
+            finish(run, rows, options)
+            return
+    console.print(f"All trials are done, and the winner is trained: {run.result['winner_run']}")
 
 
 @contextmanager

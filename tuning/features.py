@@ -1,6 +1,5 @@
 """Features of frozen encoders, encoded once and shared by trials, resumed searches and worker processes."""
 
-import shutil
 from pathlib import Path
 
 import keras
@@ -44,7 +43,3 @@ class FeatureCache:
         with atomic_path(file) as temporary:
             np.save(temporary, features)
         return features
-
-    def forget(self) -> None:
-        """A finished search needs no files."""
-        shutil.rmtree(self.folder, ignore_errors=True)

@@ -17,6 +17,7 @@ import keras_tuner as kt
 from prl_keras.files import write_json
 from prl_keras.tuning.hypermodel import OBJECTIVE
 from prl_keras.tuning.space import declare_space, paper_configurations, rounded
+from prl_keras.tuning.together import Sharing
 
 RUNNING, STOPPED, COMPLETED = "RUNNING", "STOPPED", "COMPLETED"
 
@@ -28,11 +29,19 @@ class SafeOracle:
         first: configurations of the first trials.
         announce: called with every trial that ended.
         failure: why the search was given up, for whoever is not the caller of `end_trial`.
+        sharing: with other processes, by the files alone; None: this process, or the chief's, is alone.
     """
 
     first: tuple[dict[str, Any], ...] = ()
     announce: Callable[[Any], None] | None = None
     failure: str | None = None
+    sharing: Sharing | None = None
+
+    def create_trial(self, tuner_id: str) -> Any:
+        if self.sharing is None:
+            return super().create_trial(tuner_id)
+        with self.sharing.state(self):
+            return self.sharing.next_trial(self, tuner_id, super().create_trial)
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         """`start_order` is saved and kept by the chief, so this holds after a resume and with workers."""
@@ -43,6 +52,14 @@ class SafeOracle:
         return {**answer, "values": rounded(answer["values"])} if answer.get("values") else answer
 
     def end_trial(self, trial: Any) -> None:
+        if self.sharing is None:
+            self._end(trial)
+            return
+        with self.sharing.state(self):
+            self._end(trial)
+        self.sharing.free(trial.trial_id)
+
+    def _end(self, trial: Any) -> None:
         # A worker's message holds the values as float32, which are none of a Choice's values any more.
         trial.hyperparameters = self.trials[trial.trial_id].hyperparameters
         try:
@@ -66,7 +83,8 @@ class SafeOracle:
         ended = {key for key, trial in self.trials.items() if trial.status in (COMPLETED, "FAILED")}
         self.end_order += sorted(ended - set(self.end_order))
         self.start_order += sorted(set(self.trials) - set(self.start_order))
-        self._retry_queue = sorted(set(self.trials) - ended, reverse=True)
+        # What others may be at is for `sharing` to find out.
+        self._retry_queue = [] if self.sharing else sorted(set(self.trials) - ended, reverse=True)
 
 
 class RandomOracle(SafeOracle, kt.oracles.RandomSearchOracle):

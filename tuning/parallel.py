@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from prl_keras.errors import InputError
 
-Role = Literal["alone", "chief", "worker"]
+Role = Literal["alone", "chief", "worker", "together"]
 _VARIABLES = ("KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT")
 
 

@@ -1,5 +1,7 @@
 """The search itself: trials until none are left, alone, as chief or as worker. Never sees a test split."""
 
+import shutil
+
 import keras
 import keras_tuner as kt
 
@@ -10,6 +12,7 @@ from prl_keras.errors import InputError
 from prl_keras.models.layer_types import FAST
 from prl_keras.models.storage import copy_as, load_encoder
 from prl_keras.runs import Run
+from prl_keras.runs.leases import end_process
 from prl_keras.screen.console import console, is_watched, say
 from prl_keras.tuning.data import SearchData
 from prl_keras.tuning.features import FeatureCache
@@ -17,7 +20,10 @@ from prl_keras.tuning.hypermodel import FineTuning
 from prl_keras.tuning.oracles import make_oracle
 from prl_keras.tuning.parallel import Role, chief_answers, last_line, process_name, serve
 from prl_keras.tuning.report import Row, finished_rows, trial_header, trial_line
-from prl_keras.tuning.tuner import SearchTuner
+from prl_keras.tuning.together import LEASES, Sharing, own_name
+from prl_keras.tuning.tuner import SearchTuner, forget_checkpoints
+
+FEATURES = "features"  # in the search's folder
 
 
 def load_encoders(sources: dict[str, Run], dataset: Dataset, precision: str) -> dict[str, keras.Model]:
@@ -40,7 +46,7 @@ def search(
     """
     names = tuple(encoders)
     oracle = make_oracle(options.tuner, names, options.max_trials, options.epochs, options.seed)
-    cache = FeatureCache(run.path / "features", data, options.precision)
+    cache = FeatureCache(run.path / FEATURES, data, options.precision)
     hypermodel = FineTuning(data, encoders, cache, options)
 
     header = iter([trial_header(options.max_trials)])
@@ -52,6 +58,13 @@ def search(
         best = next((t.score for t in tuner.oracle.get_best_trials() if t.status == "COMPLETED"), None)
         console.print(trial_line(trial, best, options.max_trials, names, width))
 
+    if role == "together":
+        with Sharing(run.path / LEASES, end_process, options.lease_seconds) as oracle.sharing:
+            tuner = SearchTuner(run, oracle, hypermodel, announce)
+            tuner.tuner_id, oracle.announce = own_name(), announce
+            _introduce(run, oracle, options)
+            _search_alone(tuner, run)
+        return _rows(run, oracle, names, data)
     if role == "worker":
         with chief_answers(options.worker_timeout):
             tuner = SearchTuner(run, oracle, hypermodel, announce)
@@ -67,11 +80,21 @@ def search(
         _search_as_chief(tuner, options.worker_timeout)
     else:
         _search_alone(tuner, run)
+    rows = _rows(run, oracle, names, data)
+    forget(run)
+    return rows
+
+
+def forget(run: Run) -> None:
+    """What only trials need; of a search that several share, when the last has ended."""
+    forget_checkpoints(run)
+    shutil.rmtree(run.path / FEATURES, ignore_errors=True)
+
+
+def _rows(run: Run, oracle: kt.Oracle, names: tuple[str, ...], data: SearchData) -> list[Row]:
     rows = finished_rows(list(oracle.trials.values()), names, len(data.validation))
     if not rows:
         raise InputError(f"no trial of {run.name!r} succeeded: {_last_failure(oracle)}")
-    tuner.forget_checkpoints()
-    cache.forget()
     return rows
 
 

@@ -18,6 +18,15 @@ from prl_keras.runs import Run
 from prl_keras.tuning.hypermodel import FineTuning
 from prl_keras.tuning.report import trial_title
 
+TRIALS = "trials"  # in the run's folder
+
+
+def forget_checkpoints(run: Run) -> None:
+    """Only Hyperband makes them, and only for its later rounds."""
+    for file in (run.path / TRIALS).glob("trial_*/*"):
+        if file.name != "trial.json":
+            file.unlink()
+
 
 class SearchTuner(kt.Hyperband):
     """Keras Tuner's Hyperband runs any oracle's trials; only those that continue another are special.
@@ -33,7 +42,7 @@ class SearchTuner(kt.Hyperband):
         self._waiting = False
         config.DEBUG = False  # else each failed trial prints its traceback; its trial.json keeps it anyway
         with contextlib.redirect_stdout(io.StringIO()):  # "Reloading Tuner from ..."
-            kt.Tuner.__init__(self, oracle=oracle, hypermodel=hypermodel, directory=run.path, project_name="trials")
+            kt.Tuner.__init__(self, oracle=oracle, hypermodel=hypermodel, directory=run.path, project_name=TRIALS)
 
     def run_trial(self, trial: Any, *args: Any, callbacks: Sequence[Any] = (), **kwargs: Any) -> Any:
         """Without saving weights every time they improve, unless a later trial may continue from them."""
@@ -71,14 +80,8 @@ class SearchTuner(kt.Hyperband):
             told.message = trial.message  # stays in this process
             self.announce(told)
 
-    def forget_checkpoints(self) -> None:
-        """Only Hyperband makes them, and only for its later rounds."""
-        for file in Path(self.project_dir).glob("trial_*/*"):
-            if file.name != "trial.json":
-                file.unlink()
-
     def save(self) -> None:
-        if not self._is_worker():
+        if not self._is_worker() and self.oracle.sharing is None:  # which saves under its own lease
             self.oracle.save()
         write_json(Path(self._get_tuner_fname()), self.get_state())
 

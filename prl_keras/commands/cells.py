@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from prl_keras.data.request import WHERE, open_data
 from prl_keras.experiments import jobs, shared
 from prl_keras.experiments.table import Cell
 from prl_keras.runs import Run
-from prl_keras.runs.leases import Lease
+from prl_keras.runs.leases import end_process
 from prl_keras.screen.console import console
 from prl_keras.startup import forget_models, start_keras
 
@@ -47,7 +46,7 @@ def train_together(table: Run, cells: list[Cell], options: Reproduce, dataset: D
     )
     progress = Progress(table, cells, options, dataset)
     with _own_log(table).open("a", buffering=1, encoding="utf-8") as log, progress.shown(log):
-        told = progress.begin, progress.end, progress.leave, _lost
+        told = progress.begin, progress.end, progress.leave, end_process
         shared.work_together(cells, table.path, run_cell, *told, options.lease_seconds)
 
 
@@ -57,19 +56,12 @@ def train_one(table: Run, cells: list[Cell], options: Reproduce) -> None:
     if cell.done:
         console.print(f"{cell.description} is done")
         return
-    shared.alone(cells, cell, table.path, run_cell, _lost, options.lease_seconds)
+    shared.alone(cells, cell, table.path, run_cell, end_process, options.lease_seconds)
     console.print(f"{cell.description} is done, {sum(other.done for other in cells)} of {len(cells)}")
 
 
 def _own_log(table: Run) -> Path:
     return table.path / f"reproduce-{platform.node().split('.')[0] or 'machine'}-{os.getpid()}.log"
-
-
-def _lost(lease: Lease) -> None:
-    """Nothing more may be written: another process does it now."""
-    line = f"error: {lease.file.stem} was taken over by another process, as this one was not heard of; start it again"
-    print(line, file=sys.__stderr__, flush=True)
-    os._exit(2)
 
 
 def run_cell(cell: Cell) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 import tempfile
 import threading
 import uuid
@@ -89,6 +90,13 @@ def take(folder: Path, name: str, seconds: float = SECONDS) -> Lease | None:
         with suppress(OSError):
             old.unlink()
     return lease
+
+
+def end_process(lease: Lease) -> None:
+    """For who lost a lease: nothing more may be written, as another process does it now."""
+    line = f"error: {lease.file.stem} was taken over by another process, as this one was not heard of; start it again"
+    print(line, file=sys.__stderr__, flush=True)
+    os._exit(2)
 
 
 def holder(folder: Path, name: str) -> str | None:

@@ -198,9 +198,7 @@ def test_it_learns_from_unlabelled_pictures_what_few_labelled_ones_do_not_show()
         logs = model.evaluate(*lit(2, 200, 0.3), verbose=0, return_dict=True)
         found[weight] = logs["accuracy"]
         assert 0.5 < history["used"][-1] <= 1
-    print("LEARN", found)
-    assert found[1.0] > found[0.0] - 0.02
-    assert found[1.0] > 0.8
+    assert found[1.0] > found[0.0] + 0.03, "0.92 and 1.00 where this was written"
 
 
 @pytest.mark.slow
@@ -530,7 +528,7 @@ def test_a_folder_of_pictures_from_the_command_to_the_record_and_on_after_a_stop
 
 
 @pytest.mark.slow
-def test_a_baseline_and_simclr_learn_from_a_folder_too(run_of: Callable[..., Run], photos: Path) -> None:
+def test_a_baseline_learns_from_a_folder_too(run_of: Callable[..., Run], photos: Path) -> None:
     run = run_of("fix", "baseline", "--recipe", "strong", "--unlabelled", str(photos))
     assert {"used", "unlabelled_loss", "val_accuracy"} <= set(run.metrics[-1])
     assert run.part("options", "label_smoothing") == 0.0

@@ -25,29 +25,17 @@ arguments = parser.parse_args()
 start_keras(arguments.seed)
 
 import keras
-import numpy as np
 
 from prl_keras.config import Pretrain
 from prl_keras.data import Split, load_dataset
 from prl_keras.data.batches import Batches
-from prl_keras.data.fashion import read_fashion
+from prl_keras.data.fashion import development_set
 from prl_keras.evaluation.statistics import accuracy
 from prl_keras.models import classification_head
 from prl_keras.models.encode import encode
 from prl_keras.training.average import adam, recalibrate_batch_norm
 from prl_keras.training.build import build_pretrainer
 from prl_keras.training.callbacks import EpochOrder
-
-IMAGES, DRAW_SEED = 10_000, 7
-
-
-def development_set(used: list[Split]) -> Split:
-    """Images of Fashion-MNIST's train split that are in none of the used splits."""
-    train = read_fashion(None).train
-    seen = {image[..., 0].tobytes() for split in used for image in split.images}
-    unused = np.array([row for row, image in enumerate(train.images) if image.tobytes() not in seen])
-    rows = np.random.RandomState(DRAW_SEED).choice(unused, IMAGES, replace=False)
-    return Split(np.repeat(train.images[rows][..., None], 3, axis=-1), train.labels[rows])
 
 
 def measure(encoder: keras.Model, train: Split, development: Split, seed: int) -> dict:
@@ -61,7 +49,7 @@ def measure(encoder: keras.Model, train: Split, development: Split, seed: int) -
 def main() -> None:
     options = Pretrain(**vars(arguments))
     data = load_dataset("fashion_500", seed=options.seed)
-    development = development_set([data.train, data.validation])
+    development = development_set()
     pretrainer = build_pretrainer(options, data.image_shape, data.num_classes)
     batches = Batches(data.train.images, data.train.labels, options.batch_size, options.seed, drop_remainder=True)
     pretrainer.compile(adam(options.learning_rate, len(batches) * options.epochs, options.average))

@@ -47,6 +47,21 @@ _SIZE = PrimitiveConstructorSpec(
     str_from_instance=lambda value: [typed(value)],
 )
 Size = Annotated[int | tuple[int, int] | None, _SIZE]
+
+
+def _unlabelled(words: list[str]) -> bool | str:
+    if len(words) > 1:
+        raise ValueError(f"one folder or one data set, not {len(words)}")
+    return words[0] if words else True
+
+
+_UNLABELLED = PrimitiveConstructorSpec(
+    nargs="*",
+    metavar="[PATH|NAME]",
+    instance_from_str=_unlabelled,
+    is_instance=lambda value: isinstance(value, bool | str),
+    str_from_instance=lambda value: [value] if isinstance(value, str) else [],
+)
 Resize = Literal["crop", "pad", "stretch"]
 Damaged = Literal["refuse", "skip"]
 
@@ -208,7 +223,19 @@ class TrackOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pretrain(DataOptions, RecipeOptions, TrackOptions, RunOptions):
+class UnlabelledOptions:
+    unlabelled: Annotated[bool | str, _UNLABELLED] = False
+    """Learn from images without labels too: the data set's own, if no word follows (fashion_500, and stl10 with its
+    binary files), or a folder of pictures at any depth, or another data set's training images. prl: beside the labelled
+    ones, by pseudo-labels; resnet18 and mlp: by FixMatch; simclr: instead of them."""
+    unlabelled_ratio: Annotated[int, arg(metavar="N")] = 7
+    """--unlabelled, not simclr: as many times the batch size of them in each step."""
+    unlabelled_weight: float = 1.0
+    """--unlabelled, not simclr: weight of their loss beside that of the labelled images."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrain(DataOptions, RecipeOptions, UnlabelledOptions, TrackOptions, RunOptions):
     """Pre-train an encoder with class prototypes, or with SimCLR or SupCon for comparison.
 
     Writes saved_models/<name>/encoder.keras: raw uint8 images in, 512 features out.
@@ -269,12 +296,14 @@ class Pretrain(DataOptions, RecipeOptions, TrackOptions, RunOptions):
     time at most, and when the run is stopped."""
     deterministic: bool = False
     """Forbid operations that may answer differently twice. On a CPU the same seed gives the same bits without it."""
-    unlabelled: bool = False
-    """simclr only: pre-train on STL-10's 100,000 unlabelled images (needs its binary files)."""
 
     def __post_init__(self) -> None:
         own = self.temperature
         super().__post_init__()
+        if self.unlabelled and self.variant not in ("prl", "simclr"):
+            raise InputError(
+                f"--unlabelled needs --variant simclr or --variant prl: {self.variant} learns from labels alone"
+            )
         if own is None and self.distance != RECIPES[self.recipe][self.kind].distance:
             object.__setattr__(self, "temperature", None)  # the recipe's is that of its own distance
 
@@ -327,7 +356,7 @@ class Finetune(RunDataOptions, TrainingOptions, RunOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Baseline(DataOptions, TrainingOptions, RunOptions):
+class Baseline(DataOptions, TrainingOptions, UnlabelledOptions, RunOptions):
     """Train a supervised baseline from scratch, and test it once at the end.
 
     Example: python main.py baseline --model resnet18 --dataset fashion_500
@@ -342,6 +371,11 @@ class Baseline(DataOptions, TrainingOptions, RunOptions):
     under 64 px, else imagenet."""
     width: Number = None
     """Multiplies the filters of all layers, and the 512 features (the paper: 1)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.unlabelled and "label_smoothing" not in self.given:
+            object.__setattr__(self, "label_smoothing", 0.0)  # with 0.1 no answer would reach FixMatch's 0.95
 
     @property
     def kind(self) -> str:
@@ -696,16 +730,19 @@ _OF_PRL = (
     "mix_probability",
 )
 _OF_SHIFT = ("shift", "relative_to", "seed")
+_OF_UNLABELLED = ("unlabelled_ratio", "unlabelled_weight")
+_LABELLED = {"unlabelled": {False: _OF_UNLABELLED}}
 _UNMIXED = {"mix": {"none": ("mix_alpha", "mix_probability")}, "schedule": {"constant": ("warmup",)}}
 # What a choice leaves unused: command -> option -> its value -> options that then do nothing.
 _UNUSED: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
     "pretrain": {
         "variant": {
             **dict.fromkeys((*PROTOTYPES, "views"), _OF_PRL),
-            **dict.fromkeys(CONTRASTIVE, ("distance", *_OF_PRL)),
+            **dict.fromkeys(CONTRASTIVE, ("distance", *_OF_PRL, *_OF_UNLABELLED)),
             "prl": ("distance",),
         },
         **_UNMIXED,
+        **_LABELLED,
     },
     "evaluate": {
         "few_shot": {False: ("ways", "shots", "queries", "episodes"), True: ("unknown", "far", *_OF_SHIFT)},
@@ -720,9 +757,11 @@ _UNUSED: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
                 *("recipe", "stem", "width", "epochs", "batch_size", "learning_rate", "average", "augment"),
                 *("label_smoothing", "mix", "mix_alpha", "mix_probability", "schedule", "warmup", "weight_decay"),
                 *("decay", "precision", "deterministic", "checkpoint_steps", "test_each_epoch", "verbose"),
+                *("unlabelled", *_OF_UNLABELLED),
             ),
         },
         **_UNMIXED,
+        **_LABELLED,
     },
     "tune": {"shared": {False: ("lease_seconds",)}},
     "data": {
@@ -746,6 +785,8 @@ def unused_options(command: str, options: Mapping[str, Any]) -> dict[str, str]:
 
 def _as_chosen(command: str, choice: str, value: Any) -> str:
     flag = choice.replace("_", "-")
+    if choice == "unlabelled":
+        return "no --unlabelled"
     if isinstance(value, bool):
         return f"--{flag}" if value else f"--no-{flag}"
     return value if command == "data" else f"--{flag} {value}"

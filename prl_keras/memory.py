@@ -177,8 +177,12 @@ def memory_episode(
 
 def cross_entropy(episode: MemoryEpisode) -> KerasTensor:
     """Mean over the answerable queries; scalar, 0 with gradient 0 if there are none."""
-    log_probability = ops.log_softmax(episode.logits, axis=-1)
-    return masked_mean(-ops.sum(episode.targets * log_probability, axis=-1), episode.answerable)
+    return masked_mean(query_losses(episode), episode.answerable)
+
+
+def query_losses(episode: MemoryEpisode) -> KerasTensor:
+    """Cross-entropy of each query, (batch,); of those that are not answerable it says nothing."""
+    return -ops.sum(episode.targets * ops.log_softmax(episode.logits, axis=-1), axis=-1)
 
 
 def matched_temperature(num_classes: int, label_smoothing: float) -> float:

@@ -34,6 +34,7 @@ LAYERS = {
     "contrastive": 3,
     "losses": 3,
     "memory": 3,
+    "pseudo": 4,
     "export": 4,
     "tracking": 3,
     "training": 4,

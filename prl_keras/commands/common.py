@@ -27,6 +27,8 @@ _RANGES = {
     "weight_decay": (0.0, math.inf, "of 0 or more"),
     "temperature": (_ABOVE_0, math.inf, "above 0"),
     "projection_dim": (0, math.inf, "of 0 or more"),
+    "unlabelled_ratio": (1, math.inf, "of at least 1"),
+    "unlabelled_weight": (0.0, math.inf, "of 0 or more"),
     "classes_per_batch": (2, math.inf, "of at least 2"),
 }
 

@@ -10,6 +10,7 @@ from prl_keras.config import Baseline, Finetune
 from prl_keras.data import Dataset
 from prl_keras.data.request import data_request, data_request_of_run, open_data, warn_of_seen
 from prl_keras.data.seen import record_seen
+from prl_keras.data.unlabelled import open_unlabelled, unlabelled_reference
 from prl_keras.errors import InputError
 from prl_keras.files import atomic_path, write_json
 from prl_keras.runs import Run, find_run, has_encoder, reference_to
@@ -76,6 +77,7 @@ def run_baseline(options: Baseline) -> None:
     check_name("baseline", options)
     request = data_request(options, options.seed)
     dataset = open_data(request)
+    unlabelled = open_unlabelled(options.unlabelled, dataset, request)
     check_training(options, len(dataset.train), whole_batches=False)
 
     start_keras(options.seed, options.precision, options.deterministic)
@@ -85,14 +87,20 @@ def run_baseline(options: Baseline) -> None:
     console.print(device(options.precision))
     from prl_keras.models import build_classifier
     from prl_keras.training.build import build_encoder
-    from prl_keras.training.finetuning import train_classifier
+    from prl_keras.training.finetuning import planned, train_classifier
 
     classifier = build_classifier(build_encoder(options, dataset.image_shape), dataset.num_classes)
-    run = start_run("baseline", options, f"{options.model}-{dataset.label}", request, dataset)
+    images = None if unlabelled is None else unlabelled.images
+    inputs = {}
+    if unlabelled is not None:
+        planned(classifier, dataset, options, images)  # what cannot be is refused before there is a run
+        inputs["unlabelled_sha256"] = unlabelled.sha256
+        options = replace(options, unlabelled=unlabelled_reference(options.unlabelled))
+    run = start_run("baseline", options, f"{options.model}-{dataset.label}", request, dataset, inputs)
     with working_on(run):
         console.print(f"Training {run.name}: {options.model} from scratch, {classifier.count_params():,} weights")
-        record_seen(run, dataset.train.images)
-        train_classifier(classifier, dataset, options, run)
+        record_seen(run, dataset.train.images, unlabelled=images)
+        train_classifier(classifier, dataset, options, run, images)
         figure = _finish(classifier, dataset, run, options, {})
     _print_next(run, figure, options)
 

@@ -4,16 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from prl_keras.commands.common import check_training, run_argument, stronger
 from prl_keras.config import Pretrain
-from prl_keras.data import Dataset
-from prl_keras.data.cache import cache_of
 from prl_keras.data.request import data_request, open_data
 from prl_keras.data.seen import record_seen
-from prl_keras.data.stl10 import load_unlabelled, unlabelled_sha256
-from prl_keras.errors import InputError
+from prl_keras.data.unlabelled import open_unlabelled, unlabelled_reference
 from prl_keras.files import write_json
 from prl_keras.runs import Run
 from prl_keras.runs.card import write_card
@@ -23,7 +18,7 @@ from prl_keras.screen.console import console, in_words, print_end, say
 from prl_keras.startup import device, start_keras
 from prl_keras.tracking import send_result
 from prl_keras.training.batch_size import fitted
-from prl_keras.training.begin import begins_with, init_reference
+from prl_keras.training.begin import begins_with, init_reference, trained_on
 
 
 def run(options: Pretrain) -> None:
@@ -31,9 +26,10 @@ def run(options: Pretrain) -> None:
     source = begins_with(options)
     request = data_request(options, options.seed)
     dataset = open_data(request, labelled=options.variant != "simclr")
-    unlabelled = _unlabelled_images(options, dataset, request)
-    images = dataset.train.images if unlabelled is None else unlabelled
-    options, note = fitted(options, dataset.train.labels if unlabelled is None else np.full(len(images), -1))
+    unlabelled = open_unlabelled(options.unlabelled, dataset, request)
+    others = None if unlabelled is None else unlabelled.images
+    images, labels = trained_on(dataset, options, others)
+    options, note = fitted(options, labels)
     if note:
         say(note)
     check_training(options, len(images), whole_batches=True)
@@ -43,31 +39,23 @@ def run(options: Pretrain) -> None:
     from prl_keras.models.storage import weights_sha256
     from prl_keras.training import build, pretraining
 
-    plan = pretraining.plan(dataset, options, unlabelled, source)
+    plan = pretraining.plan(dataset, options, others, source)
     if options.distance == "cosine":  # what None means has changed: an unfinished run of before is another one
         options = replace(options, temperature=build.temperature(options))
-    inputs = {"unlabelled_sha256": unlabelled_sha256(request["data_dir"], unlabelled)} if options.unlabelled else {}
+    inputs = {}
+    if unlabelled is not None:
+        inputs["unlabelled_sha256"] = unlabelled.sha256
+        options = replace(options, unlabelled=unlabelled_reference(options.unlabelled))
     if source is not None:
         inputs["init_sha256"] = weights_sha256(plan.pretrainer.encoder)
         options = replace(options, init=init_reference(source, options))
     run = start_run("pretrain", options, f"{options.variant}-{dataset.label}", request, dataset, inputs)
     with working_on(run):
         if not isinstance(source, Path):  # what a network of the user's own has seen is not known
-            record_seen(run, images, source)
+            record_seen(run, images, source, None if others is images else others)
         _announce(plan, options, run)
         trained = pretraining.train(plan, dataset, options, run)
         _finish(trained, run, options)
-
-
-def _unlabelled_images(options: Pretrain, dataset: Dataset, request: dict[str, Any]) -> Any:
-    if not options.unlabelled:
-        return None
-    if options.variant != "simclr":
-        raise InputError(f"--unlabelled needs --variant simclr: {options.variant} learns from labels")
-    if dataset.name != "stl10" or request["data_dir"] is None:
-        raise InputError("--unlabelled needs --dataset stl10 with --data-dir: its binary files hold these images")
-    cache = cache_of(request.get("cache_dir"))
-    return load_unlabelled(request["data_dir"], request["image_size"], request.get("resize", "crop"), cache)
 
 
 def _announce(plan: Any, options: Pretrain, run: Run) -> None:

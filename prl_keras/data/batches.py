@@ -92,6 +92,10 @@ class Batches(keras.utils.PyDataset):
         last = step == len(self) - 1
         return self._order[step * self.batch_size : self.images if last else (step + 1) * self.batch_size]
 
+    def all_inputs(self, step: int) -> np.ndarray:
+        """What passes the network in that step, together."""
+        return self.inputs[self.rows(step)]
+
     def __getitem__(self, step: int) -> tuple[np.ndarray | tuple[np.ndarray, np.ndarray], np.ndarray]:
         rows = self.rows(step)
         inputs = self.inputs[rows]

@@ -131,6 +131,21 @@ def load_held_out(
     return _finish(all_of_classes(raw, held_out), reading, raw.order, cache), held_out
 
 
+def load_train_images(
+    name: str, data_dir: str | Path | None = None, *, cache_dir: str | Path | None = None, **others: Any
+) -> RawData:
+    """All training images of a data set, those included that `load_dataset` would set aside for validation.
+
+    others: of what `load_dataset` takes, how images are read. Test and validation images of the answer are as they
+    were read, of any size.
+    """
+    name, cache, reading = resolved(name), cache_of(cache_dir), _reading(**others)
+    _check_reading(name, reading)
+    raw = _read(name, _checked_dir(data_dir), reading, None, cache)
+    check_split(raw.train, raw.class_names, f"{name}, train")
+    return replace(raw, train=_finish(raw.train, reading, raw.order, cache))
+
+
 def _reading(
     image_size: int | Sequence[int] | None = None,
     resize: Resize = "crop",

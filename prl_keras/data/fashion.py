@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from prl_keras.data.images import grey_to_rgb
 from prl_keras.data.network import require_reachable
 from prl_keras.data.splits import RawData, Split, balanced_test, balanced_train, check_split
 from prl_keras.errors import InputError
@@ -29,6 +30,7 @@ _LARGEST = 64 * 2**20  # bytes; the training images take 47 million
 _IMAGES_MAGIC, _LABELS_MAGIC = 0x803, 0x801
 # Never to be changed: everyone's fashion_500 holds the same images.
 _FASHION_500_SEED, _TRAIN_PER_CLASS, _TEST_PER_CLASS = 20200, 500, 800
+_DEVELOPMENT, _DEVELOPMENT_SEED = 10_000, 7
 
 
 def is_present(data_dir: Path | None) -> bool:
@@ -48,7 +50,31 @@ def read_fashion(data_dir: Path | None) -> RawData:
 
 def read_fashion_500(data_dir: Path | None) -> RawData:
     """500 train and 800 test images a class, the same for everyone: STL-10's numbers."""
+    return _fashion_500(read_fashion(data_dir))
+
+
+def read_beside_fashion_500(data_dir: Path | None) -> tuple[Split, Split]:
+    """(development, others): the 55,000 training images that fashion_500 does not have, grey (n, 28, 28).
+
+    development: 10,000 of them, the same for everyone, for choices that must not touch the test set. others: the
+    45,000 that are left, fashion_500's unlabelled images. No image is in two of these sets.
+    """
     raw = read_fashion(data_dir)
+    taken = np.isin(_digests(raw.train), _digests(_fashion_500(raw).train))
+    # RandomState, not default_rng: NumPy promises never to change its numbers.
+    draw = np.random.RandomState(_DEVELOPMENT_SEED)
+    development = draw.choice(np.flatnonzero(~taken), _DEVELOPMENT, replace=False)
+    others = np.setdiff1d(np.flatnonzero(~taken), development)
+    return raw.train.take(development), raw.train.take(others)
+
+
+def development_set(data_dir: Path | None = None) -> Split:
+    """The 10,000 images of `read_beside_fashion_500`, (10000, 28, 28, 3)."""
+    development, _ = read_beside_fashion_500(data_dir)
+    return Split(grey_to_rgb(development.images), development.labels)
+
+
+def _fashion_500(raw: RawData) -> RawData:
     for split, where in ((raw.train, "fashion_mnist, train"), (raw.test, "fashion_mnist, test")):
         check_split(split, CLASS_NAMES, where)
     return RawData(
@@ -56,6 +82,11 @@ def read_fashion_500(data_dir: Path | None) -> RawData:
         balanced_test(raw.test, _TEST_PER_CLASS, _FASHION_500_SEED, CLASS_NAMES),
         CLASS_NAMES,
     )
+
+
+def _digests(split: Split) -> np.ndarray:
+    """(n,) text, of which equal ones are equal images."""
+    return np.array([digest.tobytes().hex() for digest in split.digests])
 
 
 def _places(data_dir: Path | None) -> list[Path]:

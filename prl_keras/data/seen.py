@@ -24,15 +24,18 @@ def _short(digests: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(digests[:, :8]).view("<u8").reshape(-1)
 
 
-def record_seen(run: Run, images: np.ndarray | Rows, source: Run | None = None) -> None:
-    """Keep the digests of a run's training images and of those that `source`, where its encoder is from, has seen."""
+def record_seen(
+    run: Run, images: np.ndarray | Rows, source: Run | None = None, unlabelled: np.ndarray | Rows | None = None
+) -> None:
+    """Keep the digests of a run's training images, of the unlabelled ones that it learns from beside them, and of those
+    that `source`, where its encoder is from, has seen."""
     file = run.path / _FILE
     if file.exists():
         return
     earlier = None if source is None else seen_by(source)
     if source is not None and earlier is None:
         return  # half a record would vouch for what it does not know
-    digests = short_digests(images)
+    digests = np.concatenate([short_digests(each) for each in (images, unlabelled) if each is not None])
     with atomic_path(file) as temporary:
         np.save(temporary, np.unique(digests if earlier is None else np.concatenate([digests, earlier])))
 

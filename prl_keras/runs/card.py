@@ -87,6 +87,8 @@ def _what(run: Run) -> str:
     if options.get("init"):
         options = {name: value for name, value in options.items() if name not in ("stem", "width")}
         options["init"] = _last(options["init"])
+    if isinstance(options.get("unlabelled"), str):
+        options["unlabelled"] = _last(options["unlabelled"])
     given = ", ".join(f"{name} {value}" for name, value in options.items() if value is not None)
     versions = ", ".join(f"{name} {value}" for name, value in config.get("versions", {}).items())
     return f"{words}\n\nOptions: {plain(given)}.\n\nMade with: {plain(versions)}."

@@ -126,17 +126,18 @@ def check_same(run: Run, config: dict[str, Any], may_differ: Sequence[str] = ())
     """A resumed run with other options would be neither the old run nor the new one.
 
     An option that did not exist when the run began had its default. Data are the same if their images and their
-    splits are, wherever they lie and however they were asked for; so is an encoder if its weights are.
+    splits are, wherever they lie and however they were asked for; so are unlabelled images, and an encoder if its
+    weights are.
 
     Raises:
         InputError: an option or something about the data differs; names it and both values.
     """
     may_differ = {*may_differ, *unused_options(config["command"], config["options"])}
     old, new = run.part("data"), config["data"]
-    if "encoder_sha256" in new and new["encoder_sha256"] == old.get("encoder_sha256"):
-        may_differ.add("encoder")
-    if "init_sha256" in new and new["init_sha256"] == old.get("init_sha256"):
-        may_differ.add("init")
+    for option in ("encoder", "init", "unlabelled"):
+        digest = new.get(f"{option}_sha256")
+        if digest is not None and digest == old.get(f"{option}_sha256"):
+            may_differ.add(option)
     recorded = run.part("options")
     was = as_resolved(config["command"], recorded)
     was = {name: value for name, value in was.items() if name in recorded or name in config["options"]}

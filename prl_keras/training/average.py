@@ -104,7 +104,7 @@ def recalibrate_batch_norm(encoder: keras.Model, batches: Batches, augmentation:
     batches.epoch = 0  # the same images whether training was interrupted or not
     seen = 0
     for step in range(min(len(batches), _MAX_BATCHES)):
-        images = batches.inputs[batches.rows(step)]
+        images = batches.all_inputs(step)
         for layer in layers:
             layer.momentum = seen / (seen + len(images))  # a running mean of all images
         seen += len(images)

@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from prl_keras.config import Pretrain
+from prl_keras.data import Dataset
+from prl_keras.data.rows import Rows
 from prl_keras.errors import InputError
 from prl_keras.runs import Run, find_run, gives_features, reference_to
 from prl_keras.runs.lifecycle import to_continue
@@ -43,3 +47,12 @@ def source_of(run: Run) -> Run | Path:
     if str(init).endswith(".keras"):
         return Path(init)
     return find_run(str(init), run.path.absolute().parent, gives_features, "run with an encoder")
+
+
+def trained_on(
+    dataset: Dataset, options: Pretrain, unlabelled: np.ndarray | Rows | None
+) -> tuple[np.ndarray | Rows, np.ndarray]:
+    """Images and labels of an epoch: the data set's; for SimCLR the unlabelled ones instead, if there are some."""
+    if unlabelled is None or options.variant != "simclr":
+        return dataset.train.images, dataset.train.labels
+    return unlabelled, np.full(len(unlabelled), -1)

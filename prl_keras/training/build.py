@@ -17,6 +17,7 @@ from prl_keras.models.layer_types import FAST, LayerTypes
 from prl_keras.recipes import VIEWS
 from prl_keras.training.memory import MemoryPretrainer
 from prl_keras.training.pretrain import PrototypicalPretrainer, SimCLRPretrainer
+from prl_keras.training.semi import SemiMemoryPretrainer
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,9 @@ def _prototypes_of_the_other_view(parts: Parts) -> keras.Model:
 def _prototypes_of_a_memory(parts: Parts) -> keras.Model:
     options = parts.options
     mixing = Mixing(options.mix, options.mix_alpha, options.mix_probability, options.seed, name="mixing")
-    return MemoryPretrainer(
+    semi = {"unlabelled_weight": options.unlabelled_weight} if options.unlabelled else {}
+    kind = SemiMemoryPretrainer if semi else MemoryPretrainer
+    return kind(
         parts.encoder,
         parts.projection_head,
         parts.labels,
@@ -93,6 +96,7 @@ def _prototypes_of_a_memory(parts: Parts) -> keras.Model:
         learn_temperature=options.learn_temperature,
         total_steps=parts.steps,
         name=_name(options),
+        **semi,
     )
 
 

@@ -12,8 +12,10 @@ from prl_keras.data.augment import augmentation
 from prl_keras.data.batches import Batches, to_validate_on
 from prl_keras.data.mixing import Mixing
 from prl_keras.data.rows import Rows
+from prl_keras.data.semi_batches import SemiBatches
 from prl_keras.data.splits import joined_splits
 from prl_keras.embedding_loss import check_smoothing
+from prl_keras.errors import InputError
 from prl_keras.models import build_classifier, classification_head
 from prl_keras.models.encode import encode
 from prl_keras.models.layer_types import FAST
@@ -23,6 +25,7 @@ from prl_keras.training.average import adam_of, recalibrate_batch_norm
 from prl_keras.training.callbacks import TestAccuracy
 from prl_keras.training.cross_entropy import SmoothedCrossEntropy, chance
 from prl_keras.training.fit import fit
+from prl_keras.training.fixmatch import FixMatchClassifier
 from prl_keras.training.mixed import MixedClassifier
 from prl_keras.training.scratch import as_command, scratch_run, through_a_file
 
@@ -99,10 +102,22 @@ def train_head(
     )
 
 
-def train_classifier(classifier: keras.Model, dataset: Dataset, options: Finetune | Baseline, run: Run) -> None:
-    """Train end to end on images, augmented if the options say so; whatever is frozen stays fixed."""
-    trained = augmented(classifier, dataset.image_shape, options)
-    batches = Batches(dataset.train.images, dataset.train.labels, options.batch_size, options.seed)
+def train_classifier(
+    classifier: keras.Model,
+    dataset: Dataset,
+    options: Finetune | Baseline,
+    run: Run,
+    unlabelled: np.ndarray | Rows | None = None,
+) -> None:
+    """Train end to end on images, augmented if the options say so; whatever is frozen stays fixed.
+
+    Args:
+        unlabelled: images to learn from beside the data set's, by FixMatch.
+
+    Raises:
+        InputError: fewer of these than a step takes, or no augmentation, which FixMatch needs.
+    """
+    trained, batches = planned(classifier, dataset, options, unlabelled)
     compile_classifier(trained, options, len(batches) * options.epochs)
     monitors = [TestAccuracy(dataset.test.images, dataset.test.labels)] if options.test_each_epoch else []
     validation = held_out(dataset, options)
@@ -121,6 +136,25 @@ def train_classifier(classifier: keras.Model, dataset: Dataset, options: Finetun
     if options.average:
         layer = None if trained is classifier else trained.get_layer("augmentation")
         recalibrate_batch_norm(classifier.get_layer("encoder"), batches, layer)
+
+
+def planned(
+    classifier: keras.Model, dataset: Dataset, options: TrainingOptions, unlabelled: np.ndarray | Rows | None = None
+) -> tuple[keras.Model, Batches]:
+    """What is trained, see `train_classifier`, and on which batches."""
+    images, labels = dataset.train.images, dataset.train.labels
+    if unlabelled is None:
+        batches = Batches(images, labels, options.batch_size, options.seed)
+        return augmented(classifier, dataset.image_shape, options), batches
+    if options.augment == "none":
+        raise InputError("--unlabelled compares two views of an image: use another --augment than none")
+    ratio = options.unlabelled_ratio
+    batches = SemiBatches(images, labels, options.batch_size, options.seed, unlabelled, ratio)
+    layer = augmentation(options.augment, dataset.image_shape[:2], options.seed)
+    mixing = Mixing(options.mix, options.mix_alpha, options.mix_probability, options.seed, name="mixing")
+    trained = FixMatchClassifier(classifier, layer, mixing, options.unlabelled_weight)
+    trained.build((None, *dataset.image_shape))
+    return trained, batches
 
 
 def on_features(options: TrainingOptions) -> bool:

@@ -32,14 +32,17 @@ class MixedClassifier(keras.Model):
     def call(self, images: KerasTensor, training: bool = False) -> KerasTensor:
         return self.classifier(images, training=training)
 
+    def shared_loss(self, labels: KerasTensor, logits: KerasTensor, share: KerasTensor) -> KerasTensor:
+        """Scalar, of labels (batch,), logits (batch, classes) and each image's share of itself (batch,)."""
+        partners = ops.roll(labels, 1, axis=0)
+        return ops.mean(share * self.loss.call(labels, logits) + (1.0 - share) * self.loss.call(partners, logits))
+
     def train_step(self, data: tuple) -> dict:
         images, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
         mixed, share = self.mixing(self.augmentation(images, training=True), training=True)
-        partners = ops.roll(labels, 1, axis=0)
         with tf.GradientTape() as tape:
             logits = self(mixed, training=True)
-            each = share * self.loss.call(labels, logits) + (1.0 - share) * self.loss.call(partners, logits)
-            loss = ops.mean(each)
+            loss = self.shared_loss(labels, logits, share)
             scaled_loss = self.optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled_loss, self.trainable_variables)
         self.optimizer.apply(gradients, self.trainable_variables)

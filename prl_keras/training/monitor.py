@@ -72,8 +72,13 @@ class RepresentationMonitor(keras.callbacks.Callback):
     @property
     def adds(self) -> tuple[str, ...]:
         """Names of the figures."""
-        judged = tuple(f"val_{metric.name}" for metric in self.pretrainer.metrics) if self._judge else ()
+        judged = tuple(f"val_{name}" for name in self._judged_names)
         return judged + (_OF_CLASSES + _OF_ALL if self.num_classes >= 2 else _OF_ALL)
+
+    @property
+    def _judged_names(self) -> list[str]:
+        metrics = getattr(self.pretrainer, "judged_metrics", self.pretrainer.metrics)
+        return [metric.name for metric in metrics] if self._judge else []
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         features, embeddings = self._encoded()
@@ -126,7 +131,8 @@ class RepresentationMonitor(keras.callbacks.Callback):
         for step in range(len(self.batches)):
             rows = self.batches.rows(step)
             self._judge(tf.constant(self.batches.labels[rows], tf.int32), tf.constant(embeddings[rows]))
-        return {f"val_{name}": float(value) for name, value in self.pretrainer.get_metrics_result().items()}
+        figures = self.pretrainer.get_metrics_result()
+        return {f"val_{name}": float(figures[name]) for name in self._judged_names}
 
     def _figures(self, features: np.ndarray, embeddings: np.ndarray) -> dict[str, float]:
         labels = self.validation[1]

@@ -48,6 +48,11 @@ class _Pretrainer(keras.Model):
         self.loss_tracker = _MeanOfSome(name="loss")
         self.accuracy = _MeanOfSome(name="accuracy")
 
+    @property
+    def judged_metrics(self) -> list[keras.metrics.Metric]:
+        """Those that say something in validation too."""
+        return self.metrics
+
     def build(self, input_shape: tuple) -> None:
         self.built = True  # encoder and head come in built
 

@@ -10,13 +10,15 @@ import numpy as np
 from prl_keras.config import Pretrain
 from prl_keras.data import Dataset
 from prl_keras.data.batches import Batches, steps_per_epoch
+from prl_keras.data.rows import Rows
+from prl_keras.data.semi_batches import SemiBatches
 from prl_keras.models.begun import encoder_to_begin_with
 from prl_keras.models.storage import copy_as
 from prl_keras.runs import Run
 from prl_keras.training import outlook
 from prl_keras.training.average import adam_of, recalibrate_batch_norm
 from prl_keras.training.batch_size import fitted
-from prl_keras.training.begin import begins_with
+from prl_keras.training.begin import begins_with, trained_on
 from prl_keras.training.build import build_pretrainer
 from prl_keras.training.callbacks import finite
 from prl_keras.training.fit import fit
@@ -47,7 +49,9 @@ class Trained:
     answers: tuple[np.ndarray, np.ndarray] | None
 
 
-def pretrain(dataset: Dataset, run: Run | None = None, **options: Any) -> keras.Model:
+def pretrain(
+    dataset: Dataset, run: Run | None = None, *, unlabelled: np.ndarray | Rows | None = None, **options: Any
+) -> keras.Model:
     """Pre-train an encoder: the weights of `python main.py pretrain` with the same options, bit for bit.
 
         encoder = prl_keras.pretrain(prl_keras.load_dataset("digits"), variant="query", epochs=5, seed=0)
@@ -55,6 +59,7 @@ def pretrain(dataset: Dataset, run: Run | None = None, **options: Any) -> keras.
     Args:
         dataset: from `load_dataset`; its train split is trained on, its validation split watched, test not used.
         run: a folder to log into, and to continue from; None: a temporary one.
+        unlabelled: more images, of the data set's size, for the variants "prl" (beside its own) and "simclr" (instead).
         options: fields of `config.Pretrain` but for those about data and folders.
 
     Returns:
@@ -63,34 +68,37 @@ def pretrain(dataset: Dataset, run: Run | None = None, **options: Any) -> keras.
     Raises:
         InputError: options that contradict each other or the data.
     """
-    asked = Pretrain(**options)
-    source, (settings, _) = begins_with(asked), fitted(asked, dataset.train.labels)
+    asked = Pretrain(**options, unlabelled=unlabelled is not None)
+    source, (settings, _) = begins_with(asked), fitted(asked, trained_on(dataset, asked, unlabelled)[1])
     with as_command(settings), scratch_run("pretrain", settings, dataset, run) as run:
-        return train(plan(dataset, settings, source=source), dataset, settings, run).encoder
+        return train(plan(dataset, settings, unlabelled, source), dataset, settings, run).encoder
 
 
 def plan(
-    dataset: Dataset, options: Pretrain, images: np.ndarray | None = None, source: Run | Path | None = None
+    dataset: Dataset, options: Pretrain, unlabelled: np.ndarray | Rows | None = None, source: Run | Path | None = None
 ) -> Plan:
     """Build the model and the batches, and see whether they can teach anything.
 
     Args:
-        images: unlabelled ones to train on instead of the data set's.
+        unlabelled: images to train on beside the data set's; by SimCLR instead of them.
         source: of the encoder to begin with, as `begins_with` gives it.
 
     Raises:
         InputError: they cannot, or options that contradict each other.
     """
-    train, validation = dataset.train, dataset.validation
-    images, labels = (train.images, train.labels) if images is None else (images, np.full(len(images), -1))
+    validation = dataset.validation
+    images, labels = trained_on(dataset, options, unlabelled)
     size = options.batch_size
     each = options.classes_per_batch and min(options.classes_per_batch, dataset.num_classes)
     steps = steps_per_epoch(len(labels), size, drop_remainder=True)
     shape, total = dataset.image_shape, steps * options.epochs
     encoder = None if source is None else encoder_to_begin_with(source, shape, options.precision)
     pretrainer = build_pretrainer(options, shape, dataset.num_classes, labels, total, encoder)
-    rows = pretrainer.takes_rows
-    batches = Batches(images, labels, size, options.seed, drop_remainder=True, classes_per_batch=each, with_rows=rows)
+    how = {"drop_remainder": True, "classes_per_batch": each, "with_rows": pretrainer.takes_rows}
+    if unlabelled is None or images is unlabelled:
+        batches = Batches(images, labels, size, options.seed, **how)
+    else:
+        batches = SemiBatches(images, labels, size, options.seed, unlabelled, options.unlabelled_ratio, **how)
     ahead = outlook.expected(pretrainer.embedding_loss, batches, options.epochs, options.projection_dim)
     warning = outlook.check(ahead, options.variant, options.batch_size, len(labels))
     # of the same size, where there are as many images, and whole: only so is the loss comparable to that of training

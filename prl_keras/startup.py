@@ -86,10 +86,16 @@ def device(precision: str) -> str:
     return f"Computing on {count} CPU core{'' if count == 1 else 's'}, {precision}{note}"
 
 
+def multiplies_bfloat16() -> bool:
+    """Whether the processor has instructions for it: x86's AVX512_BF16 or AMX, Arm's BF16. Others take many times as
+    long as for float32 (docs/results.md). False where that is not known."""
+    return bool({"avx512_bf16", "amx_bf16", "bf16"} & set(_processor_flags().split()))
+
+
 def _processor_flags() -> str:
-    """Of Linux on x86; empty where they are not known."""
+    """Of Linux on x86 and Arm; empty where they are not known."""
     with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-        return next((line for line in file if line.startswith("flags")), "")
+        return next((line for line in file if line.startswith(("flags", "Features"))), "")
     return ""
 
 

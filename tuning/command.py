@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from prl_keras.commands.common import check_training
+from prl_keras.commands.common import check_training, on_this_machine
 from prl_keras.commands.finetune import check_encoder
 from prl_keras.config import Tune
 from prl_keras.data import Dataset
@@ -32,6 +32,7 @@ from prl_keras.tuning.together import LEASES, held
 
 def run(options: Tune) -> None:
     role = "together" if options.shared else process_role()
+    options = on_this_machine("tune", options)
     _check(options, role)
     sources = _sources(options)
     options = replace(options, encoder=tuple(sources))

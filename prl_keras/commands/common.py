@@ -11,7 +11,9 @@ from prl_keras.data.request import data_words
 from prl_keras.errors import InputError
 from prl_keras.extras import check_installed
 from prl_keras.runs import Run, find_run, has_encoder, in_folder, reference_to
+from prl_keras.runs.lifecycle import to_continue
 from prl_keras.terminal import quoted
+from prl_keras.training.precision import with_precision
 
 _BELOW_1, _ABOVE_0 = math.nextafter(1.0, 0.0), math.nextafter(0.0, 1.0)
 # option -> the least and the largest value that a training can use, and both in words
@@ -59,6 +61,12 @@ def check_training(options: Any, images: int, whole_batches: bool) -> None:
             f"--batch-size {options.batch_size} is larger than the {images} training images: "
             f"use --batch-size {images} or less"
         )
+
+
+def on_this_machine(command: str, options: Any) -> Any:
+    """`--precision auto` as what it is here, or was when the run that is continued began."""
+    run = to_continue(command, options) if options.precision == "auto" else None
+    return with_precision(options, run and run.part("options", "precision"))
 
 
 def stronger(options: Pretrain) -> list[str]:

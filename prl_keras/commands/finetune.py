@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from prl_keras.commands.common import check_training, run_argument
+from prl_keras.commands.common import check_training, on_this_machine, run_argument
 from prl_keras.config import Baseline, Finetune
 from prl_keras.data import Dataset
 from prl_keras.data.request import data_request, data_request_of_run, open_data, warn_of_seen
@@ -31,6 +31,7 @@ def run(options: Finetune) -> None:
 def train_and_test(options: Finetune) -> tuple[Run, Path]:
     """The finished run and the figure of its training."""
     check_name("finetune", options)
+    options = on_this_machine("finetune", options)
     source = find_run(_encoder_reference(options), options.runs_dir, has_encoder, "pre-trained encoder")
     request = data_request_of_run(source, options)
     dataset = open_data(request, source)
@@ -75,6 +76,7 @@ def _encoder_reference(options: Finetune) -> str:
 
 def run_baseline(options: Baseline) -> None:
     check_name("baseline", options)
+    options = on_this_machine("baseline", options)
     request = data_request(options, options.seed)
     dataset = open_data(request)
     unlabelled = open_unlabelled(options.unlabelled, dataset, request)

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from prl_keras.commands.common import check_training, run_argument, stronger
+from prl_keras.commands.common import check_training, on_this_machine, run_argument, stronger
 from prl_keras.config import Pretrain
 from prl_keras.data.request import data_request, open_data
 from prl_keras.data.seen import record_seen
@@ -23,6 +23,7 @@ from prl_keras.training.begin import begins_with, init_reference, trained_on
 
 def run(options: Pretrain) -> None:
     check_name("pretrain", options)
+    options = on_this_machine("pretrain", options)
     source = begins_with(options)
     request = data_request(options, options.seed)
     dataset = open_data(request, labelled=options.variant != "simclr")

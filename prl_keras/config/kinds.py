@@ -63,4 +63,4 @@ Stem = Literal["imagenet", "small", "stride2", "stride1", "fine"]
 Augmentation = Literal["none", "light", "simclr", "strong", "strong-noflip", "trivial"]
 POLICIES = "{none,light,simclr,strong,strong-noflip,trivial}"
 STEMS = "{imagenet,small,stride2,stride1,fine}"
-Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
+Precision = Literal["float32", "mixed_bfloat16", "mixed_float16", "auto"]

@@ -47,7 +47,8 @@ class Tune(RunDataOptions, SharedOptions, RunOptions):
     batch_size: int = 128
     """Images a step (the paper: 128); a last batch of less than a quarter joins the one before."""
     precision: Precision = "float32"
-    """Compute type of training; the saved model is always float32. bfloat16 is slow on a CPU without AVX-512."""
+    """Compute type of training; the saved model is always float32. bfloat16 is slow on a CPU without AVX-512. auto:
+    bfloat16 where the processor multiplies it by itself, else float32."""
     worker_timeout: int = 600
     """With several processes (docs/tuning.md): give up when nothing was heard for this many seconds."""
 

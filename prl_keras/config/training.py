@@ -159,7 +159,8 @@ class Pretrain(DataOptions, RecipeOptions, UnlabelledOptions, TrackOptions, RunO
     width: Number = None
     """Multiplies the filters of all layers, and the 512 features (the paper: 1)."""
     precision: Precision = "float32"
-    """Compute type of training; the saved encoder is always float32. bfloat16 is slow on a CPU without AVX-512."""
+    """Compute type of training; the saved encoder is always float32. bfloat16 is slow on a CPU without AVX-512. auto:
+    bfloat16 where the processor multiplies it by itself, else float32."""
     checkpoint_steps: Count = None
     """Keep the state every N steps and after every epoch. None: after an epoch, as often as takes a twentieth of the
     time at most, and when the run is stopped."""
@@ -193,7 +194,8 @@ class TrainingOptions(RecipeOptions, TrackOptions):
     """none (the paper), light (flip, gentle crop), simclr, strong (shift, flip, cutout), strong-noflip, trivial (for
     photographs: one random operation, flip, cutout)."""
     precision: Precision = "float32"
-    """Compute type of training; the saved model is always float32. bfloat16 is slow on a CPU without AVX-512."""
+    """Compute type of training; the saved model is always float32. bfloat16 is slow on a CPU without AVX-512. auto:
+    bfloat16 where the processor multiplies it by itself, else float32."""
     checkpoint_steps: Count = None
     """Keep the state every N steps and after every epoch. None: after an epoch, as often as takes a twentieth of the
     time at most, and when the run is stopped."""

@@ -27,6 +27,7 @@ from prl_keras.training.cross_entropy import SmoothedCrossEntropy, chance
 from prl_keras.training.fit import fit
 from prl_keras.training.fixmatch import FixMatchClassifier
 from prl_keras.training.mixed import MixedClassifier
+from prl_keras.training.precision import with_precision
 from prl_keras.training.scratch import as_command, scratch_run, through_a_file
 
 
@@ -47,7 +48,7 @@ def finetune(encoder: keras.Model, dataset: Dataset, run: Run | None = None, **o
     Raises:
         InputError: options that contradict each other or the data.
     """
-    settings = Finetune(**options)
+    settings = with_precision(Finetune(**options))
     with as_command(settings), scratch_run("finetune", settings, dataset, run) as run:
         encoder = through_a_file(encoder)  # where a command has it from: reading it draws from the same seed
         return copy_as(train(copy_as(encoder, settings.precision, FAST), dataset, settings, run), "float32")

@@ -23,6 +23,7 @@ from prl_keras.training.build import build_pretrainer
 from prl_keras.training.callbacks import finite
 from prl_keras.training.fit import fit
 from prl_keras.training.monitor import RepresentationMonitor
+from prl_keras.training.precision import with_precision
 from prl_keras.training.scratch import as_command, scratch_run
 from prl_keras.training.tensorboard import log_views
 
@@ -68,7 +69,7 @@ def pretrain(
     Raises:
         InputError: options that contradict each other or the data.
     """
-    asked = Pretrain(**options, unlabelled=unlabelled is not None)
+    asked = with_precision(Pretrain(**options, unlabelled=unlabelled is not None))
     source, (settings, _) = begins_with(asked), fitted(asked, trained_on(dataset, asked, unlabelled)[1])
     with as_command(settings), scratch_run("pretrain", settings, dataset, run) as run:
         return train(plan(dataset, settings, unlabelled, source), dataset, settings, run).encoder

@@ -1,0 +1,22 @@
+"""`--precision auto`: the fastest type that this machine computes in."""
+
+from dataclasses import replace
+from typing import Any
+
+from prl_keras.startup import multiplies_bfloat16
+
+
+def with_precision(options: Any, recorded: str | None = None) -> Any:
+    """The options with a type in the place of auto.
+
+    Args:
+        options: of a training, or of a search.
+        recorded: that of the run that is continued, which stays what it was.
+    """
+    if options.precision != "auto":
+        return options
+    here = "mixed_bfloat16" if multiplies_bfloat16() else "float32"
+    found = replace(options, precision=recorded or here)
+    if hasattr(options, "given"):
+        object.__setattr__(found, "given", options.given)  # what the recipe gave is not given now
+    return found

@@ -1,0 +1,52 @@
+"""`--precision auto`: what the processor says, recorded as what it is, and kept by a run that is continued."""
+
+import pytest
+
+from prl_keras import startup
+from prl_keras.cli import main, parse
+from prl_keras.commands.common import on_this_machine
+from prl_keras.runs import Run
+from prl_keras.training.precision import with_precision
+
+
+def on(monkeypatch: pytest.MonkeyPatch, flags: str) -> None:
+    monkeypatch.setattr(startup, "_processor_flags", lambda: flags)
+
+
+@pytest.mark.parametrize(
+    ("flags", "type_"),
+    [
+        ("flags : fpu avx2 avx512f avx512_vnni", "float32"),
+        ("flags : avx512f avx512_bf16", "mixed_bfloat16"),
+        ("flags : avx512f amx_bf16 amx_tile", "mixed_bfloat16"),
+        ("Features : asimd bf16 i8mm", "mixed_bfloat16"),
+        ("Features : asimd", "float32"),
+        ("", "float32"),
+    ],
+)
+def test_the_processor_decides(monkeypatch, flags, type_):
+    on(monkeypatch, flags)
+    for words in (["pretrain"], ["finetune"], ["baseline"], ["tune"]):
+        options = parse([*words, "--precision", "auto"])
+        assert with_precision(options).precision == type_
+        assert with_precision(options, "mixed_float16").precision == "mixed_float16"
+        assert with_precision(parse(words)).precision == "float32"
+
+
+def test_what_a_recipe_gave_is_still_not_given(monkeypatch):
+    on(monkeypatch, "flags : avx512_bf16")
+    options = parse(["pretrain", "--recipe", "strong", "--epochs", "3", "--precision", "auto"])
+    assert with_precision(options).given == options.given == {"recipe", "epochs", "precision"}
+
+
+def test_a_run_records_it_and_keeps_it_on_another_machine(monkeypatch, tmp_path):
+    words = ["baseline", "--model", "mlp", "--dataset", "digits", "--image-size", "8", "--samples-per-class", "8"]
+    words += ["--epochs", "1", "--name", "run", "--runs-dir", str(tmp_path), "--precision", "auto"]
+    on(monkeypatch, "flags : avx2")
+    assert main(words) == 0
+    run = Run(tmp_path / "run")
+    assert run.part("options", "precision") == "float32"
+    (run.path / "result.json").unlink()
+    on(monkeypatch, "flags : avx512_bf16")
+    assert on_this_machine("baseline", parse(words)).precision == "float32", "that of the run that is continued"
+    assert on_this_machine("baseline", parse([*words[:-6], "--precision", "auto"])).precision == "mixed_bfloat16"

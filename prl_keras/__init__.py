@@ -59,6 +59,7 @@ _SAVED = {
     "NTXentLoss": "prl_keras.contrastive",
     "PrototypicalLoss": "prl_keras.losses",
     "PrototypicalPretrainer": "prl_keras.training.pretrain",
+    "SemiMemoryPretrainer": "prl_keras.training.semi",
     "SimCLRPretrainer": "prl_keras.training.pretrain",
     "SmallMapConv2D": "prl_keras.models.convolution",
     "SmoothedCrossEntropy": "prl_keras.training.cross_entropy",

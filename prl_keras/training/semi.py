@@ -73,6 +73,7 @@ class SemiMemoryPretrainer(MemoryPretrainer):
 
         batches = SemiBatches(images, labels, 64, 0, unlabelled, 7, with_rows=True, drop_remainder=True)
         pretrainer = SemiMemoryPretrainer(encoder, projection_head(), labels, 10, 0.25, 0.1)
+        pretrainer.compile("adam")
         pretrainer.fit(batches, epochs=25)
 
     Args:

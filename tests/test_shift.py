@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from prl_keras.cli import main
+from prl_keras.data import weather
 from prl_keras.data.augment import RECIPES
 from prl_keras.data.catalog import load_dataset
 from prl_keras.data.corruptions import corrupt
@@ -55,10 +56,10 @@ def test_its_interval_is_that_of_a_bootstrap_of_the_images():
     random = np.random.RandomState(0)
     for name, relative in (("mCE", False), ("relative_mCE", True)):
         figure, drawn = relative_errors(one, other)[name], []
-        for _ in range(200):
+        for _ in range(100):
             rows = random.randint(0, 400, 400)
             drawn.append(np.mean(list(slow_mce(one[:, rows], other[:, rows], relative).values())))
-        assert (figure["high"] - figure["low"]) / 3.92 == pytest.approx(np.std(drawn), rel=0.2)
+        assert (figure["high"] - figure["low"]) / 3.92 == pytest.approx(np.std(drawn), rel=0.25)
         assert figure["low"] < figure["value"] < figure["high"]
 
 
@@ -96,7 +97,8 @@ def test_figures_are_the_shares_of_right_answers():
     assert (found["mean"]["high"] - found["mean"]["low"]) / 3.92 == pytest.approx(spread, rel=0.05), "images, not 75 n"
 
 
-def test_every_condition_shows_the_pictures_that_it_names():
+def test_every_condition_shows_the_pictures_that_it_names(monkeypatch):
+    monkeypatch.setattr(weather, "_DRAWN", 8)
     test = load_dataset("digits", image_size=8, test_per_class=2).test
     shown = []
 
@@ -143,10 +145,13 @@ def shifted(folder, name: str, *words: str) -> int:
 
 @pytest.fixture(scope="module")
 def measured(trained):
-    """`pre` and `tuned`, both measured."""
-    for name in ("pre", "tuned"):
-        assert shifted(trained, name) == 0
-    return trained
+    """`pre`, measured, and `tuned`; with coarse frost, as it takes a second to grow."""
+    weather.frosts.cache_clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(weather, "_DRAWN", 8)
+        assert shifted(trained, "pre") == 0
+        yield trained
+    weather.frosts.cache_clear()
 
 
 def record(run: Run) -> dict:
@@ -155,10 +160,8 @@ def record(run: Run) -> dict:
 
 def test_what_is_measured_is_on_the_screen_and_in_files(measured, capsys):
     run = Run(measured / "tuned")
-    before = record(run)
     assert shifted(measured, "tuned", "--relative-to", "pre") == 0
     shown, found = capsys.readouterr().out, record(run)
-    assert found["accuracy"] == before["accuracy"], "the same again"
     assert (found["classifier"], found["n"], found["split"]) == ("classifier", 50, "test")
     clean = run.result["accuracy"]["test"]
     assert found["accuracy"]["clean"]["correct"] == clean["correct"], "severity 0 is the test that it had"

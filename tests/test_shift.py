@@ -14,7 +14,17 @@ from prl_keras.data.corruptions import corrupt
 from prl_keras.data.severities import NAMES, SEVERITIES
 from prl_keras.errors import InputError
 from prl_keras.evaluation.probes import Features
-from prl_keras.evaluation.shift import ALIKE, CONDITIONS, answers, figures, fitted, loaded, relative_errors
+from prl_keras.evaluation.shift import (
+    ALIKE,
+    CONDITIONS,
+    Shifted,
+    answers,
+    figures,
+    fitted,
+    identity,
+    loaded,
+    relative_errors,
+)
 from prl_keras.runs import Run
 from prl_keras.visualization.shift import GROUPS
 
@@ -145,11 +155,12 @@ def shifted(folder, name: str, *words: str) -> int:
 
 @pytest.fixture(scope="module")
 def measured(trained):
-    """`pre`, measured, and `tuned`; with coarse frost, as it takes a second to grow."""
+    """`tuned`, and `pre` with answers that nobody gave; with coarse frost, as it takes a second to grow."""
     weather.frosts.cache_clear()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(weather, "_DRAWN", 8)
-        assert shifted(trained, "pre") == 0
+        test = load_dataset(**Run(trained / "pre").part("data", "request")).test
+        Shifted(random_answers(0, 50, 1.0), identity(test, 0), "linear probe").save(trained / "pre" / "shift.npz")
         yield trained
     weather.frosts.cache_clear()
 
@@ -170,7 +181,6 @@ def test_what_is_measured_is_on_the_screen_and_in_files(measured, capsys):
     relative = relative_errors(kept.correct, loaded(measured / "pre" / "shift.npz").correct)
     assert json.loads(json.dumps(relative)) == {name: found["relative_to"][name] for name in relative}
     assert found["relative_to"]["run"] == "pre"
-    assert record(Run(measured / "pre"))["classifier"] in ("linear probe", "centred prototype")
     row = next(line for line in shown.splitlines() if line.strip().startswith("jpeg compression"))
     by_severity = found["accuracy"]["by_corruption"]["jpeg_compression"]
     assert row.split()[2:7] == [f"{100 * by_severity[s]['value']:.1f}" for s in "12345"]
@@ -178,6 +188,20 @@ def test_what_is_measured_is_on_the_screen_and_in_files(measured, capsys):
     assert f"= 100: {100 * relative['mCE']['value']:.1f} (" in shown
     assert (run.path / "plots" / "shift.png").stat().st_size > 10_000
     assert shown.rstrip().splitlines()[-1].strip().startswith("python main.py evaluate tuned")
+
+
+@pytest.mark.slow
+def test_an_encoder_is_measured_by_what_validation_chose(measured, capsys, tmp_path):
+    runs = shutil.copytree(measured, tmp_path / "runs")
+    assert shifted(runs, "pre") == 0
+    shown, found = capsys.readouterr().out, record(Run(runs / "pre"))
+    assert found["classifier"] in ("linear probe", "centred prototype")
+    assert found["accuracy"]["clean"]["value"] > 0.2
+    assert f"pre ({found['classifier']}) on digits, 50 test pictures" in shown
+    assert shown.rstrip().endswith(f"evaluate OTHER --shift --relative-to pre --runs-dir {runs}")
+    before = (runs / "pre" / "shift.json").read_bytes()
+    assert shifted(runs, "pre") == 0
+    assert (runs / "pre" / "shift.json").read_bytes() == before, "the same bits again"
 
 
 @pytest.mark.parametrize(

@@ -74,9 +74,9 @@ def test_any_size_keeps_its_shape_and_severity_0_is_the_picture(shape, coarse_fr
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_same_seed_gives_the_same_bits_whatever_is_beside_a_picture(name, photographs, monkeypatch):
+def test_the_same_seed_gives_the_same_bits_whatever_is_beside_a_picture(name, photographs, coarse_frost, monkeypatch):
     whole = corrupt(photographs, name, 3, seed=5)
-    assert np.array_equal(whole[7:12], corrupt(photographs[7:12], name, 3, seed=5, first=7))
+    assert np.array_equal(whole[7:10], corrupt(photographs[7:10], name, 3, seed=5, first=7))
     monkeypatch.setattr("prl_keras.data.corruptions._PIXELS", 3 * 32 * 32)
     assert np.array_equal(whole, corrupt(photographs, name, 3, seed=5))
     fixed = name in ("defocus_blur", "zoom_blur", "brightness", "contrast", "pixelate", "jpeg_compression")
@@ -114,7 +114,7 @@ def test_a_picture_of_one_grey_stays_one_where_nothing_is_added(value):
 
 
 def test_the_noises_have_the_moments_of_their_definitions():
-    images = np.full((40, 32, 32, 3), 102, np.uint8)
+    images = np.full((30, 32, 32, 3), 102, np.uint8)
     for severity in SEVERITIES:
         (sigma,), (photons,) = (constants(name, severity, 32) for name in ("gaussian_noise", "shot_noise"))
         found = corrupt(images, "gaussian_noise", severity) / 255

@@ -7,13 +7,24 @@ import numpy as np
 import pytest
 
 from prl_keras.cli import main
+from prl_keras.data import weather
 from prl_keras.data.augment import RECIPES
 from prl_keras.data.catalog import load_dataset
 from prl_keras.data.corruptions import corrupt
 from prl_keras.data.severities import NAMES, SEVERITIES
 from prl_keras.errors import InputError
 from prl_keras.evaluation.probes import Features
-from prl_keras.evaluation.shift import ALIKE, CONDITIONS, answers, figures, fitted, loaded, relative_errors
+from prl_keras.evaluation.shift import (
+    ALIKE,
+    CONDITIONS,
+    Shifted,
+    answers,
+    figures,
+    fitted,
+    identity,
+    loaded,
+    relative_errors,
+)
 from prl_keras.runs import Run
 from prl_keras.visualization.shift import GROUPS
 
@@ -55,10 +66,10 @@ def test_its_interval_is_that_of_a_bootstrap_of_the_images():
     random = np.random.RandomState(0)
     for name, relative in (("mCE", False), ("relative_mCE", True)):
         figure, drawn = relative_errors(one, other)[name], []
-        for _ in range(200):
+        for _ in range(100):
             rows = random.randint(0, 400, 400)
             drawn.append(np.mean(list(slow_mce(one[:, rows], other[:, rows], relative).values())))
-        assert (figure["high"] - figure["low"]) / 3.92 == pytest.approx(np.std(drawn), rel=0.2)
+        assert (figure["high"] - figure["low"]) / 3.92 == pytest.approx(np.std(drawn), rel=0.25)
         assert figure["low"] < figure["value"] < figure["high"]
 
 
@@ -96,7 +107,8 @@ def test_figures_are_the_shares_of_right_answers():
     assert (found["mean"]["high"] - found["mean"]["low"]) / 3.92 == pytest.approx(spread, rel=0.05), "images, not 75 n"
 
 
-def test_every_condition_shows_the_pictures_that_it_names():
+def test_every_condition_shows_the_pictures_that_it_names(monkeypatch):
+    monkeypatch.setattr(weather, "_DRAWN", 8)
     test = load_dataset("digits", image_size=8, test_per_class=2).test
     shown = []
 
@@ -143,10 +155,14 @@ def shifted(folder, name: str, *words: str) -> int:
 
 @pytest.fixture(scope="module")
 def measured(trained):
-    """`pre` and `tuned`, both measured."""
-    for name in ("pre", "tuned"):
-        assert shifted(trained, name) == 0
-    return trained
+    """`tuned`, and `pre` with answers that nobody gave; with coarse frost, as it takes a second to grow."""
+    weather.frosts.cache_clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(weather, "_DRAWN", 8)
+        test = load_dataset(**Run(trained / "pre").part("data", "request")).test
+        Shifted(random_answers(0, 50, 1.0), identity(test, 0), "linear probe").save(trained / "pre" / "shift.npz")
+        yield trained
+    weather.frosts.cache_clear()
 
 
 def record(run: Run) -> dict:
@@ -155,10 +171,8 @@ def record(run: Run) -> dict:
 
 def test_what_is_measured_is_on_the_screen_and_in_files(measured, capsys):
     run = Run(measured / "tuned")
-    before = record(run)
     assert shifted(measured, "tuned", "--relative-to", "pre") == 0
     shown, found = capsys.readouterr().out, record(run)
-    assert found["accuracy"] == before["accuracy"], "the same again"
     assert (found["classifier"], found["n"], found["split"]) == ("classifier", 50, "test")
     clean = run.result["accuracy"]["test"]
     assert found["accuracy"]["clean"]["correct"] == clean["correct"], "severity 0 is the test that it had"
@@ -167,7 +181,6 @@ def test_what_is_measured_is_on_the_screen_and_in_files(measured, capsys):
     relative = relative_errors(kept.correct, loaded(measured / "pre" / "shift.npz").correct)
     assert json.loads(json.dumps(relative)) == {name: found["relative_to"][name] for name in relative}
     assert found["relative_to"]["run"] == "pre"
-    assert record(Run(measured / "pre"))["classifier"] in ("linear probe", "centred prototype")
     row = next(line for line in shown.splitlines() if line.strip().startswith("jpeg compression"))
     by_severity = found["accuracy"]["by_corruption"]["jpeg_compression"]
     assert row.split()[2:7] == [f"{100 * by_severity[s]['value']:.1f}" for s in "12345"]
@@ -175,6 +188,20 @@ def test_what_is_measured_is_on_the_screen_and_in_files(measured, capsys):
     assert f"= 100: {100 * relative['mCE']['value']:.1f} (" in shown
     assert (run.path / "plots" / "shift.png").stat().st_size > 10_000
     assert shown.rstrip().splitlines()[-1].strip().startswith("python main.py evaluate tuned")
+
+
+@pytest.mark.slow
+def test_an_encoder_is_measured_by_what_validation_chose(measured, capsys, tmp_path):
+    runs = shutil.copytree(measured, tmp_path / "runs")
+    assert shifted(runs, "pre") == 0
+    shown, found = capsys.readouterr().out, record(Run(runs / "pre"))
+    assert found["classifier"] in ("linear probe", "centred prototype")
+    assert found["accuracy"]["clean"]["value"] > 0.2
+    assert f"pre ({found['classifier']}) on digits, 50 test pictures" in shown
+    assert shown.rstrip().endswith(f"evaluate OTHER --shift --relative-to pre --runs-dir {runs}")
+    before = (runs / "pre" / "shift.json").read_bytes()
+    assert shifted(runs, "pre") == 0
+    assert (runs / "pre" / "shift.json").read_bytes() == before, "the same bits again"
 
 
 @pytest.mark.parametrize(

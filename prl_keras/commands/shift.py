@@ -53,8 +53,8 @@ def run(options: Evaluate) -> None:
     write_json(files[0], content)
     _show(run, dataset, content)
     title = f"{run.name} ({classifier}) on {dataset.label}, {len(dataset.test):,} test pictures"
-    picture, plots = np.asarray(dataset.test.images[0]), run.path / "plots"
-    files.append(plot_shift(picture, 0, options.seed, content["accuracy"], title, plots / f"shift{suffix}.png"))
+    picture = run.path / "plots" / f"shift{suffix}.png"
+    files.append(plot_shift(dataset.test.images[:100], options.seed, content["accuracy"], title, picture))
     _end(run, options, files)
 
 

@@ -57,6 +57,7 @@ Stem = Literal["imagenet", "small", "stride2", "stride1", "fine"]
 Augmentation = Literal["none", "light", "simclr", "strong", "strong-noflip", "trivial"]
 _POLICIES = "{none,light,simclr,strong,strong-noflip,trivial}"
 _STEMS = "{imagenet,small,stride2,stride1,fine}"
+Strategy = Literal["none", "mirrored", "multiworker"]
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 
 
@@ -208,7 +209,18 @@ class TrackOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pretrain(DataOptions, RecipeOptions, TrackOptions, RunOptions):
+class StrategyOptions:
+    strategy: Strategy = "none"
+    """Share the training between devices, each with an equal part of every batch; the figures are those of one device.
+    mirrored: all GPUs of this machine. multiworker: several machines, each of which runs this command with its own
+    TF_CONFIG (docs/strategy-notes.md). Not for prl."""
+    local_batch_norm: bool = False
+    """mirrored and multiworker: normalise each device's images by themselves. Without waiting for each other, and no
+    longer the same as on one device."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrain(DataOptions, RecipeOptions, StrategyOptions, TrackOptions, RunOptions):
     """Pre-train an encoder with class prototypes, or with SimCLR or SupCon for comparison.
 
     Writes saved_models/<name>/encoder.keras: raw uint8 images in, 512 features out.
@@ -690,6 +702,7 @@ _UNUSED: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
             **dict.fromkeys(CONTRASTIVE, ("distance", *_OF_PRL)),
             "prl": ("distance",),
         },
+        "strategy": {"none": ("local_batch_norm",)},
         **_UNMIXED,
     },
     "evaluate": {

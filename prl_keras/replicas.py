@@ -5,15 +5,15 @@ The convention, which everything that trains on replicas relies on: the global b
 a replica. Replica r returns its loss L_r = (sum over its own rows) / (count of all replicas' rows), so that the loss of
 the batch is L = sum over r of L_r. Keras's optimizer sums the gradients of replicas, so nothing is divided again.
 
-Why that is the gradient of L, although each L_r depends on the rows of all replicas through a sum y = sum over r of x_r:
-the gradient of an all-reduced sum is the all-reduced sum of the gradients, so that x_r receives the sum over s of
+Why that is the gradient of L, although each L_r depends on the rows of all replicas through a sum y = sum over r of
+x_r: the gradient of an all-reduced sum is the all-reduced sum of the gradients, so that x_r receives the sum over s of
 dL_s/dy, which is dL/dy = dL/dx_r. Each replica then carries dL/dx_r back to the weights through its own rows, and
 the sum over replicas is the chain rule of the whole. `all_gather` is the same with a sum of slices beside zeros.
 """
 
 from typing import Any
 
-from keras import KerasTensor, ops
+from keras import KerasTensor, Variable, ops
 
 
 def context() -> Any:
@@ -48,3 +48,8 @@ def own(rows_of_all: KerasTensor, count: int | KerasTensor) -> KerasTensor:
     counts = replica.all_gather(ops.reshape(ops.cast(count, "int32"), (1,)), axis=0)
     first = ops.sum(counts[: replica.replica_id_in_sync_group])
     return rows_of_all[first : first + count]
+
+
+def number(variable: Variable) -> float:
+    """The value of a scalar, also of a variable that replicas have copies of, which `float` does not take."""
+    return float(ops.convert_to_numpy(variable))

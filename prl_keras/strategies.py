@@ -3,11 +3,9 @@
 import json
 import os
 from functools import cache
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from prl_keras.errors import InputError
-
-Strategy = Literal["none", "mirrored", "multiworker"]
 
 _EXAMPLE = '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, "task": {"type": "worker", "index": 0}}'
 
@@ -59,7 +57,7 @@ def logical_devices(count: int) -> None:
     tf.config.set_logical_device_configuration(processor, [tf.config.LogicalDeviceConfiguration()] * count)
 
 
-def strategy_of(name: Strategy) -> Any:
+def strategy_of(name: str) -> Any:
     """The `tf.distribute.Strategy`; that of several machines has to be made before TensorFlow's first operation.
 
     Raises:

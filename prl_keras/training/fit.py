@@ -114,7 +114,8 @@ def _wider_blur(layer: keras.Layer) -> bool:
 def create_variables(model: keras.Model, batches: Batches) -> None:
     """Of the optimizer and the metrics: to be restored, and as else the first step would be traced twice."""
     if not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)
+        with model.distribute_strategy.scope():
+            model.optimizer.build(model.trainable_variables)
     rows = batches.rows(0)
     images, labels = batches.inputs[rows], batches.labels[rows]
     model.compute_metrics(images, labels, keras.ops.zeros(model.compute_output_shape(images.shape)))

@@ -2,7 +2,12 @@
 
 import json
 import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from prl_keras.errors import InputError
@@ -43,6 +48,24 @@ def cluster() -> Cluster | None:
     if type(index) is not int or not 0 <= index < len(own):
         raise InputError(f"TF_CONFIG's task is {task}, which is none of the cluster's; expected as in {_EXAMPLE}")
     return Cluster((*chiefs, *workers), index if kind == "chief" else index + len(chiefs))
+
+
+def is_chief(strategy: str) -> bool:
+    """Whether this process is the one that keeps what a training writes."""
+    found = cluster() if strategy == "multiworker" else None
+    return found is None or found.index == 0
+
+
+@contextmanager
+def workplace(options: Any) -> Iterator[Any]:
+    """The options as this process is to use them: all but the chief write into a folder that is thrown away."""
+    if is_chief(options.strategy):
+        yield options
+        return
+    with tempfile.TemporaryDirectory(prefix="prl-keras-") as folder:
+        own = replace(options, runs_dir=Path(folder), name="worker", resume=False, track=None)
+        object.__setattr__(own, "given", options.given)
+        yield own
 
 
 def _is_address(value: Any) -> bool:

@@ -12,8 +12,11 @@ from keras import layers
 from prl_keras.losses import NTXentLoss, PrototypicalLoss, SupervisedContrastiveLoss
 from prl_keras.models.layer_types import FAST
 from prl_keras.strategies import logical_devices, mirrored
+from prl_keras.training.adam import FusedAdam
+from prl_keras.training.pretrain import PrototypicalPretrainer
 
 BATCH, CLASSES, SIDE = 32, 5, 8
+RATE = 1e-3
 LOSSES = {
     "query": PrototypicalLoss(CLASSES, "query", label_smoothing=0.1),
     "standard": PrototypicalLoss(CLASSES, "standard", "squared", 2.0),
@@ -104,7 +107,34 @@ def equality(replicas: list[int], networks: tuple[bool, ...], names: list[str]) 
     return answers
 
 
+def trained(replicas: int, optimizer: keras.optimizers.Optimizer, batch_norm: bool, steps: int) -> list[np.ndarray]:
+    """Weights after so many steps of `fit`, each on another batch."""
+    with (mirrored(replicas) if replicas > 1 else tf.distribute.get_strategy()).scope():
+        network_and_head = network(batch_norm)
+        head = keras.Sequential([keras.Input((8,)), layers.Dense(8)])
+        model = PrototypicalPretrainer(network_and_head, head, PrototypicalLoss(CLASSES, "query"))
+        model.build((None, SIDE, SIDE, 3))
+        model.compile(optimizer)
+    images, labels = batch(BATCH * steps)
+    model.fit(images, labels, batch_size=BATCH, shuffle=False, verbose=0)
+    return [keras.ops.convert_to_numpy(weight) for weight in model.trainable_variables], model
+
+
+def after_twenty_steps() -> dict[str, float]:
+    """Largest difference of a weight, in units of the largest weight, between one replica and two."""
+    answers = {}
+    for name, make in {
+        "SGD": lambda: keras.optimizers.SGD(0.05, momentum=0.9),
+        "Adam": lambda: FusedAdam(RATE),
+        "Adam, epsilon 1e-3": lambda: FusedAdam(RATE, epsilon=1e-3),
+    }.items():
+        one, two = (trained(replicas, make(), True, 20)[0] for replicas in (1, 2))
+        answers[name] = max(float(np.abs(a - b).max()) for a, b in zip(one, two, strict=True))
+    return answers
+
+
 CASES = {
+    "steps": after_twenty_steps,
     "quick": lambda: equality([2], (True,), ["query", "supcon"]),
     "all": lambda: equality([4, 2], (False, True), list(LOSSES)),
 }

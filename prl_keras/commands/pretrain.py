@@ -21,13 +21,15 @@ from prl_keras.runs.lifecycle import check_name, start_run
 from prl_keras.runs.locks import working_on
 from prl_keras.screen.console import console, in_words, print_end, say
 from prl_keras.startup import device, start_keras
+from prl_keras.strategies import is_chief, workplace
 from prl_keras.tracking import send_result
 from prl_keras.training.batch_size import fitted
 from prl_keras.training.begin import begins_with, init_reference
 
 
 def run(options: Pretrain) -> None:
-    check_name("pretrain", options)
+    if is_chief(options.strategy):
+        check_name("pretrain", options)
     source = begins_with(options)
     request = data_request(options, options.seed)
     dataset = open_data(request, labelled=options.variant != "simclr")
@@ -50,13 +52,15 @@ def run(options: Pretrain) -> None:
     if source is not None:
         inputs["init_sha256"] = weights_sha256(plan.pretrainer.encoder)
         options = replace(options, init=init_reference(source, options))
-    run = start_run("pretrain", options, f"{options.variant}-{dataset.label}", request, dataset, inputs)
-    with working_on(run):
-        if not isinstance(source, Path):  # what a network of the user's own has seen is not known
-            record_seen(run, images, source)
-        _announce(plan, options, run)
-        trained = pretraining.train(plan, dataset, options, run)
-        _finish(trained, run, options)
+    with workplace(options) as options:
+        run = start_run("pretrain", options, f"{options.variant}-{dataset.label}", request, dataset, inputs)
+        with working_on(run):
+            if not isinstance(source, Path):  # what a network of the user's own has seen is not known
+                record_seen(run, images, source)
+            _announce(plan, options, run)
+            trained = pretraining.train(plan, dataset, options, run)
+            if is_chief(options.strategy):
+                _finish(trained, run, options)
 
 
 def _unlabelled_images(options: Pretrain, dataset: Dataset, request: dict[str, Any]) -> Any:

@@ -134,6 +134,12 @@ def multiworker() -> Any:
         raise InputError(f"--strategy multiworker has to be there before anything else: {error}") from error
 
 
+def check_variant(strategy: str, variant: str) -> None:
+    """Raise InputError for a pre-training that devices cannot share."""
+    if strategy != "none" and variant == "prl":
+        raise InputError(f"--strategy {strategy} is not for --variant prl, whose memory is on one device: leave it out")
+
+
 def check_batch(batch_size: int, replicas: int) -> None:
     """Raise InputError unless every replica gets as many images of a batch."""
     if batch_size % replicas:

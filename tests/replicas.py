@@ -3,6 +3,7 @@ on one and on several replicas. Prints one JSON object."""
 
 import json
 import sys
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -15,7 +16,7 @@ from prl_keras.strategies import logical_devices, mirrored
 from prl_keras.training.adam import FusedAdam
 from prl_keras.training.pretrain import PrototypicalPretrainer
 
-BATCH, CLASSES, SIDE = 32, 5, 8
+BATCH, CLASSES, SIDE, RATE = 32, 5, 8, 1e-3
 RATE = 1e-3
 LOSSES = {
     "query": PrototypicalLoss(CLASSES, "query", label_smoothing=0.1),
@@ -107,14 +108,16 @@ def equality(replicas: list[int], networks: tuple[bool, ...], names: list[str]) 
     return answers
 
 
-def trained(replicas: int, optimizer: keras.optimizers.Optimizer, batch_norm: bool, steps: int) -> list[np.ndarray]:
+def trained(
+    replicas: int, optimizer: Callable[[], keras.optimizers.Optimizer], batch_norm: bool, steps: int
+) -> tuple[list[np.ndarray], keras.Model]:
     """Weights after so many steps of `fit`, each on another batch."""
     with (mirrored(replicas) if replicas > 1 else tf.distribute.get_strategy()).scope():
         network_and_head = network(batch_norm)
         head = keras.Sequential([keras.Input((8,)), layers.Dense(8)])
         model = PrototypicalPretrainer(network_and_head, head, PrototypicalLoss(CLASSES, "query"))
         model.build((None, SIDE, SIDE, 3))
-        model.compile(optimizer)
+        model.compile(optimizer())
     images, labels = batch(BATCH * steps)
     model.fit(images, labels, batch_size=BATCH, shuffle=False, verbose=0)
     return [keras.ops.convert_to_numpy(weight) for weight in model.trainable_variables], model
@@ -128,7 +131,7 @@ def after_twenty_steps() -> dict[str, float]:
         "Adam": lambda: FusedAdam(RATE),
         "Adam, epsilon 1e-3": lambda: FusedAdam(RATE, epsilon=1e-3),
     }.items():
-        one, two = (trained(replicas, make(), True, 20)[0] for replicas in (1, 2))
+        one, two = (trained(replicas, make, True, 20)[0] for replicas in (1, 2))
         answers[name] = max(float(np.abs(a - b).max()) for a, b in zip(one, two, strict=True))
     return answers
 

@@ -21,13 +21,14 @@ from prl_keras.runs.lifecycle import check_name, start_run
 from prl_keras.runs.locks import working_on
 from prl_keras.screen.console import console, in_words, print_end, say
 from prl_keras.startup import device, start_keras
-from prl_keras.strategies import is_chief, workplace
+from prl_keras.strategies import check_variant, is_chief, workplace
 from prl_keras.tracking import send_result
 from prl_keras.training.batch_size import fitted
 from prl_keras.training.begin import begins_with, init_reference
 
 
 def run(options: Pretrain) -> None:
+    check_variant(options.strategy, options.variant)
     if is_chief(options.strategy):
         check_name("pretrain", options)
     source = begins_with(options)
@@ -43,7 +44,7 @@ def run(options: Pretrain) -> None:
     start_keras(options.seed, options.precision, options.deterministic, options.strategy)
     console.print(device(options.precision))
     from prl_keras.models.storage import weights_sha256
-    from prl_keras.training import build, pretraining
+    from prl_keras.training import build, pretraining, workers
 
     plan = pretraining.plan(dataset, options, unlabelled, source)
     if options.distance == "cosine":  # what None means has changed: an unfinished run of before is another one
@@ -61,6 +62,7 @@ def run(options: Pretrain) -> None:
             trained = pretraining.train(plan, dataset, options, run)
             if is_chief(options.strategy):
                 _finish(trained, run, options)
+            workers.leave_together(plan.pretrainer)
 
 
 def _unlabelled_images(options: Pretrain, dataset: Dataset, request: dict[str, Any]) -> Any:

@@ -13,7 +13,7 @@ from prl_keras.data.batches import Batches, steps_per_epoch
 from prl_keras.models.begun import encoder_to_begin_with
 from prl_keras.models.storage import copy_as
 from prl_keras.runs import Run
-from prl_keras.strategies import strategy_of
+from prl_keras.strategies import check_batch, check_variant, strategy_of
 from prl_keras.training import outlook, shared
 from prl_keras.training.average import adam_of, recalibrate_batch_norm
 from prl_keras.training.batch_size import fitted
@@ -88,8 +88,9 @@ def plan(
     each = options.classes_per_batch and min(options.classes_per_batch, dataset.num_classes)
     steps = steps_per_epoch(len(labels), size, drop_remainder=True)
     shape, total = dataset.image_shape, steps * options.epochs
+    check_variant(options.strategy, options.variant)
     strategy = strategy_of(options.strategy)
-    shared.check(options, strategy)
+    check_batch(options.batch_size, strategy.num_replicas_in_sync)
     with strategy.scope():
         encoder = None if source is None else encoder_to_begin_with(source, shape, options.precision)
         pretrainer = build_pretrainer(options, shape, dataset.num_classes, labels, total, encoder)

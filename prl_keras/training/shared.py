@@ -1,26 +1,10 @@
-"""A training that several devices share: what it cannot do, and a model of one device beside it, which is looked at."""
+"""A training that several devices share: its batch normalisation, and a model of one device, which is looked at."""
 
 import keras
 
-from prl_keras.config import Pretrain
 from prl_keras.data.batches import Batches
-from prl_keras.errors import InputError
 from prl_keras.models.batch_norm import FusedBatchNormalization
 from prl_keras.models.storage import copy_as
-from prl_keras.strategies import check_batch
-
-
-def check(options: Pretrain, strategy: object) -> None:
-    """Raise InputError for what cannot be shared.
-
-    Args:
-        strategy: a `tf.distribute.Strategy`.
-    """
-    if options.strategy == "none":
-        return
-    if options.variant == "prl":
-        raise InputError(f"--strategy {options.strategy} is not for --variant prl, whose memory is of one device")
-    check_batch(options.batch_size, strategy.num_replicas_in_sync)
 
 
 def set_batch_norm(model: keras.Model, local: bool) -> None:

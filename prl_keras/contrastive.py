@@ -14,6 +14,7 @@ from prl_keras.embedding_loss import NEVER, EmbeddingLoss, Outlook, check_smooth
 from prl_keras.errors import InputError
 from prl_keras.labels import checked_labels
 from prl_keras.prototypes import as_float, check_distance, l2_normalise, paired_numbers
+from prl_keras.replicas import all_gather, all_sum, own
 
 
 def nt_xent_loss(
@@ -35,7 +36,8 @@ def nt_xent_loss(
     shapes = [tuple(ops.convert_to_tensor(view).shape) for view in (first_view, second_view)]
     if len(shapes[0]) != len(shapes[1]) or any(a != b for a, b in zip(*shapes, strict=True) if None not in (a, b)):
         raise InputError(f"first_view is {shapes[0]}, second_view {shapes[1]}; expected the same images in both")
-    labels = ops.arange(ops.shape(first_view)[0], dtype="int32")
+    images = ops.shape(first_view)[0]
+    labels = own(ops.arange(all_sum(images), dtype="int32"), images)
     views = ops.concatenate([first_view, second_view], axis=0)
     return supervised_contrastive_loss(ops.concatenate([labels, labels]), views, temperature, label_smoothing)
 
@@ -62,18 +64,19 @@ def supervised_contrastive_loss(
     check_smoothing(label_smoothing)
     embeddings = l2_normalise(as_float(embeddings))
     labels = paired_numbers(labels, embeddings)
-    similarities = ops.matmul(embeddings, ops.transpose(embeddings)) / temperature
-    count = ops.shape(labels)[0]
-    itself = ops.eye(count, dtype="bool")
+    others, their_labels = all_gather(embeddings), all_gather(labels)
+    similarities = ops.matmul(embeddings, ops.transpose(others)) / temperature
+    count = ops.shape(their_labels)[0]
+    itself = own(ops.eye(count, dtype="bool"), ops.shape(labels)[0])
     log_probability = ops.log_softmax(ops.where(itself, NEVER, similarities), axis=-1)
-    positive = ops.logical_and(labels[:, None] == labels[None, :], ops.logical_not(itself))
+    positive = ops.logical_and(labels[:, None] == their_labels[None, :], ops.logical_not(itself))
     positives = ops.sum(ops.cast(positive, embeddings.dtype), axis=-1)
     per_anchor = -ops.sum(ops.where(positive, log_probability, 0.0), axis=-1)
     per_anchor = per_anchor / ops.maximum(positives, 1.0)
     if label_smoothing:
         of_all = -ops.sum(ops.where(itself, 0.0, log_probability), axis=-1)
-        others = ops.cast(ops.maximum(count - 1, 1), embeddings.dtype)
-        per_anchor = (1.0 - label_smoothing) * per_anchor + label_smoothing * of_all / others
+        rest = ops.cast(ops.maximum(count - 1, 1), embeddings.dtype)
+        per_anchor = (1.0 - label_smoothing) * per_anchor + label_smoothing * of_all / rest
     return masked_mean(per_anchor, positives > 0)
 
 

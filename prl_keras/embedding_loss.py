@@ -7,6 +7,7 @@ import keras
 from keras import KerasTensor, ops
 
 from prl_keras.errors import InputError
+from prl_keras.replicas import all_sum
 
 NEVER = -1e30  # a logit that gets no probability; finite, so that 0 * loss stays 0
 
@@ -35,8 +36,11 @@ def check_smoothing(label_smoothing: float) -> None:
 
 
 def masked_mean(values: KerasTensor, mask: KerasTensor) -> KerasTensor:
-    """Mean of `values` (n,) where `mask` (n,) is true; 0 if it is so nowhere."""
-    count = ops.sum(ops.cast(mask, values.dtype))
+    """Mean of `values` (n,) where `mask` (n,) is true; 0 if it is so nowhere.
+
+    On several replicas, this one's share of the mean over the rows of all: the shares add up to it.
+    """
+    count = all_sum(ops.sum(ops.cast(mask, values.dtype)))
     return ops.sum(ops.where(mask, values, 0.0)) / ops.maximum(count, 1.0)
 
 

@@ -22,6 +22,7 @@ from prl_keras.prototypes import (
     prototype_logits,
     safe_sqrt,
 )
+from prl_keras.replicas import all_sum, own
 
 Variant = Literal["standard", "query", "loo"]
 VARIANTS = ("standard", "query", "loo")
@@ -71,12 +72,13 @@ def prototypical_episode(
     labels = paired_numbers(labels, embeddings)
     if distance == "cosine":
         embeddings = l2_normalise(embeddings)
-    batch = ops.shape(embeddings)[0]
+    own_rows = ops.shape(embeddings)[0]
+    batch = all_sum(own_rows)
     is_query = ops.ones_like(labels, dtype="bool")
     support_labels = labels
     if variant == "query":
         queries = ops.cast(ops.floor(ops.cast(batch, "float64") * query_fraction + _ROUNDING), "int32")
-        is_query = ops.arange(batch, dtype="int32") >= batch - queries
+        is_query = own(ops.arange(batch, dtype="int32") >= batch - queries, own_rows)
         support_labels = ops.where(is_query, -1, labels)
 
     support = class_prototypes(support_labels, embeddings, num_classes)

@@ -12,6 +12,7 @@ from keras import KerasTensor, ops
 
 from prl_keras.errors import InputError
 from prl_keras.labels import check_form, checked_labels
+from prl_keras.replicas import all_sum
 
 Distance = Literal["euclidean", "squared", "cosine"]
 DISTANCES = ("euclidean", "squared", "cosine")
@@ -109,7 +110,7 @@ def pairwise_distances(first: KerasTensor, second: KerasTensor, distance: Distan
 
 
 def class_prototypes(labels: KerasTensor, features: KerasTensor, num_classes: int) -> tuple[KerasTensor, KerasTensor]:
-    """Mean feature vector of each class (Snell et al. 2017, eq. 1).
+    """Mean feature vector of each class (Snell et al. 2017, eq. 1); on several replicas, of the rows of all.
 
     Args:
         labels: (batch,) or (batch, 1) integers. Labels outside 0..num_classes-1 take no part.
@@ -122,7 +123,7 @@ def class_prototypes(labels: KerasTensor, features: KerasTensor, num_classes: in
     Raises:
         InputError: labels of another shape.
     """
-    sums, counts = class_sums(labels, features, num_classes)
+    sums, counts = (all_sum(value) for value in class_sums(labels, features, num_classes))
     return sums / ops.maximum(counts, 1.0)[:, None], counts
 
 

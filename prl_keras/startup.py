@@ -11,6 +11,8 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 
+from prl_keras.strategies import logical_devices, strategy_of
+
 _NOISE = (
     b"oneDNN custom operations",
     b"before absl::InitializeLog",
@@ -28,10 +30,16 @@ _NOT_FOR_KERAS = ("matplotlib", "pandas", "sklearn")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-def start_keras(seed: int | None = None, precision: str = "float32", deterministic: bool = False) -> None:
+def start_keras(
+    seed: int | None = None, precision: str = "float32", deterministic: bool = False, strategy: str = "none"
+) -> None:
     """Import Keras, silence TensorFlow's start-up lines, set the seed and the precision policy.
 
     `deterministic` forbids TensorFlow operations that may answer differently twice, for the rest of the process.
+    `strategy` of several machines has to be made before TensorFlow's first operation, so it is made here.
+
+    Raises:
+        InputError: there are not the devices that the strategy shares a training between.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # TensorFlow switches oneDNN off on processors without AVX-512 VNNI; a training step of small images then takes 1.7
@@ -41,10 +49,14 @@ def start_keras(seed: int | None = None, precision: str = "float32", determinist
         with _quiet_native_startup(), _hidden(_NOT_FOR_KERAS):
             import keras
 
+            if count := os.environ.get("PRL_KERAS_LOGICAL_DEVICES"):
+                logical_devices(int(count))
+            strategy_of(strategy)
             keras.ops.ones(1).numpy()
         collect_garbage_rarely()
     import keras
 
+    strategy_of(strategy)
     logging.getLogger("tensorflow").addFilter(_of_use)
     if deterministic:
         import tensorflow as tf

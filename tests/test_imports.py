@@ -19,6 +19,8 @@ LAYERS = {
     "terminal": 0,
     "markdown": 0,
     "extras": 0,
+    "replicas": 0,
+    "strategies": 0,
     "screen": 1,
     "labels": 1,
     "prototypes": 1,

@@ -16,13 +16,16 @@ from prl_keras.runs.lifecycle import check_name, start_run
 from prl_keras.runs.locks import working_on
 from prl_keras.screen.console import console, in_words, print_end, say
 from prl_keras.startup import device, start_keras
+from prl_keras.strategies import check_variant, is_chief, workplace
 from prl_keras.tracking import send_result
 from prl_keras.training.batch_size import fitted
 from prl_keras.training.begin import begins_with, init_reference, trained_on
 
 
 def run(options: Pretrain) -> None:
-    check_name("pretrain", options)
+    check_variant(options.strategy, options.variant)
+    if is_chief(options.strategy):
+        check_name("pretrain", options)
     options = on_this_machine("pretrain", options)
     source = begins_with(options)
     request = data_request(options, options.seed)
@@ -35,10 +38,10 @@ def run(options: Pretrain) -> None:
         say(note)
     check_training(options, len(images), whole_batches=True)
 
-    start_keras(options.seed, options.precision, options.deterministic)
+    start_keras(options.seed, options.precision, options.deterministic, options.strategy)
     console.print(device(options.precision))
     from prl_keras.models.storage import weights_sha256
-    from prl_keras.training import build, pretraining
+    from prl_keras.training import build, pretraining, workers
 
     plan = pretraining.plan(dataset, options, others, source)
     if options.distance == "cosine":  # what None means has changed: an unfinished run of before is another one
@@ -50,13 +53,16 @@ def run(options: Pretrain) -> None:
     if source is not None:
         inputs["init_sha256"] = weights_sha256(plan.pretrainer.encoder)
         options = replace(options, init=init_reference(source, options))
-    run = start_run("pretrain", options, f"{options.variant}-{dataset.label}", request, dataset, inputs)
-    with working_on(run):
-        if not isinstance(source, Path):  # what a network of the user's own has seen is not known
-            record_seen(run, images, source, None if others is images else others)
-        _announce(plan, options, run)
-        trained = pretraining.train(plan, dataset, options, run)
-        _finish(trained, run, options)
+    with workplace(options) as options:
+        run = start_run("pretrain", options, f"{options.variant}-{dataset.label}", request, dataset, inputs)
+        with working_on(run):
+            if not isinstance(source, Path):  # what a network of the user's own has seen is not known
+                record_seen(run, images, source, None if others is images else others)
+            _announce(plan, options, run)
+            trained = pretraining.train(plan, dataset, options, run)
+            if is_chief(options.strategy):
+                _finish(trained, run, options)
+            workers.leave_together(plan.pretrainer)
 
 
 def _announce(plan: Any, options: Pretrain, run: Run) -> None:

@@ -63,4 +63,5 @@ Stem = Literal["imagenet", "small", "stride2", "stride1", "fine"]
 Augmentation = Literal["none", "light", "simclr", "strong", "strong-noflip", "trivial"]
 POLICIES = "{none,light,simclr,strong,strong-noflip,trivial}"
 STEMS = "{imagenet,small,stride2,stride1,fine}"
+Strategy = Literal["none", "mirrored", "multiworker"]
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16", "auto"]

@@ -19,6 +19,7 @@ from prl_keras.config.kinds import (
     RecipeName,
     RunReference,
     Stem,
+    Strategy,
     Text,
     Variant,
 )
@@ -92,6 +93,17 @@ class TrackOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StrategyOptions:
+    strategy: Strategy = "none"
+    """Share the training between devices, each with an equal part of every batch; the figures are those of one device.
+    mirrored: all GPUs of this machine. multiworker: several machines, each of which runs this command with its own
+    TF_CONFIG (docs/scaling.md). Not for prl."""
+    local_batch_norm: bool = False
+    """mirrored and multiworker: normalise each device's images by themselves. Without waiting for each other, and no
+    longer the same as on one device."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class UnlabelledOptions:
     unlabelled: Annotated[bool | str, UNLABELLED] = False
     """Learn from images without labels too: the data set's own, if no word follows (fashion_500, and stl10 with its
@@ -104,7 +116,7 @@ class UnlabelledOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pretrain(DataOptions, RecipeOptions, UnlabelledOptions, TrackOptions, RunOptions):
+class Pretrain(DataOptions, RecipeOptions, StrategyOptions, UnlabelledOptions, TrackOptions, RunOptions):
     """Pre-train an encoder with class prototypes, or with SimCLR or SupCon for comparison.
 
     Writes saved_models/<name>/encoder.keras: raw uint8 images in, 512 features out.

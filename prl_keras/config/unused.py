@@ -28,6 +28,7 @@ _UNUSED: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
             **dict.fromkeys(CONTRASTIVE, ("distance", *_OF_PRL, *_OF_UNLABELLED)),
             "prl": ("distance",),
         },
+        "strategy": {"none": ("local_batch_norm",)},
         **_UNMIXED,
         **_LABELLED,
     },

@@ -14,6 +14,7 @@ from prl_keras.errors import InputError
 from prl_keras.files import atomic_path
 from prl_keras.labels import balanced_accuracy, checked_labels
 from prl_keras.models.encode import encode
+from prl_keras.replicas import number
 from prl_keras.runs import Run
 from prl_keras.runs.interruption import Stopped, StopRequest
 from prl_keras.tracking import Tracking
@@ -78,7 +79,7 @@ class FiniteGuard(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         tracker = next(metric for metric in self.model.metrics if metric.name == "loss")
-        loss_is_finite = math.isfinite(float(tracker.total))
+        loss_is_finite = math.isfinite(number(tracker.total))
         if loss_is_finite and math.isfinite(float(self.sum())) and self._loss_scale() >= 1:
             return
         _, labels = self.batches[batch]
@@ -91,7 +92,7 @@ class FiniteGuard(keras.callbacks.Callback):
         )
 
     def _loss_scale(self) -> float:
-        return float(getattr(self.model.optimizer, "dynamic_scale", 1.0))
+        return number(getattr(self.model.optimizer, "dynamic_scale", 1.0))
 
 
 class TestAccuracy(keras.callbacks.Callback):
@@ -143,7 +144,7 @@ class MetricsLog(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         values = {key: finite(value) for key, value in logs.items()}
-        values["learning_rate"] = finite(self.model.optimizer.learning_rate)
+        values["learning_rate"] = finite(number(self.model.optimizer.learning_rate))
         self.lines.append(
             {"epoch": epoch + 1, **self.constants, **values, "seconds": round(self.seconds, 3)}
             | {"images_per_second": round(self.images_per_epoch / max(self.seconds, 1e-9), 1)}

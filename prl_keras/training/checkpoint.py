@@ -63,7 +63,7 @@ def save_checkpoint(
     """
     folder = run.path / "checkpoint"
     folder.mkdir(exist_ok=True)
-    values = [keras.ops.convert_to_numpy(variable) for variable in _variables(model)]
+    values = [keras.ops.convert_to_numpy(variable) for variable in state(model)]
     if not all(np.isfinite(value).all() for value in values if value.dtype.kind == "f"):
         raise InputError(
             f"after epoch {epoch}, step {step} of the next, some weights of run {run.name!r} are not finite: "
@@ -102,7 +102,7 @@ def restore_checkpoint(model: keras.Model, run: Run) -> Position:
             warnings.warn(f"checkpoint {file} is damaged ({error}); using the one before", stacklevel=2)
             file.replace(file.with_suffix(".damaged"))  # else it would count as one of those that are kept
             continue
-        variables = _variables(model)
+        variables = state(model)
         if [v.shape for v in values] != [tuple(v.shape) for v in variables]:
             raise InputError(f"{file} is the state of another model; start a new run with another --name")
         for variable, value in zip(variables, values, strict=True):
@@ -141,7 +141,7 @@ def _files(run: Run) -> list[Path]:
     return sorted((run.path / "checkpoint").glob("epoch-*.npz"))
 
 
-def _variables(model: keras.Model) -> list[keras.Variable]:
+def state(model: keras.Model) -> list[keras.Variable]:
     return [*model.variables, *model.optimizer.variables]
 
 

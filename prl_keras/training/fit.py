@@ -14,9 +14,10 @@ from prl_keras.runs.interruption import noted
 from prl_keras.screen.training import TrainingScreen
 from prl_keras.tracking import tracking
 from prl_keras.training.callbacks import Checkpoint, EpochOrder, FiniteGuard, MetricsLog, TrackLog
-from prl_keras.training.checkpoint import Position, average_every, restore_checkpoint
+from prl_keras.training.checkpoint import Position, average_every, restore_checkpoint, state
 from prl_keras.training.screen import EpochScreen, figures_ahead
 from prl_keras.training.tensorboard import TensorBoardLog, log_config
+from prl_keras.training.workers import fit_on_workers, from_chief, of_workers
 
 
 def fit(
@@ -49,6 +50,8 @@ def fit(
     """
     create_variables(model, batches)
     start = restore_checkpoint(model, run)
+    if of_workers(model):
+        start = from_chief(model, start, state(model))
     _check_continues(start, epochs, batches, model, run)
     if start.epoch or start.step:
         within = f", step {start.step} of {len(batches)} of the next" if start.step else ""
@@ -62,6 +65,19 @@ def fit(
     shown = {"chance_loss": chance} | constants
     screen = TrainingScreen(keys, epochs, len(batches), batches.images, shown, metrics.lines, verbose)
     with noted() as request, tracking(run, track) as tracker, screen:
+        callbacks = [
+            order,
+            FiniteGuard(run, batches),
+            *monitors,
+            metrics,
+            TensorBoardLog(run, metrics),
+            EpochScreen(screen, lambda: metrics.lines[-1]),
+            TrackLog(tracker, metrics),
+            Checkpoint(order, metrics, run, request, checkpoint_steps),
+        ]
+        if of_workers(model):
+            fit_on_workers(model, batches, epochs, start.epoch, callbacks, request)
+            return
         model.fit(
             batches,
             validation_data=validation,
@@ -69,16 +85,7 @@ def fit(
             initial_epoch=start.epoch,
             shuffle=False,
             verbose=0,
-            callbacks=[
-                order,
-                FiniteGuard(run, batches),
-                *monitors,
-                metrics,
-                TensorBoardLog(run, metrics),
-                EpochScreen(screen, lambda: metrics.lines[-1]),
-                TrackLog(tracker, metrics),
-                Checkpoint(order, metrics, run, request, checkpoint_steps),
-            ],
+            callbacks=callbacks,
         )
 
 
@@ -114,7 +121,8 @@ def _wider_blur(layer: keras.Layer) -> bool:
 def create_variables(model: keras.Model, batches: Batches) -> None:
     """Of the optimizer and the metrics: to be restored, and as else the first step would be traced twice."""
     if not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)
+        with model.distribute_strategy.scope():
+            model.optimizer.build(model.trainable_variables)
     rows = batches.rows(0)
     images, labels = batches.inputs[rows], batches.labels[rows]
     model.compute_metrics(images, labels, keras.ops.zeros(model.compute_output_shape(images.shape)))

@@ -14,9 +14,28 @@ from prl_keras.errors import InputError
 from prl_keras.labels import checked_labels
 from prl_keras.losses import PrototypicalLoss
 from prl_keras.prototypes import as_float, class_numbers, l2_normalise
+from prl_keras.replicas import all_gather, all_sum, own
 
 
-class _MeanOfSome(keras.metrics.Mean):
+class _OfAllReplicas:
+    """A metric that is told of the rows of all replicas on each of them, so that reading it asks no other one."""
+
+    def add_variable(
+        self,
+        shape: tuple,
+        initializer: Any,
+        dtype: str | None = None,
+        aggregation: str = "only_first_replica",
+        name: str | None = None,
+    ) -> keras.Variable:
+        return super().add_variable(shape, initializer, dtype, aggregation, name)
+
+
+class _SumOfAll(_OfAllReplicas, keras.metrics.Sum):
+    pass
+
+
+class _MeanOfSome(_OfAllReplicas, keras.metrics.Mean):
     """A mean that is NaN, not 0, of nothing."""
 
     def result(self) -> KerasTensor:
@@ -150,7 +169,7 @@ class PrototypicalPretrainer(_Pretrainer):
         name: str | None = None,
     ):
         super().__init__(encoder, projection_head, loss, augmentation, name)
-        self.masked_queries = keras.metrics.Sum(name="masked_queries")
+        self.masked_queries = _SumOfAll(name="masked_queries")
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
@@ -183,12 +202,12 @@ class PrototypicalPretrainer(_Pretrainer):
 
     def _update_metrics(self, labels: KerasTensor, embeddings: KerasTensor, loss: KerasTensor) -> dict:
         episode = self.embedding_loss.episode(labels, embeddings)
-        answered, telling = (ops.cast(rows, "float32") for rows in (episode.answerable, episode.telling))
-        correct = ops.cast(ops.argmax(episode.logits, axis=-1) == labels, "float32")
-        any_telling = ops.cast(ops.any(episode.telling), "float32")
-        self.loss_tracker.update_state(loss, sample_weight=any_telling * ops.sum(answered))
+        answered, telling = (all_gather(ops.cast(rows, "float32")) for rows in (episode.answerable, episode.telling))
+        correct = all_gather(ops.cast(ops.argmax(episode.logits, axis=-1) == labels, "float32"))
+        any_telling = ops.cast(ops.any(all_gather(episode.telling)), "float32")
+        self.loss_tracker.update_state(all_sum(loss), sample_weight=any_telling * ops.sum(answered))
         self.accuracy.update_state(correct, sample_weight=telling)
-        self.masked_queries.update_state(ops.cast(episode.is_query, "float32") - answered)
+        self.masked_queries.update_state(all_gather(ops.cast(episode.is_query, "float32")) - answered)
         return self.get_metrics_result()
 
 
@@ -235,18 +254,20 @@ class SimCLRPretrainer(_Pretrainer):
         Without labels an image is its own class.
         """
         images, labels = self._unpacked(data)
-        labels = ops.arange(ops.shape(images)[0], dtype="int32") if labels is None else labels
+        count = ops.shape(images)[0]
+        labels = own(ops.arange(all_sum(count), dtype="int32"), count) if labels is None else labels
         views = self.augmentation(ops.concatenate([images, images]), training=True)
         return views, ops.concatenate([labels, labels])
 
     def _update_metrics(self, embeddings: KerasTensor, loss: KerasTensor) -> dict:
         embeddings = l2_normalise(as_float(embeddings))
-        count = ops.shape(embeddings)[0]
-        similarities = ops.matmul(embeddings, ops.transpose(embeddings)) - 4.0 * ops.eye(count)
-        other_view = ops.roll(ops.arange(count), count // 2)
+        everyone, own_count = all_gather(embeddings), ops.shape(embeddings)[0]
+        count = ops.shape(everyone)[0]
+        similarities = ops.matmul(embeddings, ops.transpose(everyone)) - 4.0 * own(ops.eye(count), own_count)
+        other_view = ops.roll(own(ops.arange(count), own_count), own_count // 2)
         nearest = ops.argmax(similarities, axis=-1)
         weight = ops.where(count > 2, ops.cast(count, "float32"), 0.0)  # of one image the only other view is nearest
-        self.loss_tracker.update_state(loss, sample_weight=weight)
-        correct = ops.cast(nearest == ops.cast(other_view, nearest.dtype), "float32")
+        self.loss_tracker.update_state(all_sum(loss), sample_weight=weight)
+        correct = all_gather(ops.cast(nearest == ops.cast(other_view, nearest.dtype), "float32"))
         self.accuracy.update_state(correct, sample_weight=ops.ones_like(correct) * weight)
         return self.get_metrics_result()

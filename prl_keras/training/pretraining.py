@@ -15,7 +15,8 @@ from prl_keras.data.semi_batches import SemiBatches
 from prl_keras.models.begun import encoder_to_begin_with
 from prl_keras.models.storage import copy_as
 from prl_keras.runs import Run
-from prl_keras.training import outlook
+from prl_keras.strategies import check_batch, check_variant, strategy_of
+from prl_keras.training import outlook, shared
 from prl_keras.training.average import adam_of, recalibrate_batch_norm
 from prl_keras.training.batch_size import fitted
 from prl_keras.training.begin import begins_with, trained_on
@@ -93,8 +94,13 @@ def plan(
     each = options.classes_per_batch and min(options.classes_per_batch, dataset.num_classes)
     steps = steps_per_epoch(len(labels), size, drop_remainder=True)
     shape, total = dataset.image_shape, steps * options.epochs
-    encoder = None if source is None else encoder_to_begin_with(source, shape, options.precision)
-    pretrainer = build_pretrainer(options, shape, dataset.num_classes, labels, total, encoder)
+    check_variant(options.strategy, options.variant)
+    strategy = strategy_of(options.strategy)
+    check_batch(options.batch_size, strategy.num_replicas_in_sync)
+    with strategy.scope():
+        encoder = None if source is None else encoder_to_begin_with(source, shape, options.precision)
+        pretrainer = build_pretrainer(options, shape, dataset.num_classes, labels, total, encoder)
+    shared.set_batch_norm(pretrainer, options.local_batch_norm)
     how = {"drop_remainder": True, "classes_per_batch": each, "with_rows": pretrainer.takes_rows}
     if unlabelled is None or images is unlabelled:
         batches = Batches(images, labels, size, options.seed, **how)
@@ -116,9 +122,10 @@ def train(plan: Plan, dataset: Dataset, options: Pretrain, run: Run) -> Trained:
         InputError: the loss or a gradient is not finite; a checkpoint of another training.
     """
     pretrainer, batches = plan.pretrainer, plan.batches
+    watched = shared.twin(pretrainer)
     there = outlook.expected(pretrainer.embedding_loss, plan.validation, dim=options.projection_dim)
     monitor = RepresentationMonitor(
-        pretrainer,
+        watched,
         (dataset.train.images, dataset.train.labels),
         (dataset.validation.images, dataset.validation.labels),
         dataset.num_classes,
@@ -126,21 +133,27 @@ def train(plan: Plan, dataset: Dataset, options: Pretrain, run: Run) -> Trained:
     )
     if getattr(pretrainer.augmentation, "recipe", "none") != "none":
         log_views(run, pretrainer.augmentation, dataset.train.images[:12])
-    pretrainer.compile(adam_of(options, len(batches) * options.epochs))
+    with pretrainer.distribute_strategy.scope():
+        pretrainer.compile(adam_of(options, len(batches) * options.epochs))
+    validation, monitors = monitor.unjudged, [monitor]
+    if watched is not pretrainer:
+        follow = shared.Follow(watched, validation)
+        validation, monitors = None, [follow, monitor]
     constants = outlook.constants(plan.ahead, there)
     fit(
         pretrainer,
         batches,
         options.epochs,
         run,
-        monitor.unjudged,
-        [monitor],
+        validation,
+        monitors,
         constants,
         options.checkpoint_steps,
         track=options.track,
         verbose=options.verbose,
     )
+    shared.copy_weights(pretrainer, watched)
     if options.average:
-        recalibrate_batch_norm(pretrainer.encoder, batches, pretrainer.augmentation)
+        recalibrate_batch_norm(watched.encoder, batches, watched.augmentation)
     figures = {key: finite(value) for key, value in monitor.figures().items()}
-    return Trained(copy_as(pretrainer.encoder, "float32"), figures, monitor.answers)
+    return Trained(copy_as(watched.encoder, "float32"), figures, monitor.answers)

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from prl_keras.replicas import number
 from prl_keras.runs import Run
 from prl_keras.training.callbacks import MetricsLog
 
@@ -55,7 +56,7 @@ class TensorBoardLog(keras.callbacks.Callback):
 
     def _totals(self) -> tuple[float, float]:
         tracker = next(metric for metric in self.model.metrics if metric.name == "loss")
-        return float(tracker.total), float(tracker.count)
+        return number(tracker.total), number(tracker.count)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         for key, value in self.metrics.lines[-1].items():

@@ -1,0 +1,135 @@
+"""The steps of a training that several processes share: what `fit` does, which Keras 3 cannot do with them.
+
+Every process runs the whole command. All but the chief's write into a folder that is thrown away. Only what is in this
+module needs the other processes: the steps, the wish to stop, and once the state that the chief continues from. Keras:
+https://github.com/keras-team/keras/issues/20585
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from prl_keras.data.batches import Batches
+from prl_keras.data.rows import Rows
+from prl_keras.replicas import all_sum
+from prl_keras.runs.interruption import StopRequest
+from prl_keras.training.checkpoint import Position
+
+
+def of_workers(model: keras.Model) -> bool:
+    return isinstance(model.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+
+def fit_on_workers(
+    model: keras.Model,
+    batches: Batches,
+    epochs: int,
+    initial_epoch: int,
+    callbacks: Sequence[keras.callbacks.Callback],
+    request: StopRequest,
+) -> None:
+    """As `model.fit`, with a slice of every batch on each replica; all processes stop where one was asked to."""
+    strategy = model.distribute_strategy
+    listed = keras.callbacks.CallbackList(
+        list(callbacks), add_history=True, model=model, epochs=epochs, steps=len(batches), verbose=0
+    )
+    model.train_function = _steps(model)
+    anyone = _Anyone(strategy)
+    listed.on_train_begin()
+    for epoch in range(initial_epoch, epochs):
+        model.reset_metrics()
+        listed.on_epoch_begin(epoch)
+        data = _slices(strategy, batches)
+        for step in range(len(batches)):
+            listed.on_train_batch_begin(step)
+            model.train_function(data)
+            request.signal = anyone(request.signal)
+            listed.on_train_batch_end(step)
+        listed.on_epoch_end(epoch, {name: float(value) for name, value in model.get_metrics_result().items()})
+    model.optimizer.finalize_variable_values(model.trainable_variables)
+    listed.on_train_end()
+
+
+def _steps(model: keras.Model) -> Any:
+    """A train function as Keras's: it takes an iterator, and may be replaced for a while (`EpochOrder`)."""
+
+    @tf.function(autograph=False, reduce_retracing=True)
+    def one_step(data: tuple) -> None:
+        model.distribute_strategy.run(model.train_step, (data,))
+
+    def train_function(data: Iterator) -> dict:
+        one_step(next(data))
+        return {}
+
+    return train_function
+
+
+def _slices(strategy: tf.distribute.Strategy, batches: Batches) -> Iterator[tuple]:
+    """The epoch's batches: of each, replica r has the r-th of equal slices, and a process reads only its own."""
+    replicas = strategy.num_replicas_in_sync
+    for step in range(len(batches)):
+        parts = np.split(batches.rows(step), replicas)
+        yield tuple(_of_replicas(strategy, values, parts) for values in (batches.inputs, batches.labels))
+
+
+def _of_replicas(strategy: tf.distribute.Strategy, values: np.ndarray | Rows, parts: list[np.ndarray]) -> tf.Tensor:
+    """On each replica, its part of the rows."""
+    return strategy.experimental_distribute_values_from_function(
+        lambda replica: tf.constant(values[parts[replica.replica_id_in_sync_group]])
+    )
+
+
+class _Anyone:
+    """Whether any process was asked to stop: the largest signal number, 0 of none. Each step, as all must agree."""
+
+    def __init__(self, strategy: tf.distribute.Strategy):
+        self.strategy = strategy
+        self.sum = tf.function(lambda values: strategy.run(_summed, (values,)), autograph=False)
+
+    def __call__(self, signal: int | None) -> int | None:
+        mine, replicas = int(signal or 0), self.strategy.num_replicas_in_sync
+        values = self.strategy.experimental_distribute_values_from_function(
+            lambda replica: tf.one_hot(replica.replica_id_in_sync_group, replicas, mine, 0, dtype=tf.int32)
+        )
+        found = int(max(self.strategy.experimental_local_results(self.sum(values))[0].numpy()))
+        return signal if signal is not None else found or None
+
+
+def from_chief(model: keras.Model, position: Position, variables: Sequence[keras.Variable]) -> Position:
+    """Give every process the chief's variables and position: only the chief's folder has the checkpoint."""
+    strategy = model.distribute_strategy
+    numbers = [position.epoch, position.step, position.seconds, position.steps_per_epoch or 0, position.average_every]
+    numbers = _sent(strategy, np.array(numbers, "float64"))
+    if not numbers[:2].any():
+        return position
+    for variable in variables:
+        variable.assign(_sent(strategy, keras.ops.convert_to_numpy(variable)))
+    count = len(model.metrics_variables) if numbers[1] else 0
+    own = position.metrics or [np.zeros(variable.shape, variable.dtype) for variable in model.metrics_variables[:count]]
+    metrics = tuple(_sent(strategy, value) for value in own)
+    epoch, step, _, steps, every = numbers.astype(int).tolist()
+    return Position(epoch, step, metrics, float(numbers[2]), steps or None, every)
+
+
+def leave_together(model: keras.Model) -> None:
+    """Wait for the others at the end: who leaves earlier is taken for one that crashed."""
+    if of_workers(model):
+        _sent(model.distribute_strategy, np.zeros(1, "float32"))
+
+
+def _summed(values: tf.Tensor) -> tf.Tensor:
+    return all_sum(tf.identity(values))  # which is on a device; what comes from outside is on none
+
+
+def _sent(strategy: tf.distribute.Strategy, value: np.ndarray) -> np.ndarray:
+    """The chief's value, in every process."""
+
+    def own(replica: Any) -> tf.Tensor:
+        return tf.constant(value if replica.replica_id_in_sync_group == 0 else np.zeros_like(value))
+
+    values = strategy.experimental_distribute_values_from_function(own)
+    summed = strategy.run(_summed, (values,))
+    return strategy.experimental_local_results(summed)[0].numpy()

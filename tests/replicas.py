@@ -1,0 +1,147 @@
+"""Run by test_strategy.py in a process of its own, as logical devices are made before TensorFlow starts: the same batch
+on one and on several replicas. Prints one JSON object."""
+
+import json
+import sys
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers
+
+from prl_keras.losses import NTXentLoss, PrototypicalLoss, SupervisedContrastiveLoss
+from prl_keras.models.layer_types import FAST
+from prl_keras.strategies import logical_devices, mirrored
+from prl_keras.training.adam import FusedAdam
+from prl_keras.training.pretrain import PrototypicalPretrainer
+
+BATCH, CLASSES, SIDE, RATE = 32, 5, 8, 1e-3
+RATE = 1e-3
+LOSSES = {
+    "query": PrototypicalLoss(CLASSES, "query", label_smoothing=0.1),
+    "standard": PrototypicalLoss(CLASSES, "standard", "squared", 2.0),
+    "loo": PrototypicalLoss(CLASSES, "loo", "cosine", 0.1),
+    "simclr": NTXentLoss(0.2, label_smoothing=0.1),
+    "supcon": SupervisedContrastiveLoss(0.2),
+}
+
+
+def network(batch_norm: bool) -> keras.Model:
+    """Raw images -> embeddings, with the layers that training uses."""
+    keras.utils.set_random_seed(1)
+    x = images = keras.Input((SIDE, SIDE, 3))
+    x = layers.Rescaling(1 / 255)(x)
+    for filters in (8, 16):
+        x = FAST.convolution(filters, 3, padding="same", use_bias=False)(x)
+        x = FAST.batch_norm(momentum=0.9, epsilon=1e-5)(x) if batch_norm else x
+        x = layers.ReLU()(x)
+    return keras.Model(images, layers.Dense(8)(layers.GlobalAveragePooling2D()(x)))
+
+
+def batch(count: int = BATCH) -> tuple[np.ndarray, np.ndarray]:
+    """A query of class 4 has no support, one of class 3 is alone: neither may depend on the replicas."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, count)
+    labels[[3, -1]], labels[-2] = 3, 4
+    colours = rng.integers(0, 200, (count, 1, 1, 3))  # noise alone has embeddings of one direction
+    return (colours + rng.integers(0, 56, (count, SIDE, SIDE, 3))).astype("uint8"), labels
+
+
+def losses_and_gradients(
+    strategy: tf.distribute.Strategy, batch_norm: bool, names: list[str]
+) -> dict[str, tuple[float, np.ndarray]]:
+    with strategy.scope():
+        model = network(batch_norm)
+    images, labels = batch()
+    replicas = strategy.num_replicas_in_sync
+
+    def step(images: tf.Tensor, labels: tf.Tensor) -> dict:
+        answers = {}
+        with tf.GradientTape(persistent=True) as tape:
+            embeddings = model(images, training=True)
+            for name in names:
+                two_views = name in ("simclr", "supcon")
+                views = tf.concat([embeddings, -0.5 * embeddings + 0.1], 0) if two_views else embeddings
+                answers[name] = LOSSES[name](tf.concat([labels, labels], 0) if two_views else labels, views)
+        return {name: (loss, tape.gradient(loss, model.trainable_variables)) for name, loss in answers.items()}
+
+    def slices(values: np.ndarray) -> tf.Tensor:
+        parts = np.split(values, replicas)
+        return strategy.experimental_distribute_values_from_function(
+            lambda replica: tf.constant(parts[replica.replica_id_in_sync_group])
+        )
+
+    data = slices(images), slices(labels)
+    found = tf.function(lambda images, labels: strategy.run(step, (images, labels)), autograph=False)(*data)
+
+    def summed(values: tf.Tensor) -> np.ndarray:
+        return strategy.reduce("SUM", values, axis=None).numpy().ravel()
+
+    answers = {}
+    for name, (loss, gradients) in found.items():
+        answers[name] = float(summed(loss)[0]), np.concatenate([summed(gradient) for gradient in gradients])
+    statistics = [keras.ops.convert_to_numpy(variable) for variable in model.non_trainable_variables]
+    answers["statistics"] = 1.0, np.concatenate([*statistics, [1.0]])
+    return answers
+
+
+def differences(found: dict, expected: dict) -> dict[str, tuple[float, float]]:
+    """Relative, of each loss and of its gradient to the longest component of the whole gradient: some are 0."""
+    return {
+        name: (
+            abs(found[name][0] - loss) / loss,
+            float(np.abs(found[name][1] - gradient).max() / np.abs(gradient).max()),
+        )
+        for name, (loss, gradient) in expected.items()
+    }
+
+
+def equality(replicas: list[int], networks: tuple[bool, ...], names: list[str]) -> dict[str, tuple[float, float]]:
+    answers = {}
+    for batch_norm in networks:
+        expected = losses_and_gradients(tf.distribute.get_strategy(), batch_norm, names)
+        for count in replicas:
+            found = losses_and_gradients(mirrored(count), batch_norm, names)
+            for name, pair in differences(found, expected).items():
+                answers[f"{name}, {count} replicas, {'with' if batch_norm else 'without'} batch norm"] = pair
+    return answers
+
+
+def trained(
+    replicas: int, optimizer: Callable[[], keras.optimizers.Optimizer], batch_norm: bool, steps: int
+) -> tuple[list[np.ndarray], keras.Model]:
+    """Weights after so many steps of `fit`, each on another batch."""
+    with (mirrored(replicas) if replicas > 1 else tf.distribute.get_strategy()).scope():
+        network_and_head = network(batch_norm)
+        head = keras.Sequential([keras.Input((8,)), layers.Dense(8)])
+        model = PrototypicalPretrainer(network_and_head, head, PrototypicalLoss(CLASSES, "query"))
+        model.build((None, SIDE, SIDE, 3))
+        model.compile(optimizer())
+    images, labels = batch(BATCH * steps)
+    model.fit(images, labels, batch_size=BATCH, shuffle=False, verbose=0)
+    return [keras.ops.convert_to_numpy(weight) for weight in model.trainable_variables], model
+
+
+def after_twenty_steps() -> dict[str, float]:
+    """Largest difference of a weight, in units of the largest weight, between one replica and two."""
+    answers = {}
+    for name, make in {
+        "SGD": lambda: keras.optimizers.SGD(0.05, momentum=0.9),
+        "Adam": lambda: FusedAdam(RATE),
+        "Adam, epsilon 1e-3": lambda: FusedAdam(RATE, epsilon=1e-3),
+    }.items():
+        one, two = (trained(replicas, make, True, 20)[0] for replicas in (1, 2))
+        answers[name] = max(float(np.abs(a - b).max()) for a, b in zip(one, two, strict=True))
+    return answers
+
+
+CASES = {
+    "steps": after_twenty_steps,
+    "quick": lambda: equality([2], (True,), ["query", "supcon"]),
+    "all": lambda: equality([4, 2], (False, True), list(LOSSES)),
+}
+
+if __name__ == "__main__":
+    logical_devices(4)
+    print(json.dumps(CASES[sys.argv[1]]()))

@@ -1,0 +1,83 @@
+"""What --strategy refuses, in one line, and what TF_CONFIG may say."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from prl_keras.cli import main
+from prl_keras.errors import InputError
+from prl_keras.strategies import Cluster, check_batch, cluster, is_chief
+
+
+def config(task: object = None, **jobs: object) -> str:
+    return json.dumps({"cluster": jobs, "task": task or {"type": "worker", "index": 0}})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", None),
+        (config(worker=["a:1", "b:2"]), Cluster(("a:1", "b:2"), 0)),
+        (config({"type": "worker", "index": 1}, worker=["a:1", "b:2"]), Cluster(("a:1", "b:2"), 1)),
+        (config({"type": "worker", "index": 0}, chief=["c:1"], worker=["b:2"]), Cluster(("c:1", "b:2"), 1)),
+        (config({"type": "chief", "index": 0}, chief=["c:1"], worker=["b:2"]), Cluster(("c:1", "b:2"), 0)),
+    ],
+)
+def test_the_cluster_is_read_from_tf_config(text: str, expected: Cluster | None, monkeypatch) -> None:
+    monkeypatch.setenv("TF_CONFIG", text)
+    assert cluster() == expected
+    assert is_chief("multiworker") == (expected is None or expected.index == 0)
+    assert is_chief("mirrored")
+    assert is_chief("none")
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("{", "is no JSON"),
+        ("[]", "has no cluster and task"),
+        ('{"cluster": {"worker": ["a:1"]}}', "has no cluster and task"),
+        (config(worker="a:1"), "a list of HOST:PORT"),
+        (config(worker=["a"]), "a list of HOST:PORT"),
+        (config(chief=["a:1", "b:1"], worker=["c:1"]), "a list of HOST:PORT"),
+        (config(worker=["a:1"], ps=["b:1"]), "has a job 'ps'"),
+        (config({"type": "worker", "index": 2}, worker=["a:1", "b:1"]), "is none of the cluster's"),
+        (config({"type": "worker", "index": "0"}, worker=["a:1"]), "is none of the cluster's"),
+        (config({"type": "evaluator", "index": 0}, worker=["a:1"]), "is none of the cluster's"),
+        (config({"index": 0}, worker=["a:1"]), "is none of the cluster's"),
+    ],
+)
+def test_a_wrong_tf_config_is_named_in_one_line(text: str, what: str, monkeypatch) -> None:
+    monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(InputError, match=what) as error:
+        cluster()
+    assert "\n" not in str(error.value)
+
+
+def test_a_batch_is_shared_equally() -> None:
+    check_batch(256, 4)
+    with pytest.raises(InputError, match="--batch-size 30 cannot be shared equally by 4 devices: use 28"):
+        check_batch(30, 4)
+    with pytest.raises(InputError, match="use 4"):
+        check_batch(3, 4)
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        (["--strategy", "mirrored"], "between the GPUs of a machine"),
+        (["--strategy", "multiworker"], "needs the environment variable TF_CONFIG"),
+        (["--local-batch-norm"], "--local-batch-norm"),
+        (["--strategy", "mirrored", "--variant", "prl"], "is not for --variant prl"),
+    ],
+)
+def test_what_cannot_be_shared_is_refused_before_there_is_a_run(
+    words: list[str], what: str, tmp_path: Path, capsys, monkeypatch
+) -> None:
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    assert main(["pretrain", "--dataset", "digits", "--runs-dir", str(tmp_path / "runs"), *words]) == 2
+    answer = capsys.readouterr()
+    assert what in answer.err + answer.out
+    assert "Traceback" not in answer.err
+    assert not (tmp_path / "runs").exists()

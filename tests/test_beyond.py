@@ -73,6 +73,16 @@ def test_the_page_says_what_holds_and_what_does_not(folder):
     assert draw(found, folder / "beyond.png").stat().st_size > 10_000
 
 
+def test_what_is_not_defined_for_every_run_is_named_and_left_out(folder):
+    def some(run: Run) -> dict[str, float | None]:
+        return planted(run) | ({ERRORS: None} if run.name == "strong-loo-s1" else {})
+
+    found = together(folder, REPLICATES, some)
+    assert found["undefined"] == [ERRORS]
+    assert list(found["measures"]) == ["good", "same"]
+    assert f"- {ERRORS}: not defined for every run" in as_markdown(found, "digits", "python main.py")
+
+
 def test_one_draw_has_no_interval_and_no_test(folder):
     found = together(folder, REPLICATES[:1], planted)
     assert found["measures"]["good"]["methods"][OURS]["low"] is None

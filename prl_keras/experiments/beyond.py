@@ -21,7 +21,7 @@ FEW_SHOT, UNKNOWN, SHIFT = "few_shot.json", "unknown.json", "shift.json"
 ERRORS = "mCE, less is better"
 _NEAR = "near: held-out classes"
 
-Figures = dict[str, float]  # measure, as people read it -> figure, as a share
+Figures = dict[str, float | None]  # measure, as people read it -> figure, as a share; None: not defined for this run
 
 
 def figures_of(run: Run) -> Figures:
@@ -74,12 +74,16 @@ def together(
 
     Returns:
         measures: by name, of each method its `mean_over_seeds` and values, and `differences`: PRL-2 minus each other
-        method, paired by replicate, p corrected for all comparisons of the page; classes: those held out.
+        method, paired by replicate, p corrected for all comparisons of the page; undefined: measures that some run has
+        no figure of, as mCE where the reference makes no errors; classes: those held out.
     """
     runs = {source: [encoder_run(folder, source, each) for each in replicates] for source in STRONG}
     each = {source: [read(run) for run in of] for source, of in runs.items()}
     measures: dict[str, Any] = {}
+    undefined = [name for name in each[OURS][0] if any(f[name] is None for of in each.values() for f in of)]
     for name in each[OURS][0]:
+        if name in undefined:
+            continue
         values = {source: np.array([figures[name] for figures in of]) for source, of in each.items()}
         measures[name] = {
             "methods": {s: {**mean_over_seeds(of), "values": of.tolist()} for s, of in values.items()},
@@ -90,7 +94,7 @@ def together(
     for test, p in zip(told, corrected([test["p"] for test in told]), strict=True):
         test["p"] = p
     held_out = {each.suffix: run.part("data", "held_out") for each, run in zip(replicates, runs[OURS], strict=True)}
-    return {"classes": held_out, "measures": measures}
+    return {"classes": held_out, "measures": measures, "undefined": undefined}
 
 
 def as_markdown(found: dict[str, Any], title: str, command: str) -> str:
@@ -115,6 +119,7 @@ def as_markdown(found: dict[str, Any], title: str, command: str) -> str:
         pipe_table(["", *names], differences, left=(0,)),
         "\n![All figures with their draws](beyond.png)\n",
         *(f"- {sentence}" for sentence in sentences(found)),
+        *(f"- {name}: not defined for every run, as some reference has too few errors." for name in found["undefined"]),
         "\nHeld-out classes:\n",
         *classes,
         f"\nMade by `{command}`; all figures: result.json.",

@@ -160,6 +160,9 @@ def draw(found: dict[str, Any], file: Path) -> Path:
             reach = None if of["low"] is None else [[100 * (of["mean"] - of["low"])], [100 * (of["high"] - of["mean"])]]
             axes.errorbar(100 * of["mean"], place, xerr=reach, fmt="o", color=colour, capsize=3)
         axes.set_yticks(range(len(STRONG)), [TITLES[source] for source in reversed(STRONG)], fontsize=8)
+        left, right = axes.get_xlim()  # intervals of two draws reach far beyond what a share can be
+        axes.set_xlim(max(left, 0), right if name == ERRORS else min(right, 100))
+        axes.tick_params(axis="x", labelsize=8)
         axes.set_title(f"{name}, %", fontsize=9)
         axes.grid(alpha=0.3, axis="x")
     for axes in panels[len(found["measures"]) :]:

@@ -2,26 +2,68 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 
 import pytest
 from faults import ROOT
 
+STEPS, RATE = 20, 1e-3  # as in tests/replicas.py
 
-def figures(case: str) -> dict:
-    """What tests/replicas.py prints."""
-    quiet = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "tests/replicas.py", case], cwd=ROOT, capture_output=True, text=True, timeout=600, env=quiet
+
+def start(case: str, **environment: str) -> subprocess.Popen:
+    quiet = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)} | environment
+    return subprocess.Popen(
+        [sys.executable, "tests/replicas.py", case],
+        cwd=ROOT,
+        env=quiet,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout)
+
+
+def figures(process: subprocess.Popen) -> dict:
+    """What tests/replicas.py prints."""
+    try:
+        answer, errors = process.communicate(timeout=900)
+    finally:
+        process.kill()
+    assert process.returncode == 0, errors[-3000:]
+    return json.loads(answer.splitlines()[-1])
 
 
 @pytest.mark.parametrize(("case", "count"), [("quick", 3), pytest.param("all", 24, marks=pytest.mark.slow)])
 def test_loss_and_gradients_do_not_depend_on_the_number_of_replicas(case: str, count: int) -> None:
     """Five losses, 2 and 4 replicas, with and without batch normalisation, and its moving statistics."""
-    differences = figures(case)
+    differences = figures(start(case))
     assert len(differences) == count
     assert {name: pair for name, pair in differences.items() if max(pair) > 1e-5} == {}
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [server.getsockname()[1] for server in sockets]
+    for server in sockets:
+        server.close()
+    return ports
+
+
+@pytest.mark.slow
+def test_two_processes_are_one() -> None:
+    workers = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    tasks = [{"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}} for index in (0, 1)]
+    processes = [start("workers", TF_CONFIG=json.dumps(task)) for task in tasks]
+    for differences in map(figures, processes):
+        assert len(differences) == 6
+        assert {name: pair for name, pair in differences.items() if max(pair) > 1e-5} == {}
+
+
+@pytest.mark.slow
+def test_twenty_steps_end_at_the_same_weights() -> None:
+    """Adam's steps have a size of their own where the gradient is nothing but rounding (docs/strategy-notes.md)."""
+    differences = figures(start("steps"))
+    assert differences["SGD"] < 1e-5
+    assert differences["Adam, epsilon 1e-3"] < 1e-5
+    assert differences["Adam"] < 2 * RATE * STEPS

@@ -66,4 +66,4 @@ def test_twenty_steps_end_at_the_same_weights() -> None:
     differences = figures(start("steps"))
     assert differences["SGD"] < 1e-5
     assert differences["Adam, epsilon 1e-3"] < 1e-5
-    assert differences["Adam"] < 2 * RATE * STEPS
+    assert differences["Adam"] < 2 * 1.16 * RATE * STEPS

@@ -62,7 +62,7 @@ def test_two_processes_are_one() -> None:
 
 @pytest.mark.slow
 def test_twenty_steps_end_at_the_same_weights() -> None:
-    """Adam's steps have a size of their own where the gradient is nothing but rounding (docs/strategy-notes.md)."""
+    """Adam's steps have a size of their own where the gradient is nothing but rounding (docs/scaling.md)."""
     differences = figures(start("steps"))
     assert differences["SGD"] < 1e-5
     assert differences["Adam, epsilon 1e-3"] < 1e-5

@@ -1,7 +1,6 @@
 """`python main.py pretrain`: pre-train an encoder and keep it as a run."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from prl_keras.screen.console import console, in_words, print_end, say
 from prl_keras.startup import device, start_keras
 from prl_keras.tracking import send_result
 from prl_keras.training.batch_size import fitted
-from prl_keras.training.begin import begins_with, init_reference
+from prl_keras.training.begin import begins_with, init_reference, seen_before
 
 
 def run(options: Pretrain) -> None:
@@ -49,11 +48,12 @@ def run(options: Pretrain) -> None:
     inputs = {"unlabelled_sha256": unlabelled_sha256(request["data_dir"], unlabelled)} if options.unlabelled else {}
     if source is not None:
         inputs["init_sha256"] = weights_sha256(plan.pretrainer.encoder)
-        options = replace(options, init=init_reference(source, options))
+        weights = None if options.weights is None else options.weights.absolute()
+        options = replace(options, init=init_reference(source, options), weights=weights)
     run = start_run("pretrain", options, f"{options.variant}-{dataset.label}", request, dataset, inputs)
     with working_on(run):
-        if not isinstance(source, Path):  # what a network of the user's own has seen is not known
-            record_seen(run, images, source)
+        if not seen_before(source):
+            record_seen(run, images, source if isinstance(source, Run) else None)
         _announce(plan, options, run)
         trained = pretraining.train(plan, dataset, options, run)
         _finish(trained, run, options)

@@ -136,7 +136,7 @@ def check_same(run: Run, config: dict[str, Any], may_differ: Sequence[str] = ())
     if "encoder_sha256" in new and new["encoder_sha256"] == old.get("encoder_sha256"):
         may_differ.add("encoder")
     if "init_sha256" in new and new["init_sha256"] == old.get("init_sha256"):
-        may_differ.add("init")
+        may_differ |= {"init", "weights"}
     recorded = run.part("options")
     was = as_resolved(config["command"], recorded)
     was = {name: value for name, value in was.items() if name in recorded or name in config["options"]}

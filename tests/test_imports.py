@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = {
     "errors": 0,
     "recipes": 0,
+    "applications": 0,
     "bounds": 0,
     "startup": 0,
     "files": 0,

@@ -1,5 +1,6 @@
 """`pretrain --init`: a training that begins with another run's encoder, or with a network of the user's own."""
 
+import inspect
 import json
 import shutil
 from pathlib import Path
@@ -9,10 +10,13 @@ import numpy as np
 import pytest
 
 import prl_keras
+from prl_keras.applications import WANTS, Application
 from prl_keras.cli import main
 from prl_keras.data.seen import record_seen, seen_by, short_digests
+from prl_keras.errors import InputError
 from prl_keras.models.begun import encoder_to_begin_with
 from prl_keras.models.encode import encode
+from prl_keras.models.named import as_wanted
 from prl_keras.models.storage import copy_as, save_model, weights_sha256
 from prl_keras.runs import Run, create_run
 
@@ -191,3 +195,96 @@ def test_latest_is_what_it_was_when_the_run_began(trained, monkeypatch):
     asked = {"init": "latest", "runs_dir": trained}
     assert begins_with(Pretrain(**asked, name="late")).name == "pre"
     assert begins_with(Pretrain(**asked, name="new")).name != "pre"
+
+
+def test_images_are_brought_to_what_a_network_of_keras_wants():
+    """Of all that can be named, by the function that Keras gives beside each."""
+    images = np.random.RandomState(0).randint(0, 256, (2, 5, 4, 3)).astype("float32")
+    raw = keras.Input((5, 4, 3))
+    layers = {kind: keras.Model(raw, keras.ops.copy(as_wanted(raw, kind))) for kind in set(WANTS.values())}
+    for name, kind in WANTS.items():
+        build = getattr(keras.applications, name)
+        expected = inspect.getmodule(build).preprocess_input(images.copy())
+        np.testing.assert_allclose(layers[kind](images), expected, atol=1e-3, err_msg=name)
+        inside = inspect.signature(build).parameters.get("include_preprocessing")
+        assert (inside is not None and inside.default) == (kind == "as they are"), name
+
+
+def test_weights_of_a_network_by_name_are_loaded(monkeypatch, tmp_path):
+    """A small one in the place of one that takes seconds to build."""
+
+    def mobile(include_top, weights, pooling, input_shape):
+        assert (include_top, weights, pooling) == (False, None, "avg")
+        if input_shape[0] < 9:
+            raise ValueError("Input size must be at least 9x9\nand so on")
+        layers = [keras.Input(input_shape), keras.layers.Conv2D(6, 3), keras.layers.GlobalAveragePooling2D()]
+        model = keras.Sequential(layers)
+        return keras.Model(model.inputs, model.outputs)
+
+    monkeypatch.setattr(keras.applications, "MobileNetV2", mobile)
+    theirs = mobile(False, None, "avg", (20, 20, 3))
+    theirs.save_weights(tmp_path / "theirs.weights.h5")
+    images = np.random.RandomState(0).randint(0, 256, (5, 16, 16, 3)).astype("float32")
+    begun = encoder_to_begin_with(Application("MobileNetV2", tmp_path / "theirs.weights.h5"), (16, 16, 3), None)
+    kernel, bias = theirs.get_weights()
+    expected = keras.ops.mean(keras.ops.conv(images / 127.5 - 1, kernel), axis=(1, 2)) + bias
+    np.testing.assert_allclose(encode(begun, images), expected, atol=1e-4)
+    save_model(copy_as(begun, "float32"), tmp_path / "begun.keras")
+    np.testing.assert_allclose(encode(prl_keras.load_encoder(tmp_path / "begun.keras"), images), expected, atol=1e-4)
+    keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]).save_weights(tmp_path / "other.weights.h5")
+    (tmp_path / "text.h5").write_text("nothing", encoding="utf-8")
+    for file in ("other.weights.h5", "text.h5"):
+        with pytest.raises(InputError, match=r"not the weights of MobileNetV2 without its top: .+") as refused:
+            encoder_to_begin_with(Application("MobileNetV2", tmp_path / file), (16, 16, 3), None)
+        assert "\n" not in str(refused.value)
+    with pytest.raises(InputError, match="keras:MobileNetV2 cannot take images of 8x8 pixels: Input size"):
+        encoder_to_begin_with(Application("MobileNetV2"), (8, 8, 3), None)
+
+
+def test_a_network_that_cannot_be_named_is_one_line(trained, network, tmp_path, capsys):
+    (tmp_path / "some.h5").touch()
+    for words, line in (
+        (["--init", "keras:EfficientNetB0"], "no network whose images are known here (ConvNeXtTiny, "),
+        (["--init", "keras:MobileNetV3Small", "--weights", "none.h5"], "--weights none.h5: no such file"),
+        (["--init", "keras:MobileNetV3Small", "--weights", str(network)], "expected a .weights.h5 or .h5 file"),
+        (["--init", "keras:MobileNetV3Small", "--width", "0.5"], "--width does nothing with --init keras:Mobile"),
+        (["--init", "pre", "--weights", str(tmp_path / "some.h5")], "--weights does nothing without --init keras:NAME"),
+        (["--weights", str(tmp_path / "some.h5")], "--weights does nothing without --init keras:NAME"),
+    ):
+        pretrain(trained, "none", "--image-size", "16", *words, expected=2)
+        assert line in complaint(capsys), words
+        assert not (trained / "none").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["MobileNetV3Small", "ResNet50V2", "DenseNet121", "ResNet50", "ConvNeXtTiny"])
+def test_a_network_by_name_computes_what_keras_does(name, tmp_path):
+    """One of each way to want images, and that with layers of its own; their files too."""
+    build = getattr(keras.applications, name)
+    theirs = build(include_top=False, weights=None, pooling="avg", input_shape=(32, 32, 3))
+    theirs.save_weights(tmp_path / "theirs.weights.h5")
+    images = np.random.RandomState(0).randint(0, 256, (3, 32, 32, 3)).astype("float32")
+    expected = theirs(inspect.getmodule(build).preprocess_input(images.copy()))
+    begun = encoder_to_begin_with(Application(name, tmp_path / "theirs.weights.h5"), (32, 32, 3), None)
+    np.testing.assert_allclose(begun(images), expected, atol=1e-3, rtol=1e-3)
+    save_model(copy_as(begun, "float32"), tmp_path / "begun.keras")
+    np.testing.assert_allclose(prl_keras.load_encoder(tmp_path / "begun.keras")(images), expected, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_a_network_by_name_is_trained_and_its_first_weights_are_found_again(tmp_path, capsys):
+    run = pretrain(tmp_path, "random", "--init", "keras:MobileNetV3Small")
+    assert run.part("options", "init") == "keras:MobileNetV3Small"
+    assert prl_keras.load_encoder(run).output_shape == (None, 576)
+    assert seen_by(run) is not None, "random weights have seen nothing"
+    folder = ["--runs-dir", str(tmp_path)]
+    assert main(["visualize", "random", "--before", "--samples-per-class", "3", *folder]) == 0
+    keras.applications.MobileNetV3Small((32, 32, 3), include_top=False, weights=None).save_weights(
+        tmp_path / "mobile.weights.h5"
+    )
+    words = ["--init", "keras:MobileNetV3Small", "--weights", str(tmp_path / "mobile.weights.h5")]
+    run = pretrain(tmp_path, "given", *words)
+    assert run.part("options", "weights") == str(tmp_path / "mobile.weights.h5")
+    assert seen_by(run) is None, "what these weights have seen is not known"
+    assert main(["visualize", "given", "--before", "--samples-per-class", "3", *folder]) == 0
+    capsys.readouterr()

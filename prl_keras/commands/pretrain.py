@@ -1,7 +1,6 @@
 """`python main.py pretrain`: pre-train an encoder and keep it as a run."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from prl_keras.commands.common import check_training, on_this_machine, run_argument, stronger
@@ -19,7 +18,7 @@ from prl_keras.startup import device, start_keras
 from prl_keras.strategies import check_variant, is_chief, workplace
 from prl_keras.tracking import send_result
 from prl_keras.training.batch_size import fitted
-from prl_keras.training.begin import begins_with, init_reference, trained_on
+from prl_keras.training.begin import begins_with, init_reference, seen_before, trained_on
 
 
 def run(options: Pretrain) -> None:
@@ -52,12 +51,14 @@ def run(options: Pretrain) -> None:
         options = replace(options, unlabelled=unlabelled_reference(options.unlabelled))
     if source is not None:
         inputs["init_sha256"] = weights_sha256(plan.pretrainer.encoder)
-        options = replace(options, init=init_reference(source, options))
+        weights = None if options.weights is None else options.weights.absolute()
+        options = replace(options, init=init_reference(source, options), weights=weights)
     with workplace(options) as options:
         run = start_run("pretrain", options, f"{options.variant}-{dataset.label}", request, dataset, inputs)
         with working_on(run):
-            if not isinstance(source, Path):  # what a network of the user's own has seen is not known
-                record_seen(run, images, source, None if others is images else others)
+            if not seen_before(source):
+                known = source if isinstance(source, Run) else None
+                record_seen(run, images, known, None if others is images else others)
             _announce(plan, options, run)
             trained = pretraining.train(plan, dataset, options, run)
             if is_chief(options.strategy):

@@ -119,6 +119,8 @@ def _before(run: Run, dataset: Dataset, sample: Sample) -> Stage:
     Raises:
         InputError: that encoder is not there any more, or another one in its place.
     """
+    import keras
+
     from prl_keras.models.begun import encoder_to_begin_with
     from prl_keras.models.storage import load_encoder, weights_sha256
     from prl_keras.training.untrained import untrained_encoder
@@ -130,6 +132,7 @@ def _before(run: Run, dataset: Dataset, sample: Sample) -> Stage:
         encoder, recorded = load_encoder(source), run.result.get("encoder_sha256_before")
     elif run.part("options").get("init"):
         source = source_of(run)
+        keras.utils.set_random_seed(run.part("options", "seed"))  # of random weights
         shape = tuple(run.part("data", "image_shape"))
         encoder, recorded = encoder_to_begin_with(source, shape, "float32"), run.part("data").get("init_sha256")
     else:

@@ -14,6 +14,7 @@ from prl_keras.config.kinds import (
     Augmentation,
     Count,
     Distance,
+    File,
     Number,
     Precision,
     RecipeName,
@@ -129,9 +130,12 @@ class Pretrain(DataOptions, RecipeOptions, StrategyOptions, UnlabelledOptions, T
     loo: each sample is left out of its own prototype. views: the prototypes of one augmented view classify the other.
     prl: PRL-2, hard views are classified by clean prototypes of all images; it brings a recipe of its own.
     simclr: NT-Xent, no labels. supcon: supervised contrastive."""
-    init: Annotated[str | None, arg(metavar="RUN|FILE.keras")] = None
-    """Begin with the encoder of another run (its name, its folder, or latest), or with a network of your own: a Keras
-    file of a Functional model from raw images to a vector. None: a ResNet-18 with random weights."""
+    init: Annotated[str | None, arg(metavar="RUN|FILE.keras|keras:NAME")] = None
+    """Begin with the encoder of another run (its name, its folder, or latest), with a network of your own (a Keras file
+    of a Functional model from raw images to a vector), or with one of keras.applications, such as
+    keras:MobileNetV3Small. None: a ResNet-18 with random weights."""
+    weights: File = None
+    """--init keras:NAME: file of its weights without the top, .weights.h5 or .h5. None: random ones."""
     epochs: Count = None
     """Passes over the training images (the paper: 25)."""
     batch_size: Count = None

@@ -4,26 +4,34 @@ from pathlib import Path
 
 import keras
 
+from prl_keras.applications import Application
 from prl_keras.errors import InputError
 from prl_keras.models.layer_types import FAST
+from prl_keras.models.named import network
 from prl_keras.models.storage import copy_as, load_model
 from prl_keras.models.storage import load_encoder as load_of_run
 from prl_keras.runs import Run
 
 
-def encoder_to_begin_with(source: Run | Path, image_shape: tuple[int, int, int], precision: str | None) -> keras.Model:
+def encoder_to_begin_with(
+    source: Run | Path | Application, image_shape: tuple[int, int, int], precision: str | None
+) -> keras.Model:
     """Raw images of this shape -> features (batch, dim); all of it is trained.
 
     A network that is convolutional up to a global pooling takes images of any size; its weights stay as they are.
 
     Args:
-        source: a run with an encoder, or a `.keras` file of a Functional or Sequential model.
+        source: a run with an encoder, a `.keras` file of a Functional or Sequential model, or a network by its name,
+            whose random weights are those of Keras's seed.
         precision: the policy to train under; None: the model's own.
 
     Raises:
         InputError: no such model, or one that cannot take these images or gives no features.
     """
-    model = load_model(source) if isinstance(source, Path) else load_of_run(source)
+    if isinstance(source, Application):
+        model = network(source, image_shape)
+    else:
+        model = load_model(source) if isinstance(source, Path) else load_of_run(source)
     name = source.name if isinstance(source, Run) else str(source)
     if type(model).__name__ not in ("Functional", "Sequential"):  # Keras shows the first class by its name alone
         raise InputError(

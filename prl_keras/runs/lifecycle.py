@@ -134,10 +134,11 @@ def check_same(run: Run, config: dict[str, Any], may_differ: Sequence[str] = ())
     """
     may_differ = {*may_differ, *unused_options(config["command"], config["options"])}
     old, new = run.part("data"), config["data"]
-    for option in ("encoder", "init", "unlabelled"):
-        digest = new.get(f"{option}_sha256")
-        if digest is not None and digest == old.get(f"{option}_sha256"):
-            may_differ.add(option)
+    hashed = {"encoder": {"encoder"}, "init": {"init", "weights"}, "unlabelled": {"unlabelled"}}
+    for name, options in hashed.items():
+        digest = new.get(f"{name}_sha256")
+        if digest is not None and digest == old.get(f"{name}_sha256"):
+            may_differ |= options
     recorded = run.part("options")
     was = as_resolved(config["command"], recorded)
     was = {name: value for name, value in was.items() if name in recorded or name in config["options"]}

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from prl_keras.applications import PREFIX, Application, application
 from prl_keras.config import Pretrain
 from prl_keras.data import Dataset
 from prl_keras.data.rows import Rows
@@ -12,12 +13,14 @@ from prl_keras.runs import Run, find_run, gives_features, reference_to
 from prl_keras.runs.lifecycle import to_continue
 
 
-def begins_with(options: Pretrain) -> Run | Path | None:
-    """The run or the file that `init` names; options as the user gave them.
+def begins_with(options: Pretrain) -> Run | Path | Application | None:
+    """The run, the file or the network that `init` names; options as the user gave them.
 
     Raises:
         InputError: there is none, or an option that then does nothing was given.
     """
+    if options.weights is not None and not str(options.init).startswith(PREFIX):
+        raise InputError(f"--weights does nothing without --init {PREFIX}NAME: leave it out")
     if options.init is None:
         return None
     continued = to_continue("pretrain", options) if options.init == "latest" else None
@@ -25,6 +28,8 @@ def begins_with(options: Pretrain) -> Run | Path | None:
         return source_of(continued)
     if idle := {"stem", "width"} & options.given:
         raise InputError(f"--{min(idle)} does nothing with --init {options.init}: leave it out")
+    if options.init.startswith(PREFIX):
+        return application(options.init, options.weights)
     if options.init.endswith(".keras"):
         if not Path(options.init).is_file():
             raise InputError(f"--init {options.init}: no such file")
@@ -32,18 +37,28 @@ def begins_with(options: Pretrain) -> Run | Path | None:
     return find_run(options.init, options.runs_dir, gives_features, "run with an encoder")
 
 
-def init_reference(source: Run | Path, options: Pretrain) -> str:
+def init_reference(source: Run | Path | Application, options: Pretrain) -> str:
     """How the run's record names it, whatever was typed."""
+    if isinstance(source, Application):
+        return str(source)
     return str(source.absolute()) if isinstance(source, Path) else reference_to(source, options.runs_dir)
 
 
-def source_of(run: Run) -> Run | Path:
+def seen_before(source: Run | Path | Application | None) -> bool:
+    """Whether it has seen images that nothing tells of: a network of the user's own, or weights from elsewhere."""
+    return isinstance(source, Path) or (isinstance(source, Application) and source.weights is not None)
+
+
+def source_of(run: Run) -> Run | Path | Application:
     """What a run with `init` began with, as seen from the folder that it was made in.
 
     Raises:
         InputError: it is not there any more.
     """
     init = run.part("options", "init")
+    if str(init).startswith(PREFIX):
+        weights = run.part("options").get("weights")
+        return application(str(init), None if weights is None else Path(weights))
     if str(init).endswith(".keras"):
         return Path(init)
     return find_run(str(init), run.path.absolute().parent, gives_features, "run with an encoder")

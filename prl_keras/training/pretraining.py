@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from prl_keras.applications import Application
 from prl_keras.config import Pretrain
 from prl_keras.data import Dataset
 from prl_keras.data.batches import Batches, steps_per_epoch
@@ -77,7 +78,10 @@ def pretrain(
 
 
 def plan(
-    dataset: Dataset, options: Pretrain, unlabelled: np.ndarray | Rows | None = None, source: Run | Path | None = None
+    dataset: Dataset,
+    options: Pretrain,
+    unlabelled: np.ndarray | Rows | None = None,
+    source: Run | Path | Application | None = None,
 ) -> Plan:
     """Build the model and the batches, and see whether they can teach anything.
 

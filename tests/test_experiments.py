@@ -671,9 +671,9 @@ def test_an_interrupted_table_is_continued_without_repeating_a_run(
     capsys: pytest.CaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from prl_keras.commands import reproduce
+    from prl_keras.commands import cells
 
-    made, run_cell = [], reproduce._run_cell
+    made, run_cell = [], cells.run_cell
 
     def interrupted(cell: Cell) -> None:
         made.append(cell.description)
@@ -681,7 +681,7 @@ def test_an_interrupted_table_is_continued_without_repeating_a_run(
         if len(made) == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(reproduce, "_run_cell", interrupted)
+    monkeypatch.setattr(cells, "run_cell", interrupted)
     command = ["reproduce", *TINY, *rows, "--runs-dir", str(tmp_path)]
     assert [main(command), main(command)] == [130, 0]
     output = capsys.readouterr().out
@@ -773,9 +773,9 @@ def test_rows_without_a_pre_training_need_no_whole_batch_and_no_epochs(
 def test_a_table_is_continued_with_images_that_were_moved(
     tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from prl_keras.commands import reproduce
+    from prl_keras.commands import cells, reproduce
 
-    run_cell = reproduce._run_cell
+    run_cell = cells.run_cell
 
     def interrupted(cell: Cell) -> None:
         run_cell(cell)
@@ -784,9 +784,9 @@ def test_a_table_is_continued_with_images_that_were_moved(
     write_image_folder(tmp_path / "A", train=6, size=8)
     command = ["reproduce", "--rows", "query-frozen-linear", "--seeds", "1", "--epochs", "1", "--batch-size", "8"]
     command += ["--name", "table", "--runs-dir", str(tmp_path), "--dataset"]
-    monkeypatch.setattr(reproduce, "_run_cell", interrupted)
+    monkeypatch.setattr(cells, "run_cell", interrupted)
     assert main([*command, str(tmp_path / "A")]) == 130
-    monkeypatch.setattr(reproduce, "_run_cell", run_cell)
+    monkeypatch.setattr(cells, "run_cell", run_cell)
     monkeypatch.setattr(reproduce, "_report", lambda *_: None)
     (tmp_path / "A").rename(tmp_path / "B")
     assert main([*command, str(tmp_path / "B")]) == 0, capsys.readouterr().err

@@ -222,6 +222,7 @@ def test_maps_of_a_thousand_classes_have_no_legend_and_colours_of_their_own(
     assert len(np.unique(class_colours(1_000), axis=0)) == 1_000
 
 
+@pytest.mark.slow
 def test_the_report_draws_the_hardest_of_a_thousand_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = texts_of(monkeypatch)
     names = tuple(f"n{k:04}" for k in range(1_000))

@@ -229,6 +229,7 @@ def test_resizing_takes_the_memory_of_a_batch(tmp_path):
     assert peak_bytes(lambda: load_unlabelled(tmp_path, 32)[np.arange(0, 20_000, 1_000)]) < 3 * 20 * 27648
 
 
+@pytest.mark.slow
 def test_pretraining_on_resized_unlabelled_images(tmp_path, fake, capsys):
     write_stl10_folder(tmp_path / "data", fake.files())
     data = ["--dataset", "stl10", "--data-dir", str(tmp_path / "data"), "--image-size", "32"]

@@ -211,6 +211,13 @@ def test_a_run_that_leaves_a_domain_out_is_measured_on_it(art, tmp_path, capsys)
     found = json.loads((run.path / "evaluation.json").read_text(encoding="utf-8"))["domains"]
     assert found["accuracy"]["pen"]["n"] == 24
     assert set(found["share_of_variance"]) == {"class", "domain"}
+
+
+@pytest.mark.slow
+def test_its_pictures_are_coloured_by_domain(art, tmp_path):
+    words = ["--dataset", str(art), "--cache-dir", "none", "--runs-dir", str(tmp_path), "--domains", "--name", "left"]
+    assert main(["pretrain", *words, "--hold-out-domain", "pen", "--epochs", "1", "--batch-size", "16"]) == 0
+    run = Run(tmp_path / "left")
     assert main(["visualize", "left", "--runs-dir", str(tmp_path)]) == 0
     projector = run.path / "logs" / "projector" / "after-all"
     lines = (projector / "metadata.tsv").read_text(encoding="utf-8").splitlines()

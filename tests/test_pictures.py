@@ -90,6 +90,7 @@ def panel(positions: np.ndarray, labels: np.ndarray, classes: int) -> MapPanel:
 # Names ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_picture_says_ugly_names_and_warns_of_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = texts_of(monkeypatch)
     plot_confusion(confusions(len(UGLY)), UGLY, f"{FORMULA}: test", tmp_path / "confusion.png")

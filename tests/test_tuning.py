@@ -715,6 +715,9 @@ def test_a_dead_process_s_trial_is_run_again_and_no_trial_twice_at_a_time(tmp_pa
         end(living, again)
         assert living.create_trial("living").status == "STOPPED"
         assert [trial.status for trial in living.trials.values()] == ["COMPLETED"] * 2
+        end_of_wait = time.monotonic() + 30
+        while not told and time.monotonic() < end_of_wait:  # at its next sign of life
+            time.sleep(0.05)
     assert [lost.file.name for lost in told] == [lease.name], "who had it is told"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,8 @@ def load_dataset(
     that `seed` draws; `load_held_out` has their images.
     """
     name, cache = resolved(name), cache_of(cache_dir)
-    reading = _reading(image_size, resize, labels, damaged, max_megapixels, domains, hold_out_domain)
+    files = {"labels": labels, "damaged": damaged, "max_megapixels": max_megapixels, "domains": domains}
+    reading = _reading(image_size=image_size, resize=resize, hold_out_domain=hold_out_domain, **files)
     _check_reading(name, reading)
     raw = _read(name, _checked_dir(data_dir), reading, fold, cache)
     held_out = _held_out(raw, hold_out_classes, seed)
@@ -146,21 +147,14 @@ def load_train_images(
     return replace(raw, train=_finish(raw.train, reading, raw.order, cache))
 
 
-def _reading(
-    image_size: int | Sequence[int] | None = None,
-    resize: Resize = "crop",
-    labels: str | Path | None = None,
-    damaged: Damaged = "refuse",
-    max_megapixels: float | None = None,
-    domains: bool = False,
-    hold_out_domain: str | None = None,
-    **idle: Any,
-) -> Reading:
-    if image_size is not None:
-        check_size(image_size)
-    files = {"labels": labels and Path(labels).expanduser(), "damaged": damaged, "max_megapixels": max_megapixels}
-    files |= {"domains": domains, "hold_out_domain": hold_out_domain}
-    return Reading(image_size=image_size, resize=resize, **files)
+def _reading(**given: Any) -> Reading:
+    """Of the arguments of `load_dataset` those that say how images are read."""
+    how = {each.name: given[each.name] for each in fields(Reading) if each.name in given}
+    if how.get("image_size") is not None:
+        check_size(how["image_size"])
+    if how.get("labels"):
+        how["labels"] = Path(how["labels"]).expanduser()
+    return Reading(**how)
 
 
 def _held_out(raw: RawData, wanted: Sequence[str], seed: int) -> tuple[str, ...]:

@@ -96,11 +96,7 @@ def folder_layout(root: Path) -> Layout:
         names = f"in folders beside {', '.join(path.name for path in splits.values())}"
     else:
         found, beside, names = {"train": _named(root)}, [], ""
-    read = {split: {name: _files(path) for name, path in folders.items()} for split, folders in found.items()}
-    each = [files for classes in read.values() for files in classes.values()]
-    others = [path for files, left, _ in each if files for path in left]
-    links = [path for *_, linked in each for path in linked]
-    empty = [found[split][name] for split, classes in read.items() for name, files in classes.items() if not files[0]]
+    read, left, empty = _read_folders(found)
     if splits and empty:
         raise InputError(f"{empty[0]}: the class folder holds no images; add some or move it")
     full = [folder for folder in found["train"].values() if folder not in empty]
@@ -111,19 +107,13 @@ def folder_layout(root: Path) -> Layout:
     if not full:
         raise InputError(_no_classes(root))
     loose = [path for folder in dict.fromkeys((root, *splits.values())) for path in _loose(folder)]
-    notes = _not_read(
-        root,
-        {
-            ("file", "of no known picture type"): others,
-            ("link", "to a folder"): links,
-            ("folder", "without pictures"): empty,
-            ("image", "outside of class folders"): loose,
-            ("image", names): (path for folder in beside for path in _files(folder)[0]),
-        },
-    )
+    outside = {
+        ("image", "outside of class folders"): loose,
+        ("image", names): (path for folder in beside for path in _files(folder)[0]),
+    }
+    notes = _not_read(root, left | outside)
     classes = {
-        split: {name: Members(files) for name, (files, *_) in folders.items() if files}
-        for split, folders in read.items()
+        split: {name: Members(files) for name, files in folders.items() if files} for split, folders in read.items()
     }
     return arranged(root, classes, notes, splits.get("train", root))
 
@@ -137,29 +127,40 @@ def domain_layout(root: Path) -> Layout:
     domains = _named(root)
     if len(domains) < 2:
         raise InputError(f"{root}: {len(domains)} folders, at least 2 are needed; with domains, it holds {DOMAINS}")
-    classes: dict[str, tuple[list[str], list[str]]] = {}
-    others, links, loose, empty = [], [], _loose(root), []
-    for domain, folder in domains.items():
-        if not (folders := _named(folder)):
-            raise InputError(f"{folder}: no class folders; with domains, a data set holds {DOMAINS}")
-        loose += _loose(folder)
-        for name, path in folders.items():
-            files, left, linked = _files(path)
-            others += left if files else []
-            links += linked
-            empty += [] if files else [path]
-            for column, values in zip(classes.setdefault(name, ([], [])), (files, [domain] * len(files)), strict=True):
-                column.extend(values)
-    train = {name: Members(files, domains=of) for name, (files, of) in classes.items() if files}
+    found = {domain: _named(folder) for domain, folder in domains.items()}
+    for domain, folders in found.items():
+        if not folders:
+            raise InputError(f"{domains[domain]}: no class folders; with domains, a data set holds {DOMAINS}")
+    read, left, _ = _read_folders(found)
+    train: Classes = {}
+    for domain, classes in read.items():
+        for name, files in classes.items():
+            if files:
+                members = train.setdefault(name, Members([], domains=[]))
+                members.files.extend(files)
+                members.domains.extend([domain] * len(files))
     if not train:
         raise InputError(f"{root}: no pictures; with domains, a data set holds {DOMAINS}")
-    kinds = {
-        ("file", "of no known picture type"): others,
-        ("link", "to a folder"): links,
+    loose = [path for folder in (root, *domains.values()) for path in _loose(folder)]
+    return arranged(
+        root, {"train": train}, _not_read(root, left | {("image", "outside of class folders"): loose}), root
+    )
+
+
+def _read_folders(
+    found: dict[str, dict[str, Path]],
+) -> tuple[dict[str, dict[str, list[str]]], dict[tuple[str, str], list], list[Path]]:
+    """Of {part: {class name: its folder}} the pictures, what in these folders is not read, and those without any."""
+    read = {part: {name: _files(path) for name, path in folders.items()} for part, folders in found.items()}
+    each = [files for classes in read.values() for files in classes.values()]
+    empty = [found[part][name] for part, classes in read.items() for name, files in classes.items() if not files[0]]
+    left = {
+        ("file", "of no known picture type"): [path for files, others, _ in each if files for path in others],
+        ("link", "to a folder"): [path for *_, links in each for path in links],
         ("folder", "without pictures"): empty,
-        ("image", "outside of class folders"): loose,
     }
-    return arranged(root, {"train": train}, _not_read(root, kinds), root)
+    pictures = {part: {name: files for name, (files, *_) in classes.items()} for part, classes in read.items()}
+    return pictures, left, empty
 
 
 def arranged(root: Path, splits: dict[str, Classes], notes: tuple[str, ...], source: Path) -> Layout:

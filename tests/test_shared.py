@@ -14,10 +14,10 @@ import yaml
 from prl_keras.cli import main, parse
 from prl_keras.config import Finetune, Pretrain
 from prl_keras.errors import InputError
-from prl_keras.experiments.shared import LEASES, alone, work_together
+from prl_keras.experiments.shared import alone, work_together
 from prl_keras.experiments.table import plan
 from prl_keras.runs import Run
-from prl_keras.runs.leases import take
+from prl_keras.runs.leases import LEASES, take
 from prl_keras.runs.locks import BusyError
 
 

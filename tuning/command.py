@@ -17,7 +17,7 @@ from prl_keras.data.seen import count_seen
 from prl_keras.errors import InputError
 from prl_keras.runs import Run, find_run, has_encoder, is_finished, reference_to
 from prl_keras.runs.interruption import Stopped, stopped
-from prl_keras.runs.leases import end_process
+from prl_keras.runs.leases import LEASES, end_process, wait_for
 from prl_keras.runs.lifecycle import check_name, start_run, unfinished_run
 from prl_keras.runs.locks import locked
 from prl_keras.runs.names import check_new_name, free_name
@@ -27,7 +27,6 @@ from prl_keras.startup import device, start_keras
 from prl_keras.tuning.data import search_data
 from prl_keras.tuning.parallel import Role, process_name, process_role, wait_until
 from prl_keras.tuning.space import finetune_options, winner_name
-from prl_keras.tuning.together import LEASES, held
 
 
 def run(options: Tune) -> None:
@@ -158,7 +157,7 @@ def _finish_once(run: Run, rows: list[Any], options: Tune) -> None:
     from prl_keras.tuning.finish import finish
     from prl_keras.tuning.search import forget
 
-    with held(run.path / LEASES, "winner", options.lease_seconds, end_process):
+    with wait_for(run.path / LEASES, "winner", options.lease_seconds).kept(end_process):
         if run.result is None:
             forget(run)
             finish(run, rows, options)

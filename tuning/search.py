@@ -12,7 +12,7 @@ from prl_keras.errors import InputError
 from prl_keras.models.layer_types import FAST
 from prl_keras.models.storage import copy_as, load_encoder
 from prl_keras.runs import Run
-from prl_keras.runs.leases import end_process
+from prl_keras.runs.leases import LEASES, end_process
 from prl_keras.screen.console import console, is_watched, say
 from prl_keras.tuning.data import SearchData
 from prl_keras.tuning.features import FeatureCache
@@ -20,7 +20,7 @@ from prl_keras.tuning.hypermodel import FineTuning
 from prl_keras.tuning.oracles import make_oracle
 from prl_keras.tuning.parallel import Role, chief_answers, last_line, process_name, serve
 from prl_keras.tuning.report import Row, finished_rows, trial_header, trial_line
-from prl_keras.tuning.together import LEASES, Sharing, own_name
+from prl_keras.tuning.together import Sharing, own_name
 from prl_keras.tuning.tuner import SearchTuner, forget_checkpoints
 
 FEATURES = "features"  # in the search's folder

@@ -6,31 +6,19 @@ under a lease of its own, so that a dead process's trial is run again by another
 
 import os
 import platform
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from prl_keras.runs.leases import SECONDS, Lease, take
+from prl_keras.runs.leases import SECONDS, Lease, take, wait_for
 
-LEASES = "leases"  # in the search's folder
 ENDED = ("COMPLETED", "FAILED")
-_PAUSE = 0.1  # seconds
 
 
 def own_name() -> str:
     """Of this process, among all that may share a search."""
     return f"{platform.node()}-{os.getpid()}"
-
-
-@contextmanager
-def held(folder: Path, name: str, seconds: float, lost: Callable[[Lease], None]) -> Iterator[None]:
-    """Wait until nobody has it, and have it."""
-    while (lease := take(folder, name, seconds)) is None:
-        time.sleep(_PAUSE)
-    with lease.kept(lost):
-        yield
 
 
 class Sharing:
@@ -56,7 +44,7 @@ class Sharing:
     @contextmanager
     def state(self, oracle: Any) -> Iterator[None]:
         """The oracle as the last process left it, which nobody else changes."""
-        with held(self.folder, "oracle", self.seconds, self.lost):
+        with wait_for(self.folder, "oracle", self.seconds).kept(self.lost):
             if Path(oracle._get_oracle_fname()).exists():
                 oracle.reload()
             yield

@@ -1,6 +1,5 @@
 """`python main.py reproduce`: train every row of the table, then write its report."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -19,11 +18,10 @@ from prl_keras.data.request import data_request, open_data
 from prl_keras.errors import InputError
 from prl_keras.experiments import estimate
 from prl_keras.experiments.checks import check_cells, check_fingerprints, unused_of
-from prl_keras.experiments.shared import LEASES
 from prl_keras.experiments.table import BEYOND, Cell, choose_rows, plan
 from prl_keras.files import write_json
 from prl_keras.runs import Run, create_run
-from prl_keras.runs.leases import take
+from prl_keras.runs.leases import LEASES, wait_for
 from prl_keras.runs.lifecycle import check_same, run_config, warn_of_versions
 from prl_keras.runs.locks import locked, remove_leftovers
 from prl_keras.runs.names import check_usable_name, usable
@@ -108,8 +106,7 @@ def _print_plan(cells: list[Cell], options: Reproduce, dataset: Dataset) -> None
 def _report_once(table: Run, options: Reproduce, dataset: Dataset, cells: list[Cell]) -> None:
     """By the first of the processes that finds everything done; the others wait for it."""
     with console.status("Another process writes the report"):
-        while (lease := take(table.path / LEASES, "report", options.lease_seconds)) is None:
-            time.sleep(_PAUSE)
+        lease = wait_for(table.path / LEASES, "report", options.lease_seconds, _PAUSE)
     with lease.kept(lambda _: None):
         file = table.path / "result.json"
         if file.exists() and file.stat().st_mtime >= max(cell.file.stat().st_mtime for cell in cells):

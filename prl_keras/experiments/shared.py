@@ -9,10 +9,9 @@ from pathlib import Path
 from prl_keras.errors import InputError
 from prl_keras.experiments.jobs import need, run_of
 from prl_keras.experiments.table import Cell
-from prl_keras.runs.leases import SECONDS, Lease, holder, take
+from prl_keras.runs.leases import LEASES, SECONDS, Lease, holder, take
 from prl_keras.runs.locks import BusyError
 
-LEASES = "leases"  # in the table's folder
 _PAUSE = 2.0  # seconds between two looks, where all that is left is worked on by others
 
 

@@ -13,6 +13,7 @@ import platform
 import sys
 import tempfile
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,7 +23,9 @@ from prl_keras.errors import InputError
 from prl_keras.files import make_folder
 
 SECONDS = 60.0  # without a touch, after which a lease is lost; tables on slow disks may want more
+LEASES = "leases"  # in the folder that is shared
 _TOUCHES = 4  # while it lasts
+_PAUSE = 0.1  # seconds
 
 
 class Lease:
@@ -89,6 +92,13 @@ def take(folder: Path, name: str, seconds: float = SECONDS) -> Lease | None:
     for old in _all(folder, name)[:-1]:
         with suppress(OSError):
             old.unlink()
+    return lease
+
+
+def wait_for(folder: Path, name: str, seconds: float = SECONDS, pause: float = _PAUSE) -> Lease:
+    """The lease of `name`, when nobody has it any more; looks again after each `pause`."""
+    while (lease := take(folder, name, seconds)) is None:
+        time.sleep(pause)
     return lease
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pytest
 
 ROOT = Path(__file__).parents[1]
 PATIENCE = 300  # seconds for one process
@@ -83,3 +84,16 @@ def moments(run: Path, epochs: int) -> dict[str, tuple[Callable[[], bool], float
 
 def draw_delay(seed: int, longest: float) -> float:
     return random.Random(seed).uniform(0, longest)
+
+
+def stop_after_first_checkpoint(patch: pytest.MonkeyPatch) -> None:
+    """As Ctrl-C would, in this process, when the state after an epoch is saved."""
+    from prl_keras.training import callbacks
+
+    save = callbacks.save_checkpoint
+
+    def save_then_stop(*arguments: object) -> None:
+        save(*arguments)
+        raise KeyboardInterrupt
+
+    patch.setattr(callbacks, "save_checkpoint", save_then_stop)

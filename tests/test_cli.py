@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from archives import fake_stl10, write_image_folder, write_stl10_archive
 from conftest import DIGITS, FEATURES
+from faults import stop_after_first_checkpoint
 from PIL import Image
 from reference import CLASSIFIERS
 
@@ -204,8 +205,6 @@ def test_an_stl10_archive_runs_through_data_pretrain_and_finetune(
 def test_an_interrupted_run_continues_to_the_same_weights(
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from prl_keras.training import callbacks
-
     arguments = [
         "pretrain",
         *DIGITS,
@@ -218,13 +217,7 @@ def test_an_interrupted_run_continues_to_the_same_weights(
         "--name",
         "pre",
     ]
-    save = callbacks.save_checkpoint
-
-    def save_then_stop(*arguments: object) -> None:
-        save(*arguments)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(callbacks, "save_checkpoint", save_then_stop)
+    stop_after_first_checkpoint(monkeypatch)
     assert main(arguments) == 130
     assert Run(tmp_path / "pre").result is None
     monkeypatch.undo()

@@ -16,6 +16,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from faults import stop_after_first_checkpoint
 from test_training import MAKERS, Interrupt, pictures, small_encoder
 
 from prl_keras.cli import main
@@ -169,7 +170,7 @@ def test_other_versions_are_named_and_other_options_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = ["baseline", "--model", "mlp", *TINY, "--runs-dir", str(tmp_path), "--name", "one"]
-    stop_after_first_epoch(monkeypatch)
+    stop_after_first_checkpoint(monkeypatch)
     assert main(arguments) == 130
     monkeypatch.undo()
     config = Run(tmp_path / "one").config
@@ -191,7 +192,7 @@ def test_the_same_command_continues_an_unfinished_run_without_being_told_its_nam
     tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = ["baseline", "--model", "mlp", *TINY, "--runs-dir", str(tmp_path)]
-    stop_after_first_epoch(monkeypatch)
+    stop_after_first_checkpoint(monkeypatch)
     assert main(command) == 130
     with locked(Run(tmp_path / "mlp-digits-1")):
         assert main(command) == 130, "another process is at work on the first: a new run"
@@ -206,22 +207,12 @@ def test_the_same_command_continues_an_unfinished_run_without_being_told_its_nam
     assert runs["mlp-digits-1"] == runs["mlp-digits-2"]
 
 
-def stop_after_first_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    save = callbacks.save_checkpoint
-
-    def save_then_stop(*arguments) -> None:
-        save(*arguments)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(callbacks, "save_checkpoint", save_then_stop)
-
-
 @pytest.mark.slow
 def test_latest_stays_the_encoder_that_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another pre-training between the start and the end of a fine-tuning must not slip in."""
     where = ["--runs-dir", str(tmp_path)]
     assert main(["pretrain", *TINY, "--epochs", "1", *where, "--name", "encoder0"]) == 0
-    stop_after_first_epoch(monkeypatch)
+    stop_after_first_checkpoint(monkeypatch)
     assert main(["finetune", "--epochs", "2", "--name", "tuned", *where]) == 130
     monkeypatch.undo()
     shutil.copytree(tmp_path / "encoder0", tmp_path / "encoder1")
@@ -238,7 +229,7 @@ def test_another_encoder_under_the_same_name_is_noticed(
     where = ["--runs-dir", str(tmp_path)]
     assert main(["pretrain", *TINY, "--epochs", "1", *where, "--name", "encoder"]) == 0
     command = ["finetune", "--encoder", "encoder", "--epochs", "2", "--name", "tuned", *where]
-    stop_after_first_epoch(monkeypatch)
+    stop_after_first_checkpoint(monkeypatch)
     assert main(command) == 130
     monkeypatch.undo()
     (tmp_path / "encoder").rename(tmp_path / "old")
@@ -262,7 +253,7 @@ def test_a_fine_tuning_continues_however_its_encoder_is_spelled(
     ):
         command = ["finetune", "--epochs", "2", "--name", f"tuned{number}", "--runs-dir", runs_dir, "--encoder"]
         with pytest.MonkeyPatch.context() as patch:
-            stop_after_first_epoch(patch)
+            stop_after_first_checkpoint(patch)
             assert main([*command, first]) == 130
         if second == "moved":
             (tmp_path / "a" / "enc").rename(tmp_path / "moved")

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pyte
 import pytest
+from faults import stop_after_first_checkpoint
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -452,17 +453,9 @@ def table(shown: str) -> list[str]:
 def test_a_pretraining_that_was_stopped_counts_on(
     runs_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    from prl_keras.training import callbacks
-
     command = ["pretrain", *TINY, "--epochs", "3", "--batch-size", "32", "--name", "pre", "--runs-dir", str(runs_dir)]
-    save = callbacks.save_checkpoint
-
-    def save_then_stop(*arguments: object) -> None:
-        save(*arguments)
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patch:
-        patch.setattr(callbacks, "save_checkpoint", save_then_stop)
+        stop_after_first_checkpoint(patch)
         assert main(command) == 130
     shown = capsys.readouterr().out
     assert re.search(r"^Computing on .*, float32$", shown, re.MULTILINE)

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from faults import stop_after_first_checkpoint
 from PIL import Image
 from test_memory_pretrainer import TIMING, same, variables
 from test_training import CLASSES, Interrupt, pictures, small_encoder
@@ -495,8 +496,6 @@ def run_of(tmp_path: Path) -> Callable[..., Run]:
 def test_a_folder_of_pictures_from_the_command_to_the_record_and_on_after_a_stop(
     run_of: Callable[..., Run], photos: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from prl_keras.training import callbacks
-
     words = ["pretrain", "--variant", "prl", "--checkpoint-steps", "3", "--unlabelled"]
     whole = run_of("whole", *words, str(photos))
     assert whole.part("options", "unlabelled") == str(photos)
@@ -508,14 +507,8 @@ def test_a_folder_of_pictures_from_the_command_to_the_record_and_on_after_a_stop
     expected = np.union1d(short_digests(dataset.train.images), short_digests(found.images))
     np.testing.assert_array_equal(seen_by(whole), expected)
 
-    save = callbacks.save_checkpoint
-
-    def save_then_stop(*arguments: object) -> None:
-        save(*arguments)
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patch:
-        patch.setattr(callbacks, "save_checkpoint", save_then_stop)
+        stop_after_first_checkpoint(patch)
         run_of("broken", *words, str(photos), code=130)
     photos.rename(photos.parent / "moved")
     broken = run_of("broken", *words, str(photos.parent / "moved"))

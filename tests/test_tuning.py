@@ -17,6 +17,7 @@ import keras
 import keras_tuner as kt
 import numpy as np
 import pytest
+from faults import stop_after_first_checkpoint
 from PIL import Image
 
 from prl_keras import load_dataset
@@ -28,7 +29,6 @@ from prl_keras.evaluation.statistics import proportion
 from prl_keras.models.storage import save_model, weights_sha256
 from prl_keras.runs import Run, create_run, list_runs
 from prl_keras.screen.console import console
-from prl_keras.training import callbacks
 from prl_keras.tuning import command, features, hypermodel
 from prl_keras.tuning.best import BestEpoch
 from prl_keras.tuning.data import SearchData, search_data
@@ -419,13 +419,7 @@ def test_a_killed_search_loses_one_trial_and_a_killed_winner_is_finished(
         original(tuner, trial)
 
     monkeypatch.setattr(SearchTuner, "on_trial_begin", begin)
-    save = callbacks.save_checkpoint
-
-    def save_then_stop(*args: Any) -> None:
-        save(*args)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(callbacks, "save_checkpoint", save_then_stop)  # only the winner's training calls it
+    stop_after_first_checkpoint(monkeypatch)  # only the winner's training calls it
     assert main(arguments) == 130  # in trial 3
     assert capsys.readouterr().err.endswith("--resume\n")
     assert main([*arguments, "--resume"]) == 130  # after an epoch of the winner's training

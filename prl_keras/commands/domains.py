@@ -15,7 +15,7 @@ from prl_keras.data.domains import domain_names
 from prl_keras.errors import InputError
 from prl_keras.files import write_json, write_text
 from prl_keras.runs.names import usable
-from prl_keras.screen.console import console, print_end, say
+from prl_keras.screen.console import console, mean_and_interval, print_end, say
 
 _FEWEST = 2
 
@@ -52,13 +52,11 @@ def _folder_names(domains: tuple[str, ...]) -> list[str]:
 
 
 def _show(found: dict) -> None:
-    from prl_keras.experiments.domains import figure
-
     table = Table(title="Test accuracy in %, each domain left out once; 95 % over trainings", title_justify="left")
     table.add_column("row", overflow="fold")
     for name in (*found["domains"], "mean over domains", "oracle"):
         table.add_column(name, justify="right", overflow="fold")
     for row in found["rows"]:
-        each = [figure(row["domains"][name]) for name in found["domains"]]
-        table.add_row(row["title"], *each, figure(row["mean"]), figure(row["oracle"]) if row["oracle"] else "")
+        each = [*(row["domains"][name] for name in found["domains"]), row["mean"], row["oracle"]]
+        table.add_row(row["title"], *(mean_and_interval(figure) if figure else "" for figure in each))
     console.print(table)

@@ -16,7 +16,7 @@ from prl_keras.data.splits import SPLITS
 from prl_keras.files import atomic_path, write_json
 from prl_keras.runs import Run, has_classifier
 from prl_keras.runs.card import write_card
-from prl_keras.screen.console import accuracy_table, console, in_words, print_end
+from prl_keras.screen.console import accuracy_table, console, in_words, percent, percent_interval, print_end
 
 if TYPE_CHECKING:
     from prl_keras.evaluation.encoded import Encoded
@@ -133,8 +133,7 @@ def _of_domains(dataset: Dataset, encoded: "Encoded", predicted: np.ndarray, met
 
 def _print_domains(found: dict[str, Any]) -> None:
     words = (
-        f"{name} {100 * figure['value']:.1f} % ({100 * figure['low']:.1f} - {100 * figure['high']:.1f}), "
-        f"n = {figure['n']:,}"
+        f"{name} {percent(figure)} ({percent_interval(figure)}), n = {figure['n']:,}"
         for name, figure in found["accuracy"].items()
     )
     console.print(f"By domain, {found['method']}: {'; '.join(words)}")

@@ -17,10 +17,11 @@ _FILE = "train_digests.npy"
 
 def short_digests(images: np.ndarray | Rows) -> np.ndarray:
     """(n,) uint64, in the order of the images (n, height, width, 3)."""
-    return _short(digests_of(images))
+    return short(digests_of(images))
 
 
-def _short(digests: np.ndarray) -> np.ndarray:
+def short(digests: np.ndarray) -> np.ndarray:
+    """(n, 32) uint8 -> (n,) uint64."""
     return np.ascontiguousarray(digests[:, :8]).view("<u8").reshape(-1)
 
 
@@ -61,7 +62,7 @@ def seen_by(run: Run) -> np.ndarray | None:
 def unseen(run: Run, split: Split) -> np.ndarray | None:
     """(n,) bool: which pictures of the split the run was not trained on, by their pixels; None: it kept no record."""
     seen = seen_by(run)
-    return None if seen is None else ~np.isin(_short(split.digests), seen)
+    return None if seen is None else ~np.isin(short(split.digests), seen)
 
 
 def never_seen(run: Run, split: Split) -> tuple[Split, int]:
@@ -84,5 +85,5 @@ def count_seen(run: Run, dataset: Dataset, splits: tuple[str, ...] = ("validatio
     seen = seen_by(run)
     if seen is None:
         return None
-    seen = np.setdiff1d(seen, _short(dataset.train.digests))
-    return {name: int(np.isin(_short(getattr(dataset, name).digests), seen).sum()) for name in splits}
+    seen = np.setdiff1d(seen, short(dataset.train.digests))
+    return {name: int(np.isin(short(getattr(dataset, name).digests), seen).sum()) for name in splits}

@@ -16,7 +16,7 @@ from prl_keras.data.catalog import is_folder, load_train_images, resolved
 from prl_keras.data.fashion import read_beside_fashion_500
 from prl_keras.data.reading import NO_LABELS
 from prl_keras.data.rows import Rows
-from prl_keras.data.seen import short_digests
+from prl_keras.data.seen import short, short_digests
 from prl_keras.data.splits import Dataset, dataset_label, digests_of
 from prl_keras.errors import InputError
 from prl_keras.screen.console import say
@@ -139,7 +139,7 @@ def _without_known(images: Images, dataset: Dataset, source: str) -> Unlabelled:
     """Without those that are in validation or test."""
     known = np.concatenate([short_digests(part.images) for part in (dataset.validation, dataset.test)])
     digests = digests_of(images)
-    new = ~np.isin(np.ascontiguousarray(digests[:, :8]).view("<u8").reshape(-1), known)
+    new = ~np.isin(short(digests), known)
     sha256 = hashlib.sha256(repr(images.shape[1:]).encode() + digests[new].tobytes()).hexdigest()
     if new.all():
         return Unlabelled(images, sha256, source)

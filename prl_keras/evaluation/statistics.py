@@ -197,6 +197,12 @@ def corrected(p_values: list[float]) -> list[float]:
     return [float(p) for p in false_discovery_control(p_values)] if p_values else []
 
 
+def with_corrected(tests: list[dict[str, float | None]]) -> list[dict[str, float | None]]:
+    """The tests of `compare_seeds`, their p corrected for their number; who has none is not counted."""
+    adjusted = iter(corrected([test["p"] for test in tests if test["p"] is not None]))
+    return [test | {"p": None if test["p"] is None else next(adjusted)} for test in tests]
+
+
 def calibration(logits: np.ndarray, labels: np.ndarray, bins: int = 15) -> dict[str, Any]:
     """Expected calibration error (Guo et al. 2017, eq. 3) of (n, classes) logits for (n,) or (n, 1) labels.
 

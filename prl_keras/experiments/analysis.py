@@ -110,8 +110,7 @@ def compare_pairs(pairs: list[tuple[RowFigures, RowFigures]]) -> list[Comparison
 
 def _compare(pairs: list[tuple[RowFigures, RowFigures]], over_seeds: list[dict[str, Any]]) -> list[Comparison]:
     """With p-values corrected for the number of pairs."""
-    adjusted = iter(statistics.corrected([test["p"] for test in over_seeds if test["p"] is not None]))
-    over_seeds = [test | {"p": None if test["p"] is None else next(adjusted)} for test in over_seeds]
+    over_seeds = statistics.with_corrected(over_seeds)
     p_images = statistics.corrected([statistics.compare_images(a.correct, b.correct) for a, b in pairs])
     return [
         Comparison(test["difference"], test["low"], test["high"], by_images, test["p"])

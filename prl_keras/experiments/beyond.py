@@ -11,10 +11,11 @@ import numpy as np
 
 from prl_keras.errors import InputError
 from prl_keras.evaluation.choice import LEVEL
-from prl_keras.evaluation.statistics import compare_seeds, corrected, mean_over_seeds
+from prl_keras.evaluation.statistics import compare_seeds, mean_over_seeds, with_corrected
 from prl_keras.experiments.table import STRONG, TITLES, Replicate, encoder_run
 from prl_keras.markdown import pipe_table, plain
 from prl_keras.runs import Run
+from prl_keras.screen.console import mean_and_interval, signed_interval
 
 OURS = "strong-prl"
 FEW_SHOT, UNKNOWN, SHIFT = "few_shot.json", "unknown.json", "shift.json"
@@ -89,10 +90,9 @@ def together(
             "methods": {s: {**mean_over_seeds(of), "values": of.tolist()} for s, of in values.items()},
             "differences": {s: compare_seeds(values[OURS], of) for s, of in values.items() if s != OURS},
         }
-    tests = [test for measure in measures.values() for test in measure["differences"].values()]
-    told = [test for test in tests if test["p"] is not None]
-    for test, p in zip(told, corrected([test["p"] for test in told]), strict=True):
-        test["p"] = p
+    tests = iter(with_corrected([test for each in measures.values() for test in each["differences"].values()]))
+    for measure in measures.values():
+        measure["differences"] = {source: next(tests) for source in measure["differences"]}
     held_out = {each.suffix: run.part("data", "held_out") for each, run in zip(replicates, runs[OURS], strict=True)}
     return {"classes": held_out, "measures": measures, "undefined": undefined}
 
@@ -101,7 +101,8 @@ def as_markdown(found: dict[str, Any], title: str, command: str) -> str:
     names = list(found["measures"])
     count = len(found["classes"])
     rows = [
-        [TITLES[source], *(_figure(found["measures"][name]["methods"][source]) for name in names)] for source in STRONG
+        [TITLES[source], *(mean_and_interval(found["measures"][name]["methods"][source]) for name in names)]
+        for source in STRONG
     ]
     differences = [
         [f"minus {TITLES[source]}", *(_difference(found["measures"][name]["differences"][source]) for name in names)]
@@ -170,12 +171,6 @@ def draw(found: dict[str, Any], file: Path) -> Path:
     return save_figure(figure, file)
 
 
-def _figure(figure: dict[str, Any]) -> str:
-    ends = "" if figure["low"] is None else f" ({100 * figure['low']:.1f} - {100 * figure['high']:.1f})"
-    return f"{100 * figure['mean']:.1f}{ends}"
-
-
 def _difference(test: dict[str, Any]) -> str:
-    ends = "" if test["low"] is None else f" ({100 * test['low']:+.1f} to {100 * test['high']:+.1f})"
     star = " \\*" if test["p"] is not None and test["p"] < LEVEL else ""
-    return f"{100 * test['difference']:+.1f}{ends}{star}"
+    return f"{100 * test['difference']:+.1f}{signed_interval(test)}{star}"

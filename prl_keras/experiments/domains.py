@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from prl_keras.evaluation.statistics import compare_seeds, corrected, mean_over_seeds
+from prl_keras.evaluation.statistics import compare_seeds, mean_over_seeds, with_corrected
 from prl_keras.experiments.table import STRONG_SUPERVISED, SUPERVISED
 from prl_keras.markdown import pipe_table, plain
+from prl_keras.screen.console import mean_and_interval, signed_interval
 
 REFERENCES = (STRONG_SUPERVISED, SUPERVISED)
 
@@ -59,9 +60,8 @@ def _compare(rows: list[dict[str, Any]], reference: str) -> None:
     if base is None:
         return
     tests = [compare_seeds(np.array(row["mean"]["values"]), np.array(base["mean"]["values"])) for row in others]
-    adjusted = iter(corrected([test["p"] for test in tests if test["p"] is not None]))
-    for row, test in zip(others, tests, strict=True):
-        row["against"][reference] = test | {"p": None if test["p"] is None else next(adjusted)}
+    for row, test in zip(others, with_corrected(tests), strict=True):
+        row["against"][reference] = test
 
 
 def _choice(rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -81,9 +81,9 @@ def as_markdown(found: dict[str, Any], title: str, command: str) -> str:
     lines = [
         [
             plain(row["title"]),
-            *(figure(row["domains"][name]) for name in names),
-            figure(row["mean"]),
-            figure(row["oracle"]) if row["oracle"] else "",
+            *(mean_and_interval(row["domains"][name]) for name in names),
+            mean_and_interval(row["mean"]),
+            mean_and_interval(row["oracle"]) if row["oracle"] else "",
         ]
         for row in found["rows"]
     ]
@@ -107,9 +107,10 @@ def sentences(found: dict[str, Any]) -> list[str]:
     for row in found["rows"]:
         for reference, test in row["against"].items():
             other = next(each["title"] for each in found["rows"] if each["row"] == reference)
-            ends = "" if test["low"] is None else f" ({100 * test['low']:+.1f} to {100 * test['high']:+.1f})"
             p = "" if test["p"] is None else f", p = {test['p']:.3f}, corrected for the number of rows"
-            said.append(f"{row['title']} minus {other}: {100 * test['difference']:+.1f} points{ends}{p}.")
+            said.append(
+                f"{row['title']} minus {other}: {100 * test['difference']:+.1f} points{signed_interval(test)}{p}."
+            )
     for how, words in (
         ("validation", "The row that validation on the training domains chooses"),
         ("oracle", "The row that is best on test, which nobody knows before"),
@@ -119,8 +120,3 @@ def sentences(found: dict[str, Any]) -> list[str]:
         each = "; ".join(f"{name}: {choice['title']}" for name, choice in chosen.items())
         said.append(f"{words}: {mean:.1f} % on average ({each}).")
     return said
-
-
-def figure(found: dict[str, Any]) -> str:
-    ends = "" if found["low"] is None else f" ({100 * found['low']:.1f} - {100 * found['high']:.1f})"
-    return f"{100 * found['mean']:.1f}{ends}"

@@ -102,6 +102,17 @@ def percent_interval(figure: dict[str, Any]) -> str:
     return f"{100 * figure['low']:.1f} - {100 * figure['high']:.1f}"
 
 
+def mean_and_interval(figure: dict[str, Any]) -> str:
+    """A `statistics.mean_over_seeds` in %; without the interval where nothing tells it."""
+    ends = "" if figure["low"] is None else f" ({percent_interval(figure)})"
+    return f"{100 * figure['mean']:.1f}{ends}"
+
+
+def signed_interval(test: dict[str, Any]) -> str:
+    """Of a `statistics.compare_seeds`, in points and behind a blank; empty where nothing tells it."""
+    return "" if test["low"] is None else f" ({100 * test['low']:+.1f} to {100 * test['high']:+.1f})"
+
+
 def print_end(written: list[Path], next_commands: list[str]) -> None:
     """What was written where, and what to type next; the last line is a command."""
     for path in written:

@@ -8,7 +8,6 @@ import numpy as np
 
 from prl_keras.config import Baseline, Pretrain
 from prl_keras.data.augment import augmentation
-from prl_keras.data.mixing import Mixing
 from prl_keras.errors import InputError
 from prl_keras.losses import CrossViewLoss, NTXentLoss, PrototypicalLoss, SupervisedContrastiveLoss
 from prl_keras.memory import matched_temperature
@@ -16,6 +15,7 @@ from prl_keras.models import mlp_encoder, projection_head, resnet18
 from prl_keras.models.layer_types import FAST, LayerTypes
 from prl_keras.recipes import VIEWS
 from prl_keras.training.memory import MemoryPretrainer
+from prl_keras.training.mixed import mixing_of
 from prl_keras.training.pretrain import PrototypicalPretrainer, SimCLRPretrainer
 from prl_keras.training.semi import SemiMemoryPretrainer
 
@@ -78,7 +78,6 @@ def _prototypes_of_the_other_view(parts: Parts) -> keras.Model:
 
 def _prototypes_of_a_memory(parts: Parts) -> keras.Model:
     options = parts.options
-    mixing = Mixing(options.mix, options.mix_alpha, options.mix_probability, options.seed, name="mixing")
     semi = {"unlabelled_weight": options.unlabelled_weight} if options.unlabelled else {}
     kind = SemiMemoryPretrainer if semi else MemoryPretrainer
     return kind(
@@ -89,7 +88,7 @@ def _prototypes_of_a_memory(parts: Parts) -> keras.Model:
         options.temperature or matched_temperature(parts.num_classes, options.label_smoothing),
         options.label_smoothing,
         parts.augmentation,
-        None if options.mix == "none" else mixing,
+        None if options.mix == "none" else mixing_of(options),
         memory_momentum=options.memory_momentum,
         teacher_momentum=options.teacher_momentum,
         soft_weight=options.soft_weight,

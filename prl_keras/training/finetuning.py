@@ -10,7 +10,6 @@ from prl_keras.config import Baseline, Finetune, TrainingOptions
 from prl_keras.data import Dataset
 from prl_keras.data.augment import augmentation
 from prl_keras.data.batches import Batches, to_validate_on
-from prl_keras.data.mixing import Mixing
 from prl_keras.data.rows import Rows
 from prl_keras.data.semi_batches import SemiBatches
 from prl_keras.data.splits import joined_splits
@@ -26,7 +25,7 @@ from prl_keras.training.callbacks import TestAccuracy
 from prl_keras.training.cross_entropy import SmoothedCrossEntropy, chance
 from prl_keras.training.fit import fit
 from prl_keras.training.fixmatch import FixMatchClassifier
-from prl_keras.training.mixed import MixedClassifier
+from prl_keras.training.mixed import MixedClassifier, mixing_of
 from prl_keras.training.precision import with_precision
 from prl_keras.training.scratch import as_command, scratch_run, through_a_file
 
@@ -151,11 +150,7 @@ def planned(
         raise InputError("--unlabelled compares two views of an image: use another --augment than none")
     ratio = options.unlabelled_ratio
     batches = SemiBatches(images, labels, options.batch_size, options.seed, unlabelled, ratio)
-    layer = augmentation(options.augment, dataset.image_shape[:2], options.seed)
-    mixing = Mixing(options.mix, options.mix_alpha, options.mix_probability, options.seed, name="mixing")
-    trained = FixMatchClassifier(classifier, layer, mixing, options.unlabelled_weight)
-    trained.build((None, *dataset.image_shape))
-    return trained, batches
+    return augmented(classifier, dataset.image_shape, options, options.unlabelled_weight), batches
 
 
 def on_features(options: TrainingOptions) -> bool:
@@ -163,17 +158,27 @@ def on_features(options: TrainingOptions) -> bool:
     return options.augment == "none" and options.mix == "none"
 
 
-def augmented(classifier: keras.Model, image_shape: tuple[int, ...], options: TrainingOptions) -> keras.Model:
-    """The classifier itself, or behind the augmentation and the mixing that the options ask for."""
+def augmented(
+    classifier: keras.Model,
+    image_shape: tuple[int, ...],
+    options: TrainingOptions,
+    unlabelled_weight: float | None = None,
+) -> keras.Model:
+    """The classifier itself, or behind the augmentation and the mixing that the options ask for.
+
+    unlabelled_weight: of the images that FixMatch learns from beside the labelled ones; None: there are none.
+    """
     if on_features(options):
         return classifier
     layer = augmentation(options.augment, image_shape[:2], options.seed)
-    if options.mix != "none":
-        mixing = Mixing(options.mix, options.mix_alpha, options.mix_probability, options.seed, name="mixing")
-        mixed = MixedClassifier(classifier, layer, mixing)
-        mixed.build((None, *image_shape))
-        return mixed
-    return keras.Sequential([keras.Input(image_shape), layer, classifier])
+    if unlabelled_weight is not None:
+        trained = FixMatchClassifier(classifier, layer, mixing_of(options), unlabelled_weight)
+    elif options.mix != "none":
+        trained = MixedClassifier(classifier, layer, mixing_of(options))
+    else:
+        return keras.Sequential([keras.Input(image_shape), layer, classifier])
+    trained.build((None, *image_shape))
+    return trained
 
 
 def held_out(dataset: Dataset, options: Finetune | Baseline) -> tuple[np.ndarray | Rows, np.ndarray] | None:

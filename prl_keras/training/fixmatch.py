@@ -47,12 +47,9 @@ class FixMatchClassifier(MixedClassifier):
             unlabelled_loss, used = fixmatch(asked, told)
             total = loss + self.unlabelled_weight * unlabelled_loss
             scaled_loss = self.optimizer.scale_loss(total)
-        gradients = tape.gradient(scaled_loss, self.trainable_variables)
-        self.optimizer.apply(gradients, self.trainable_variables)
-        self._loss_tracker.update_state(loss, sample_weight=count)
         self.unlabelled_loss.update_state(unlabelled_loss, sample_weight=others)
         self.used.update_state(used)
-        return self.compute_metrics(images, labels, own)
+        return self._stepped(tape, scaled_loss, loss, (images, labels, own))
 
     def test_step(self, data: tuple) -> dict[str, KerasTensor]:
         return {name: value for name, value in super().test_step(data).items() if name not in OF_UNLABELLED}

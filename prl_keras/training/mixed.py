@@ -4,6 +4,13 @@ import keras
 import tensorflow as tf
 from keras import KerasTensor, ops
 
+from prl_keras.config import Pretrain, TrainingOptions
+from prl_keras.data.mixing import Mixing
+
+
+def mixing_of(options: Pretrain | TrainingOptions) -> Mixing:
+    return Mixing(options.mix, options.mix_alpha, options.mix_probability, options.seed, name="mixing")
+
 
 class MixedClassifier(keras.Model):
     """Trains `classifier` (raw images -> logits) behind an augmentation and a `data.mixing.Mixing`.
@@ -44,7 +51,12 @@ class MixedClassifier(keras.Model):
             logits = self(mixed, training=True)
             loss = self.shared_loss(labels, logits, share)
             scaled_loss = self.optimizer.scale_loss(loss)
+        return self._stepped(tape, scaled_loss, loss, (images, labels, logits))
+
+    def _stepped(self, tape: tf.GradientTape, scaled_loss: KerasTensor, loss: KerasTensor, labelled: tuple) -> dict:
+        """Go down the gradient; the metrics, of labelled (images, labels, logits) and their loss."""
         gradients = tape.gradient(scaled_loss, self.trainable_variables)
         self.optimizer.apply(gradients, self.trainable_variables)
+        images, labels, logits = labelled
         self._loss_tracker.update_state(loss, sample_weight=ops.shape(labels)[0])
         return self.compute_metrics(images, labels, logits)

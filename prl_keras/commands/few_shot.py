@@ -37,29 +37,9 @@ def run(options: Evaluate) -> None:
     own, novel, names, left_out = _novel(run, dataset, request)
     check_episodes(novel, options)
     start_keras()
-    from prl_keras.evaluation.few_shot import episode_accuracies, retrieval
     from prl_keras.evaluation.statistics import mean_over_seeds
-    from prl_keras.models.encode import encode
-    from prl_keras.models.storage import load_encoder
 
-    encoder = load_encoder(run)
-    with console.status("Encoding the images"):
-        centre = encode(encoder, own.train.images).mean(axis=0, dtype=np.float64)
-        features = encode(encoder, novel.images)
-    found = {}
-    with console.status("Playing the episodes"):
-        for shots in options.shots:
-            found[shots] = episode_accuracies(
-                features,
-                novel.labels,
-                centre,
-                options.ways,
-                shots,
-                options.queries,
-                options.episodes,
-                domains=novel.domains,
-            )
-        retrieved = retrieval(features, novel.labels, centre)
+    found, retrieved = _measured(run, own, novel, options)
     content = {
         "dataset": dataset.name,
         "classes": list(names),
@@ -81,6 +61,25 @@ def run(options: Evaluate) -> None:
     write_json(file, content)
     _show(run, dataset, content)
     print_end([file, episodes], [f"python main.py teach {run_argument(run, options.runs_dir)} NAME IMAGE..."])
+
+
+def _measured(
+    run: Run, own: Dataset, novel: Split, options: Evaluate
+) -> tuple[dict[int, dict[str, np.ndarray]], dict[str, Any]]:
+    """Shots -> classifier -> accuracy of each episode; retrieval."""
+    from prl_keras.evaluation.few_shot import episode_accuracies, retrieval
+    from prl_keras.models.encode import encode
+    from prl_keras.models.storage import load_encoder
+
+    encoder = load_encoder(run)
+    with console.status("Encoding the images"):
+        centre = encode(encoder, own.train.images).mean(axis=0, dtype=np.float64)
+        features = encode(encoder, novel.images)
+    pictures = features, novel.labels, centre
+    how = {"queries": options.queries, "episodes": options.episodes, "domains": novel.domains}
+    with console.status("Playing the episodes"):
+        found = {shots: episode_accuracies(*pictures, options.ways, shots, **how) for shots in options.shots}
+        return found, retrieval(*pictures)
 
 
 def check_episodes(novel: Split, options: Evaluate) -> None:

@@ -10,7 +10,7 @@ from archives import write_fashion, write_image_folder
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from test_interruption import stop_after_first_epoch
+from faults import stop_after_first_checkpoint
 
 from prl_keras import load_dataset
 from prl_keras.cli import main
@@ -58,7 +58,7 @@ def test_an_interrupted_command_continues_however_its_data_set_is_spelled(
 ) -> None:
     command = ["baseline", "--model", "mlp", "--epochs", "2", "--batch-size", "4"]
     with pytest.MonkeyPatch.context() as patch:
-        stop_after_first_epoch(patch)
+        stop_after_first_checkpoint(patch)
         assert main([*command, "--dataset", "A"]) == 130
     resume = ["--resume"] if spelling in ("./A/", "COPY") else []
     assert main([*command, "--dataset", spelled(here, spelling), *resume]) == 0
@@ -79,7 +79,7 @@ def test_a_run_works_from_another_working_directory(here: Path, monkeypatch: pyt
 def test_other_images_under_the_same_path_are_refused(here: Path, capsys: pytest.CaptureFixture) -> None:
     command = ["baseline", "--model", "mlp", "--epochs", "2", "--batch-size", "4", "--dataset", "A", "--name", "run"]
     with pytest.MonkeyPatch.context() as patch:
-        stop_after_first_epoch(patch)
+        stop_after_first_checkpoint(patch)
         assert main(command) == 130
     Image.new("RGB", (8, 8), "red").save("A/train/cat/new.png")
     assert main(command) == 2

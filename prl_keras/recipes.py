@@ -7,6 +7,7 @@ A recipe has a name, and one record for each kind of training: a variant of pre-
 from dataclasses import dataclass, fields, replace
 
 NAMES = ("paper", "strong")
+MOST_EPOCHS = 400  # to which `least_images` may lengthen a training
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,7 @@ class Recipe:
     schedule, warmup: of the learning rate; the share of all steps in which it rises.
     weight_decay, decay: decoupled, of "all" weights or of "kernels", without biases and norms.
     average: keep the moving average of the weights over about the last tenth of the steps.
+    least_images: as many go through the encoder at least, each view counting, by more epochs where images are few.
     memory_momentum, teacher_momentum, soft_weight: of PRL-2, see `training.memory.MemoryPretrainer`.
     """
 
@@ -33,6 +35,7 @@ class Recipe:
     measured: str
     cost: str
     epochs: int = 25
+    least_images: int = 0
     batch_size: int = 256
     classes_per_batch: int | None = None
     augment: str | None = None
@@ -98,6 +101,7 @@ _STRONG = Recipe(
     measured="see docs/method.md",
     cost="fashion_500: 225,000 images through the encoder",
     epochs=50,
+    least_images=225_000,
     batch_size=64,
     augment="strong",
     stem="fine",
@@ -146,6 +150,7 @@ _STRONG_HEAD = replace(
     why="a frozen encoder's features change no more: cosine to 0 and a little decay are enough",
     source=_STRONG.source,
     measured="see docs/method.md",
+    least_images=112_500,
     label_smoothing=0.1,
     schedule="cosine",
     weight_decay=0.05,

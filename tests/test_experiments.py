@@ -723,17 +723,27 @@ def test_strong_rows_train_by_their_own_recipe(tmp_path: Path, capsys: pytest.Ca
 def test_a_table_of_strong_rows_is_compared_with_strong_cross_entropy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for kind in ("prl", "resnet18", "finetune"):
-        monkeypatch.setitem(RECIPES["strong"], kind, replace(RECIPES["strong"][kind], epochs=1, width=0.125))
+    for kind in ("prl", "supcon", "resnet18", "finetune"):
+        short = replace(RECIPES["strong"][kind], epochs=1, least_images=400, width=0.125)
+        monkeypatch.setitem(RECIPES["strong"], kind, short)
     words = ["reproduce", "--dataset", "digits", "--samples-per-class", "13", "--image-size", "12", "--seeds", "1"]
-    words += ["--rows", "strong-resnet18", "strong-prl-frozen-linear", "--runs-dir", str(tmp_path)]
+    rows = ["strong-resnet18", "strong-prl-frozen-linear", "strong-supcon-frozen-linear"]
+    words += ["--rows", *rows, "--jobs", "1", "--runs-dir", str(tmp_path)]
     assert main(words) == 0
+    assert main(words) == 0, "the runs are those of the table, though batches and epochs were fitted to the few images"
+    supcon, prl = (Run(tmp_path / "table-digits" / f"strong-{name}-s0") for name in ("supcon", "prl"))
+    assert (supcon.part("options", "batch_size"), supcon.result["epochs"]) == (32, 2)
+    assert (prl.part("options", "batch_size"), prl.result["epochs"]) == (32, 4)
     report = (tmp_path / "table-digits" / "report.md").read_text(encoding="utf-8")
     assert "against strong ResNet-18" in report
     assert "Strong rows train by a recipe of their own" in report
     assert "**Against the strong ResNet-18, tuned cross-entropy**" in report
     rows = json.loads((tmp_path / "table-digits" / "result.json").read_text())["rows"]
-    assert [row["row"] for row in rows] == ["strong-resnet18", "strong-prl-frozen-linear"]
+    assert [row["row"] for row in rows] == [
+        "strong-resnet18",
+        "strong-supcon-frozen-linear",
+        "strong-prl-frozen-linear",
+    ]
     assert "strong-resnet18" in rows[1]["against"]
 
 

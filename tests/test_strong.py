@@ -22,9 +22,9 @@ from prl_keras.runs import Run, create_run
 from prl_keras.runs.lifecycle import check_same
 from prl_keras.training import pretraining
 from prl_keras.training.average import adam_of
-from prl_keras.training.batch_size import fitted
 from prl_keras.training.build import build_encoder, build_pretrainer
 from prl_keras.training.finetuning import augmented, compile_classifier
+from prl_keras.training.fitted import fitted
 from prl_keras.training.mixed import MixedClassifier
 
 SHAPE = (12, 12, 3)

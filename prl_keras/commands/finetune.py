@@ -18,9 +18,10 @@ from prl_keras.runs.card import write_card
 from prl_keras.runs.lifecycle import check_name, start_run, to_continue
 from prl_keras.runs.locks import working_on
 from prl_keras.runs.recorded import recorded_options
-from prl_keras.screen.console import accuracy_table, console, print_end
+from prl_keras.screen.console import accuracy_table, console, print_end, say
 from prl_keras.startup import device, start_keras
 from prl_keras.tracking import send_result
+from prl_keras.training.fitted import fitted
 
 
 def run(options: Finetune) -> None:
@@ -35,7 +36,7 @@ def train_and_test(options: Finetune) -> tuple[Run, Path]:
     source = find_run(_encoder_reference(options), options.runs_dir, has_encoder, "pre-trained encoder")
     request = data_request_of_run(source, options)
     dataset = open_data(request, source)
-    check_training(options, len(dataset.train), whole_batches=False)
+    options = _fitted(options, dataset)
     check_encoder(tuple(source.part("data")["image_shape"]), dataset, source.name)
     seen = warn_of_seen(source, dataset)
 
@@ -80,7 +81,7 @@ def run_baseline(options: Baseline) -> None:
     request = data_request(options, options.seed)
     dataset = open_data(request)
     unlabelled = open_unlabelled(options.unlabelled, dataset, request)
-    check_training(options, len(dataset.train), whole_batches=False)
+    options = _fitted(options, dataset)
 
     start_keras(options.seed, options.precision, options.deterministic)
     if options.model == "pca":
@@ -105,6 +106,14 @@ def run_baseline(options: Baseline) -> None:
         train_classifier(classifier, dataset, options, run, images)
         figure = _finish(classifier, dataset, run, options, {})
     _print_next(run, figure, options)
+
+
+def _fitted(options: Any, dataset: Dataset) -> Any:
+    options, note = fitted(options, dataset.train.labels)
+    if note and getattr(options, "model", None) != "pca":
+        say(note)
+    check_training(options, len(dataset.train), whole_batches=False)
+    return options
 
 
 def _run_pca(options: Baseline, request: dict[str, Any], dataset: Dataset) -> None:

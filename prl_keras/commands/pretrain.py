@@ -17,8 +17,8 @@ from prl_keras.screen.console import console, in_words, print_end, say
 from prl_keras.startup import device, start_keras
 from prl_keras.strategies import check_variant, is_chief, workplace
 from prl_keras.tracking import send_result
-from prl_keras.training.batch_size import fitted
 from prl_keras.training.begin import begins_with, init_reference, seen_before, trained_on
+from prl_keras.training.fitted import fitted
 
 
 def run(options: Pretrain) -> None:

@@ -1,7 +1,7 @@
 """`python main.py reproduce`: train every row of the table, then write its report."""
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from prl_keras.runs.names import check_usable_name, usable
 from prl_keras.screen.console import console, is_balanced, print_end, worst_class
 from prl_keras.startup import start_keras
 from prl_keras.terminal import quoted
+from prl_keras.training.fitted import fitted
 
 _PAUSE = 1.0  # seconds
 _PAPER_TEST = 100  # images a class
@@ -52,7 +53,9 @@ def _make_table(options: Reproduce) -> Path:
     request = data_request(_data_options(options), seed=0)
     dataset = _open_data(request, options)
     folder = options.runs_dir / (options.name or _default_name(options, dataset))
-    cells = plan(options, request, folder)
+    cells = [
+        replace(cell, options=fitted(cell.options, dataset.train.labels)[0]) for cell in plan(options, request, folder)
+    ]
     if options.cell is not None and not 1 <= options.cell <= len(cells):
         raise InputError(f"--cell is {options.cell}; the plan has {len(cells)} runs (--plan shows them)")
     unused = _unused(options, cells)

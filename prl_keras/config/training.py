@@ -1,8 +1,8 @@
 """Options of the commands that train: pretrain, finetune, baseline."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from tyro.conf import arg
 
@@ -41,6 +41,9 @@ class RunOptions:
     """Seed of everything random: weights, order of images, augmentation, dropout."""
     verbose: bool = False
     """Show all figures of each epoch, not only those that matter. metrics.jsonl always has all."""
+
+
+_Options = TypeVar("_Options", bound="RecipeOptions")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +87,13 @@ class RecipeOptions:
     def kind(self) -> str:
         """Whose record of the recipe it is."""
         return "finetune"
+
+
+def changed(options: _Options, **values: Any) -> _Options:
+    """`dataclasses.replace`, and what the user chose is still known."""
+    found = replace(options, **values)
+    object.__setattr__(found, "given", options.given)
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +147,8 @@ class Pretrain(DataOptions, RecipeOptions, StrategyOptions, UnlabelledOptions, T
     weights: File = None
     """--init keras:NAME: file of its weights without the top, .weights.h5 or .h5. None: random ones."""
     epochs: Count = None
-    """Passes over the training images (the paper: 25)."""
+    """Passes over the training images (the paper: 25). None: the recipe's; the strong one takes more of few images, 400
+    at most, so that as many steps are left."""
     batch_size: Count = None
     """Images a step; an incomplete last batch is left out (the paper: 256). None: the recipe's, or of few images the
     largest power of two that leaves four batches an epoch."""
@@ -201,7 +212,8 @@ class Pretrain(DataOptions, RecipeOptions, StrategyOptions, UnlabelledOptions, T
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions(RecipeOptions, TrackOptions):
     epochs: Count = None
-    """Passes over the training images (the paper: 25)."""
+    """Passes over the training images (the paper: 25). None: the recipe's; the strong one takes more of few images, 400
+    at most, so that as many steps are left."""
     batch_size: Count = None
     """Images a step (the paper: 128); a last batch of less than a quarter joins the one before."""
     learning_rate: Number = None

@@ -24,6 +24,7 @@ from prl_keras.training.average import adam_of, recalibrate_batch_norm
 from prl_keras.training.callbacks import TestAccuracy
 from prl_keras.training.cross_entropy import SmoothedCrossEntropy, chance
 from prl_keras.training.fit import fit
+from prl_keras.training.fitted import fitted
 from prl_keras.training.fixmatch import FixMatchClassifier
 from prl_keras.training.mixed import MixedClassifier, mixing_of
 from prl_keras.training.precision import with_precision
@@ -47,7 +48,7 @@ def finetune(encoder: keras.Model, dataset: Dataset, run: Run | None = None, **o
     Raises:
         InputError: options that contradict each other or the data.
     """
-    settings = with_precision(Finetune(**options))
+    settings, _ = fitted(with_precision(Finetune(**options)), dataset.train.labels)
     with as_command(settings), scratch_run("finetune", settings, dataset, run) as run:
         encoder = through_a_file(encoder)  # where a command has it from: reading it draws from the same seed
         return copy_as(train(copy_as(encoder, settings.precision, FAST), dataset, settings, run), "float32")

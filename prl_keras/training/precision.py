@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+from prl_keras.config import RecipeOptions, changed
 from prl_keras.startup import multiplies_bfloat16
 
 
@@ -16,7 +17,4 @@ def with_precision(options: Any, recorded: str | None = None) -> Any:
     if options.precision != "auto":
         return options
     here = "mixed_bfloat16" if multiplies_bfloat16() else "float32"
-    found = replace(options, precision=recorded or here)
-    if hasattr(options, "given"):
-        object.__setattr__(found, "given", options.given)  # what the recipe gave is not given now
-    return found
+    return (changed if isinstance(options, RecipeOptions) else replace)(options, precision=recorded or here)

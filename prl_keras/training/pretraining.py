@@ -19,11 +19,11 @@ from prl_keras.runs import Run
 from prl_keras.strategies import check_batch, check_variant, strategy_of
 from prl_keras.training import outlook, shared
 from prl_keras.training.average import adam_of, recalibrate_batch_norm
-from prl_keras.training.batch_size import fitted
 from prl_keras.training.begin import begins_with, trained_on
 from prl_keras.training.build import build_pretrainer
 from prl_keras.training.callbacks import finite
 from prl_keras.training.fit import fit
+from prl_keras.training.fitted import fitted
 from prl_keras.training.monitor import RepresentationMonitor
 from prl_keras.training.precision import with_precision
 from prl_keras.training.scratch import as_command, scratch_run

@@ -1,13 +1,16 @@
 """A batch that fits the data, where nobody said otherwise."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from prl_keras.config import Pretrain
+from prl_keras.config import Baseline, Finetune, Pretrain
 from prl_keras.data.batches import Batches
-from prl_keras.training.batch_size import fitted
+from prl_keras.recipes import MOST_EPOCHS
+from prl_keras.training.fitted import fitted
 
 
 def labels(classes: int, each: int) -> np.ndarray:
@@ -21,7 +24,7 @@ def labels(classes: int, each: int) -> np.ndarray:
 def test_the_default_leaves_four_batches_an_epoch(images: int, size: int) -> None:
     options, note = fitted(Pretrain(variant="supcon"), np.arange(images) % 2)
     assert options.batch_size == size
-    assert note is None if size == 256 else f"Batches: {size} images, to fit {images:,} training images" == note
+    assert note is None if size == 256 else f"To fit {images:,} training images: batches of {size} images" == note
 
 
 def test_what_was_given_stays() -> None:
@@ -34,7 +37,7 @@ def test_what_was_given_stays() -> None:
 def test_a_batch_of_many_classes_has_four_images_of_some_instead_of_two_of_all() -> None:
     options, note = fitted(Pretrain(), labels(200, 30))
     assert (options.batch_size, options.classes_per_batch) == (256, 64)
-    assert note == "Batches: 256 images of 64 classes, to fit 6,000 training images"
+    assert note == "To fit 6,000 training images: batches of 256 images of 64 classes"
     options, _ = fitted(Pretrain(variant="views"), labels(100, 4))
     assert (options.batch_size, options.classes_per_batch) == (64, 16)
     assert fitted(Pretrain(), labels(100, 30)) == (Pretrain(), None)  # 2.56 of each will do
@@ -46,10 +49,35 @@ def test_a_batch_has_no_more_images_of_a_class_than_most_classes_have() -> None:
     """The recipe's 250 images of 10 classes would be each picture a dozen times."""
     options, note = fitted(Pretrain(variant="loo", recipe="strong"), np.append(labels(1300, 2), 1300))
     assert (options.batch_size, options.classes_per_batch) == (250, 125)
-    assert note == "Batches: 250 images of 125 classes, to fit 2,601 training images"
+    assert note == "To fit 2,601 training images: batches of 250 images of 125 classes, 87 epochs"
     usual = Pretrain(variant="loo", recipe="strong")
     assert fitted(usual, labels(10, 500)) == (usual, None)
-    assert fitted(usual, labels(20, 60)) == (usual, None)
+    assert fitted(usual, labels(20, 225)) == (usual, None)
+
+
+@pytest.mark.parametrize(
+    ("options", "images", "epochs"),
+    [
+        (Pretrain(variant="prl", recipe="strong"), 4500, 50),
+        (Pretrain(variant="prl", recipe="strong"), 900, 250),
+        (Pretrain(variant="prl", recipe="strong"), 180, MOST_EPOCHS),
+        (Pretrain(variant="prl", recipe="strong"), 100_000, 50),
+        (Pretrain(variant="prl"), 900, 250),  # which is younger than the paper
+        (Pretrain(variant="supcon", recipe="strong"), 4500, 25),  # of two views each
+        (Pretrain(variant="supcon", recipe="strong"), 900, 125),
+        (Baseline(recipe="strong"), 2250, 100),
+        (Finetune(recipe="strong"), 900, 125),
+        (Finetune(), 90, 25),
+        (Pretrain(), 90, 25),
+        (Baseline(), 90, 25),
+    ],
+)
+def test_the_strong_recipe_takes_as_many_steps_with_few_images(options: object, images: int, epochs: int) -> None:
+    found, _ = fitted(options, np.arange(images) % 10)
+    assert found.epochs == epochs
+    given, note = fitted(replace(options, epochs=7), np.arange(images) % 10)
+    assert given.epochs == 7
+    assert note is None or "epochs" not in note
 
 
 def test_pairs_memories_and_rare_classes_are_left_as_they_are() -> None:
@@ -63,13 +91,13 @@ def test_pairs_memories_and_rare_classes_are_left_as_they_are() -> None:
     counts=st.lists(st.integers(1, 60), min_size=1, max_size=40),
     variant=st.sampled_from(["query", "standard", "loo", "views", "simclr", "supcon", "prl"]),
     recipe=st.sampled_from(["paper", "strong"]),
-    asked=st.sampled_from([{}, {"batch_size": 16}, {"classes_per_batch": 4}]),
+    asked=st.sampled_from([{}, {"batch_size": 16}, {"classes_per_batch": 4}, {"epochs": 3}]),
 )
 def test_what_comes_out_can_be_made_of_the_data(counts: list[int], variant: str, recipe: str, asked: dict) -> None:
     classes = np.repeat(np.arange(len(counts)), counts)
     options, note = fitted(Pretrain(variant=variant, recipe=recipe, **asked), classes)
     assert all(getattr(options, name) == value for name, value in asked.items())
-    changed = {"batch_size", "classes_per_batch"} - set(asked)
+    changed = {"batch_size", "classes_per_batch", "epochs"} - set(asked)
     usual = Pretrain(variant=variant, recipe=recipe, **asked)
     assert (note is not None) == any(getattr(options, name) != getattr(usual, name) for name in changed)
     assert options.given == usual.given

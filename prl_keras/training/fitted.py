@@ -1,0 +1,69 @@
+"""How large a batch is, how many classes it has, and how long a training is, where nobody said so and the recipe's does
+not fit the data."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from prl_keras.config import Baseline, Finetune, Pretrain, changed
+from prl_keras.recipes import MOST_EPOCHS, PROTOTYPES, RECIPES, VIEWS
+
+FEWEST_BATCHES = 4  # an epoch
+_FEW = 2  # images of each class: of fewer, a quarter of the queries and more find none of their own
+_EACH = 4  # images of a class that make a prototype worth the name, the query included
+
+
+def fitted(options: Pretrain | Finetune | Baseline, labels: np.ndarray) -> tuple[Any, str | None]:
+    """The options as they fit the data, and one line if that is something else than the recipe's.
+
+    The batch of a pre-training becomes the largest power of two that leaves four batches an epoch, if the recipe's
+    leaves fewer. Where prototypes are those of the batch, and it has fewer than two images a class, it gets fewer
+    classes, with four images each, instead of queries that nothing can answer; where a batch would have more images of
+    a class than most classes have, it gets more classes. Who gives a size gets that one, of images as they come.
+
+    Epochs become as many as the recipe's `least_images` ask for.
+
+    Args:
+        labels: (n,) of the images that are trained on.
+    """
+    found = {"epochs": _epochs(options, len(labels))}
+    if isinstance(options, Pretrain):
+        found |= _batch(options, labels)
+    other = {name: value for name, value in found.items() if value != getattr(options, name)}
+    if not other:
+        return options, None
+    told = []
+    if "batch_size" in other or "classes_per_batch" in other:
+        of_classes = f" of {found['classes_per_batch']} classes" if "classes_per_batch" in other else ""
+        told.append(f"batches of {found['batch_size']} images{of_classes}")
+    if "epochs" in other:
+        told.append(f"{found['epochs']} epochs")
+    return changed(options, **other), f"To fit {len(labels):,} training images: {', '.join(told)}"
+
+
+def _epochs(options: Pretrain | Finetune | Baseline, images: int) -> int:
+    least = RECIPES[options.recipe][options.kind].least_images / (2 if options.kind in VIEWS else 1)
+    if "epochs" in options.given or not images:
+        return options.epochs
+    return max(options.epochs, min(MOST_EPOCHS, math.ceil(least / images)))
+
+
+def _batch(options: Pretrain, labels: np.ndarray) -> dict[str, int | None]:
+    size, classes = options.batch_size, options.classes_per_batch
+    if "batch_size" in options.given:
+        return {}
+    if len(labels) // size < FEWEST_BATCHES:
+        size = 1 << max(1, (len(labels) // FEWEST_BATCHES).bit_length() - 1)
+    _, counts = np.unique(labels, return_counts=True)
+    of_the_batch = options.variant in (*PROTOTYPES, "views") and "classes_per_batch" not in options.given
+    few = size < _FEW * min(classes or len(counts), len(counts))
+    if of_the_batch and few and counts.min() >= _EACH and size >= 2 * _EACH:
+        classes = size // _EACH
+    typical = max(_FEW, int(np.median(counts)))
+    more = classes and classes < len(counts) and "classes_per_batch" not in options.given
+    if more and size // classes > typical:
+        classes = size // typical
+    if classes:
+        size = max(size // (each := min(classes, len(counts))), 1) * each
+    return {"batch_size": size, "classes_per_batch": classes}

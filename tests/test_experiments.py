@@ -727,8 +727,8 @@ def test_a_table_of_strong_rows_is_compared_with_strong_cross_entropy(
         short = replace(RECIPES["strong"][kind], epochs=1, least_images=400, width=0.125)
         monkeypatch.setitem(RECIPES["strong"], kind, short)
     words = ["reproduce", "--dataset", "digits", "--samples-per-class", "13", "--image-size", "12", "--seeds", "1"]
-    rows = ["strong-resnet18", "strong-prl-frozen-linear", "strong-supcon-frozen-linear"]
-    words += ["--rows", *rows, "--jobs", "1", "--runs-dir", str(tmp_path)]
+    rows_asked_for = ["strong-resnet18", "strong-prl-frozen-linear", "strong-supcon-frozen-linear"]
+    words += ["--rows", *rows_asked_for, "--jobs", "1", "--runs-dir", str(tmp_path)]
     assert main(words) == 0
     assert main(words) == 0, "the runs are those of the table, though batches and epochs were fitted to the few images"
     supcon, prl = (Run(tmp_path / "table-digits" / f"strong-{name}-s0") for name in ("supcon", "prl"))
@@ -739,11 +739,7 @@ def test_a_table_of_strong_rows_is_compared_with_strong_cross_entropy(
     assert "Strong rows train by a recipe of their own" in report
     assert "**Against the strong ResNet-18, tuned cross-entropy**" in report
     rows = json.loads((tmp_path / "table-digits" / "result.json").read_text())["rows"]
-    assert [row["row"] for row in rows] == [
-        "strong-resnet18",
-        "strong-supcon-frozen-linear",
-        "strong-prl-frozen-linear",
-    ]
+    assert [row["row"] for row in rows] == rows_asked_for
     assert "strong-resnet18" in rows[1]["against"]
 
 

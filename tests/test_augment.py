@@ -479,9 +479,8 @@ class TwoViews(keras.Model):
         return {"loss": loss, "distance": self.distance.result()}
 
 
-@pytest.mark.parametrize(
-    "name", ["float32", *(pytest.param(name, marks=pytest.mark.slow) for name in ("mixed_bfloat16", "mixed_float16"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["float32", "mixed_bfloat16", "mixed_float16"])
 def test_views_differ_inside_fit(policy, name):
     policy(name)
     model = TwoViews("simclr")

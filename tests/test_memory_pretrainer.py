@@ -347,9 +347,8 @@ def test_a_saved_pretrainer_goes_on_as_if_it_had_not_been_saved(name: str, tmp_p
     assert [type(getattr(loaded, part)) for part in _PARTS] == [type(getattr(model, part)) for part in _PARTS]
 
 
-@pytest.mark.parametrize(
-    "policy", ["mixed_bfloat16", *(pytest.param(p, marks=pytest.mark.slow) for p in ("float32", "mixed_float16"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "mixed_float16"])
 @pytest.mark.usefixtures("restored_dtype_policy")
 def test_it_stays_finite_in_every_precision(policy: str) -> None:
     keras.mixed_precision.set_global_policy(policy)

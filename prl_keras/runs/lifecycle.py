@@ -54,9 +54,7 @@ def start_run(
     Args:
         inputs: hashes of what else is trained on or from, such as the encoder of a fine-tuning.
     """
-    elsewhere = {*NOT_RECORDED, "checkpoint_steps", *(field.name for field in fields(DataOptions))}
-    config = run_config(command, options, elsewhere, request, dataset)
-    config["data"] |= inputs or {}
+    config = deciding(command, options, request, dataset, inputs)
     run = to_continue(command, options) or _repeated(config, options)
     if run is None:
         name = options.name or free_name(options.runs_dir, stem)
@@ -64,6 +62,16 @@ def start_run(
     check_same(run, config)
     warn_of_versions(run, config["versions"])
     return run
+
+
+def deciding(
+    command: str, options: RunOptions, request: dict[str, Any], dataset: Dataset, inputs: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """The `run_config` of a training: the options that decide its result; see `start_run`."""
+    elsewhere = {*NOT_RECORDED, "checkpoint_steps", *(field.name for field in fields(DataOptions))}
+    config = run_config(command, options, elsewhere, request, dataset)
+    config["data"] |= inputs or {}
+    return config
 
 
 def _repeated(config: dict[str, Any], options: RunOptions) -> Run | None:

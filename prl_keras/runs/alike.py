@@ -61,7 +61,8 @@ def description(
     """What has to be the same in all workers: names, as they are shown, in groups. JSON."""
     config = deciding(command, options, request, dataset, inputs)
     where = {*WHERE, *(name for digest, names in _HASHED.items() if digest in (inputs or {}) for name in names)}
-    asked = {key: value for key, value in (request | config["options"]).items() if key not in where}
+    asked = config["options"] | {"split_seed" if key == "seed" else key: value for key, value in request.items()}
+    asked = {key: value for key, value in asked.items() if key not in where}
     data = {key.replace("_", " "): value for key, value in config["data"].items() if key not in ("request", "bits")}
     data["training images of fingerprint"] = rows_sha256(dataset)
     versions = {key: value for key, value in config["versions"].items() if key in _VERSIONS}

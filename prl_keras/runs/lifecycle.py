@@ -135,7 +135,8 @@ def check_same(run: Run, config: dict[str, Any], may_differ: Sequence[str] = ())
 
     An option that did not exist when the run began had its default. Data are the same if their images and their
     splits are, wherever they lie and however they were asked for; so are unlabelled images, and an encoder if its
-    weights are.
+    weights are. How many devices share the training is no part of it, as the figures are those of one (but for
+    statistics that each has by itself).
 
     Raises:
         InputError: an option or something about the data differs; names it and both values.
@@ -148,6 +149,8 @@ def check_same(run: Run, config: dict[str, Any], may_differ: Sequence[str] = ())
         if digest is not None and digest == old.get(f"{name}_sha256"):
             may_differ |= options
     recorded = run.part("options")
+    if not (recorded.get("local_batch_norm") or config["options"].get("local_batch_norm")):
+        may_differ |= {"strategy"}
     was = as_resolved(config["command"], recorded)
     was = {name: value for name, value in was.items() if name in recorded or name in config["options"]}
     _compare(run, was, config["options"], may_differ)

@@ -14,7 +14,6 @@ import argparse
 import hashlib
 import json
 import os
-import platform
 import random
 import signal
 import socket
@@ -22,14 +21,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from prl_keras.files import write_json  # noqa: E402
+from peers_machine import machine
+
+from prl_keras.files import write_json
 
 WORDS = [
     *("pretrain", "--strategy", "multiworker", "--dataset", "digits", "--image-size", "16", "--width", "0.125"),
@@ -54,7 +54,7 @@ def main() -> int:
                 assert crew == 0, "the undisturbed training failed"
             seconds = round(time.monotonic() - begun, 1)
             undisturbed = _contents(Path(folder) / "whole") | {"training_seconds": seconds}
-            content = {"machine": _machine(), "command": " ".join(WORDS), "undisturbed": undisturbed, "rounds": []}
+            content = {"machine": machine(), "command": " ".join(WORDS), "undisturbed": undisturbed, "rounds": []}
             write_json(options.out, content)
         for number in range(len(content["rounds"]), options.rounds):
             content["rounds"].append(_round(Path(folder) / str(number), number, content["undisturbed"]))
@@ -99,6 +99,7 @@ def _round(runs_dir: Path, number: int, undisturbed: dict[str, Any]) -> dict[str
     result["victims_exit_code"] = crew[victim].returncode
     lines = [_errors(runs_dir, index) for index in (0, 1)]
     result |= {"others_line": lines[1 - victim], "victims_line": lines[victim]}
+    result["folders_left"] = len(list((runs_dir / "temporary").glob("prl-keras-*")))  # of a killed one, not the chief
     result["named"] = was_running and len(lines[1 - victim]) == 1 and f"worker {victim} (" in lines[1 - victim][0]
     begun = time.monotonic()
     result["again_exit_codes"] = _finished(_start(runs_dir))
@@ -109,7 +110,7 @@ def _round(runs_dir: Path, number: int, undisturbed: dict[str, Any]) -> dict[str
 
 def _start(runs_dir: Path) -> list[subprocess.Popen]:
     """The two workers, each of which has its standard error in a file of its own."""
-    runs_dir.mkdir(parents=True, exist_ok=True)
+    (runs_dir / "temporary").mkdir(parents=True, exist_ok=True)
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
     cluster = {"worker": [f"127.0.0.1:{server.getsockname()[1]}" for server in sockets]}
     for server in sockets:
@@ -119,9 +120,8 @@ def _start(runs_dir: Path) -> list[subprocess.Popen]:
         task = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})
         with (runs_dir / f"{index}.err").open("w") as errors, (runs_dir / f"{index}.out").open("a") as log:
             words = [sys.executable, "main.py", *WORDS, "--runs-dir", str(runs_dir)]
-            crew.append(
-                subprocess.Popen(words, cwd=ROOT, env=os.environ | {"TF_CONFIG": task}, stdout=log, stderr=errors)
-            )
+            own = os.environ | {"TF_CONFIG": task, "TMPDIR": str(runs_dir / "temporary")}
+            crew.append(subprocess.Popen(words, cwd=ROOT, env=own, stdout=log, stderr=errors))
     return crew
 
 
@@ -167,20 +167,6 @@ def _contents(runs_dir: Path) -> dict[str, Any]:
         "saved_encoder": result["saved_encoder"],
         "epochs": hashlib.sha256(json.dumps(timeless).encode()).hexdigest(),
         "times": [{key: line[key] for key in _TIMES} for line in lines],
-    }
-
-
-def _machine() -> dict[str, Any]:
-    packages = {name: metadata.version(name) for name in ("keras", "numpy")}
-    for name in ("tensorflow", "tensorflow-cpu"):
-        try:
-            packages[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return {
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "python": platform.python_version(),
-        **packages,
     }
 
 

@@ -57,6 +57,7 @@ class Company:
         self._inbox = {index: queue.Queue() for index in range(len(self.workers))}
         self._over, self._ended, self._chief_left = threading.Event(), threading.Event(), threading.Event()
         self._needs_others = True
+        self._early: list[dict[str, Any]] = []  # what came together with the welcome
         self._last_words: tuple[float, str, int] | None = None  # when to end at the latest, and with what
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -160,10 +161,12 @@ class Company:
                 self.links[0] = link
                 link.send({_HELLO: self.index, "workers": list(self.workers)})
                 while True:
-                    for message in link.read():
+                    messages = iter(link.read())
+                    for message in messages:
                         if "refused" in message:
                             raise InputError(message["refused"])
                         if "welcome" in message:
+                            self._early = list(messages)
                             return
             self._close()
             if problem := waiting(f"{self.name(0)}, the chief,"):
@@ -184,6 +187,8 @@ class Company:
         with selectors.DefaultSelector() as ready:
             for link in self.links.values():
                 ready.register(link.socket, selectors.EVENT_READ, link)
+            for message in self._early:
+                self._heard(self.links[0], message)
             while not self._over.is_set():
                 for key, _ in ready.select(_BEAT / 4):
                     try:
@@ -219,11 +224,11 @@ class Company:
                 return
             if self.index == 0:
                 self._tell(message, (other for other in self.links.values() if other is not link))
-            self._ends_soon(index, why, message["code"], _GRACE if index == link.index else 0.0)
+            self._ends_soon(index, why, message["code"], _GRACE if message["itself"] else 0.0)
 
     def _lost(self, link: _Link, why: str) -> None:
         link.left = True
-        self._tell({"gone": link.index, "why": why, "code": 1}, self.links.values())
+        self._tell({"gone": link.index, "why": why, "code": 1, "itself": False}, self.links.values())
         self._ends_soon(link.index, why, 1, 0.0)
 
     def _ends_soon(self, index: int, why: str, code: int, grace: float) -> None:
@@ -248,7 +253,7 @@ class Company:
         in a moment; if all live, they have lost each other."""
         if self._ended.wait(self.silence + _GRACE) or not _is_of_the_network(error):
             return
-        self._tell({"gone": self.index, "why": "lost the others", "code": 1}, self.links.values())
+        self._tell({"gone": self.index, "why": "lost the others", "code": 1, "itself": True}, self.links.values())
         said = " ".join(str(error).partition("aborted by:")[2].split())
         self._end(f"the workers lost each other ({said[:200] or type(error).__name__}): {_AGAIN}", 1)
 
@@ -258,7 +263,7 @@ class Company:
             return
         self._over.set()
         self._thread.join()
-        self._tell({"gone": self.index, "why": why, "code": code}, self.links.values())
+        self._tell({"gone": self.index, "why": why, "code": code, "itself": True}, self.links.values())
         for link in self.links.values():
             with suppress(OSError):
                 link.socket.shutdown(socket.SHUT_WR)
@@ -336,7 +341,8 @@ def _why(error: BaseException | None) -> tuple[str | None, int]:
         return f"ended: {error}", 2
     if isinstance(error, Stopped | KeyboardInterrupt):
         return "was stopped", 1
-    return f"ended with an error ({type(error).__name__})", 1
+    said = " ".join(str(error).split())[:200]
+    return f"ended with {type(error).__name__}{said and ' ('}{said}{said and ')'}", 1
 
 
 def _is_of_the_network(error: BaseException | None) -> bool:

@@ -112,6 +112,27 @@ def test_an_error_of_one_ends_all_with_its_line() -> None:
     assert ends == [None, (line, 2), (line, 2)]
 
 
+def test_an_error_that_all_have_is_each_one_s_own() -> None:
+    def refuses(company: Company) -> None:
+        company.gather(0)
+        threading.Event().wait(company.index)
+        raise InputError("the loss is not finite")
+
+    answers, ends = together([refuses, refuses, refuses])
+    assert [str(answer) for answer in answers] == ["the loss is not finite"] * 3
+    assert ends == [None] * 3
+
+
+def test_the_others_are_told_what_a_crash_says() -> None:
+    def crashes(company: Company) -> None:
+        raise OSError(28, "No space left")
+
+    workers = addresses(3)
+    _, ends = together([waits, waits, crashes], workers)
+    line = f"worker 2 ({workers[2]}) ended with OSError ([Errno 28] No space left): start all workers again"
+    assert [end and end[0].startswith(line) for end in ends] == [True, True, None]
+
+
 def test_a_stop_outside_of_the_steps_is_told() -> None:
     def stopped(company: Company) -> None:
         raise Stopped(signal.SIGTERM)

@@ -22,7 +22,11 @@ from prl_keras.strategies import Cluster, cluster
 
 # the others do not decide a training: processors, what reads pictures (their pixels are compared), Keras Tuner
 _VERSIONS = ("python", "tensorflow", "tensorflow-cpu", "keras", "numpy", "oneDNN")
-_HASHED = {"init_sha256": ("init", "weights"), "unlabelled_sha256": ("unlabelled",)}  # wherever they lie
+_HASHED = {  # wherever they lie
+    "init_sha256": ("init", "weights"),
+    "encoder_sha256": ("encoder",),
+    "unlabelled_sha256": ("unlabelled",),
+}
 
 
 @contextmanager

@@ -89,6 +89,12 @@ def test_a_killed_worker_is_named_and_the_same_command_ends_with_the_same_bits(t
     assert epochs(killed) == epochs(whole)
 
 
+def test_two_views_are_trained_by_workers_too(tmp_path: Path) -> None:
+    with Crew(tmp_path, 2, ["--samples-per-class", "24", "--variant", "supcon"]) as crew:
+        assert crew.codes() == [0, 0]
+    assert len(epochs(crew.run)) == 5
+
+
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_hung_worker_is_named_and_ends_when_it_wakes(victim: int, tmp_path: Path) -> None:
     with Crew(tmp_path, 2) as crew:

@@ -61,7 +61,8 @@ Then: python main.py finetune --encoder latest --head linear --freeze"""
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return the exit code.
 
-    0; 1: done, but it found what is to be seen to; 2 for bad input, 130 for Ctrl-C, 128 + its number for a signal.
+    0; 1: done, but it found what is to be seen to; 2 for bad input, 130 for Ctrl-C, 128 + its number for a signal. A
+    worker of a shared training whose others are gone ends with 1, without coming back here.
     """
     code = None
     arguments = list(sys.argv[1:] if arguments is None else arguments)

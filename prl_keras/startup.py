@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 
+from prl_keras.errors import InputError
 from prl_keras.strategies import logical_devices, strategy_of
 
 _NOISE = (
@@ -21,6 +22,7 @@ _NOISE = (
     b"Could not find cuda drivers",  # of a TensorFlow that could use them, on a machine that has none
     b"cuInit: UNKNOWN ERROR (303)",
 )
+_MOST_DEVICES = 64
 # Keras imports these eagerly when they are installed, for features that are not used here: 1-4 s.
 _NOT_FOR_KERAS = ("matplotlib", "pandas", "sklearn")
 
@@ -39,18 +41,21 @@ def start_keras(
     `strategy` of several machines has to be made before TensorFlow's first operation, so it is made here.
 
     Raises:
-        InputError: there are not the devices that the strategy shares a training between.
+        InputError: there are not the devices that the strategy shares a training between; a bad value of
+            PRL_KERAS_LOGICAL_DEVICES.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # of several machines its errors are known here too, and named (company.py)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3" if strategy == "multiworker" else "2")
     # TensorFlow switches oneDNN off on processors without AVX-512 VNNI; a training step of small images then takes 1.7
     # times as long, with Keras's own layers 9 times (docs/results/onednn.json): gradients of maps of 1x1 to 4x4 pixels.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+    count = _logical_devices_asked_for()
     if "keras" not in sys.modules:
         with _quiet_native_startup(), _hidden(_NOT_FOR_KERAS):
             import keras
 
-            if count := os.environ.get("PRL_KERAS_LOGICAL_DEVICES"):
-                logical_devices(int(count))
+            if count:
+                logical_devices(count)
             strategy_of(strategy)
             keras.ops.ones(1).numpy()
         collect_garbage_rarely()
@@ -67,9 +72,25 @@ def start_keras(
         keras.utils.set_random_seed(seed)
 
 
+def _logical_devices_asked_for() -> int | None:
+    text = os.environ.get("PRL_KERAS_LOGICAL_DEVICES", "")
+    if text and not (text.isascii() and text.isdigit() and 0 < int(text) <= _MOST_DEVICES):
+        raise InputError(f"PRL_KERAS_LOGICAL_DEVICES is {text!a}; expected a number from 1 to {_MOST_DEVICES}")
+    return int(text) if text else None
+
+
+def gpus() -> int:
+    """After `start_keras`."""
+    import tensorflow as tf
+
+    return len(tf.config.list_logical_devices("GPU"))
+
+
 def _of_use(record: logging.LogRecord) -> bool:
-    """Several commands in one process, as in a notebook, have several models: not what this warning warns of."""
-    return "triggered tf.function retracing" not in str(record.msg)
+    """Several commands in one process, as in a notebook, have several models: not what the first warning warns of. What
+    is sent outside a function is sent once."""
+    useless = ("triggered tf.function retracing", "eagerly has significant overhead")
+    return not any(words in str(record.msg) for words in useless)
 
 
 def collect_garbage_rarely() -> None:

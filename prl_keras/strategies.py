@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +27,7 @@ def cluster() -> Cluster | None:
     """The workers that the environment variable TF_CONFIG names; None: it is not set.
 
     Raises:
-        InputError: it is no JSON, or does not name workers and which of them this one is.
+        InputError: it is no JSON, or does not name two workers or more and which of them this one is.
     """
     text = os.environ.get("TF_CONFIG")
     if not text:
@@ -41,12 +42,18 @@ def cluster() -> Cluster | None:
     if other := sorted(set(jobs) - {"chief", "worker"}):
         raise InputError(f"TF_CONFIG has a job {other[0]!r}; expected chief and worker only, as in {_EXAMPLE}")
     chiefs, workers = (jobs.get(job, []) for job in ("chief", "worker"))
-    if not all(isinstance(part, list) and all(map(_is_address, part)) for part in (chiefs, workers)) or len(chiefs) > 1:
+    if not all(isinstance(part, list) and all(map(_is_address, part)) for part in (chiefs, workers)):
         raise InputError(f"TF_CONFIG's cluster is {jobs}; expected a list of HOST:PORT, as in {_EXAMPLE}")
+    if "chief" in jobs and len(chiefs) != 1:
+        raise InputError(f"TF_CONFIG's chief is {chiefs}; expected one, or none: then the first worker is the chief")
+    if twice := sorted({address for address in (*chiefs, *workers) if (*chiefs, *workers).count(address) > 1}):
+        raise InputError(f"TF_CONFIG has {twice[0]} twice; expected an address of its own for each worker")
     kind, index = task.get("type"), task.get("index")
     own = jobs.get(kind, []) if isinstance(kind, str) else []
     if type(index) is not int or not 0 <= index < len(own):
         raise InputError(f"TF_CONFIG's task is {task}, which is none of the cluster's; expected as in {_EXAMPLE}")
+    if len(chiefs) + len(workers) < 2:
+        raise InputError("TF_CONFIG has one worker, who shares a training with nobody: leave --strategy out")
     return Cluster((*chiefs, *workers), index if kind == "chief" else index + len(chiefs))
 
 
@@ -62,14 +69,28 @@ def workplace(options: Any) -> Iterator[Any]:
     if is_chief(options.strategy):
         yield options
         return
-    with tempfile.TemporaryDirectory(prefix="prl-keras-") as folder:
+    with tempfile.TemporaryDirectory(prefix=_own_prefix()) as folder:
         own = replace(options, runs_dir=Path(folder), name="worker", resume=False, track=None)
         object.__setattr__(own, "given", options.given)
         yield own
 
 
+def _own_prefix() -> str:
+    return f"prl-keras-{os.getpid()}-"
+
+
+def own_folders() -> list[Path]:
+    """Of `workplace` in this process, for who ends it without leaving the context."""
+    return list(Path(tempfile.gettempdir()).glob(f"{_own_prefix()}*"))
+
+
 def _is_address(value: Any) -> bool:
-    return isinstance(value, str) and value.rpartition(":")[2].isdigit() and value.rpartition(":")[0] != ""
+    found = (
+        re.fullmatch(r"(?:[\w.-]+|\[[0-9a-fA-F:.]+\]):([0-9]{1,5})", value, re.ASCII)
+        if isinstance(value, str)
+        else None
+    )
+    return found is not None and 0 < int(found[1]) < 2**16
 
 
 def logical_devices(count: int) -> None:

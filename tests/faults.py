@@ -4,6 +4,7 @@ import hashlib
 import io
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -47,6 +48,14 @@ def wait_until(happened: Callable[[], bool], seconds: float = PATIENCE) -> None:
     while not happened():
         assert time.monotonic() < end, "nothing happened"
         time.sleep(0.005)
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [server.getsockname()[1] for server in sockets]
+    for server in sockets:
+        server.close()
+    return ports
 
 
 def weights(file: Path) -> str:

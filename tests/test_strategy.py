@@ -2,12 +2,11 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 
 import pytest
-from faults import ROOT
+from faults import ROOT, free_ports
 
 STEPS, RATE = 20, 1e-3  # as in tests/replicas.py
 
@@ -40,14 +39,6 @@ def test_loss_and_gradients_do_not_depend_on_the_number_of_replicas(case: str, c
     differences = figures(start(case))
     assert len(differences) == count
     assert {name: pair for name, pair in differences.items() if max(pair) > 1e-5} == {}
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [server.getsockname()[1] for server in sockets]
-    for server in sockets:
-        server.close()
-    return ports
 
 
 @pytest.mark.slow

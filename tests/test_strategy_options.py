@@ -19,6 +19,7 @@ def config(task: object = None, **jobs: object) -> str:
     [
         ("", None),
         (config(worker=["a:1", "b:2"]), Cluster(("a:1", "b:2"), 0)),
+        (config(worker=["[::1]:1", "node-1.net_a:65535"]), Cluster(("[::1]:1", "node-1.net_a:65535"), 0)),
         (config({"type": "worker", "index": 1}, worker=["a:1", "b:2"]), Cluster(("a:1", "b:2"), 1)),
         (config({"type": "worker", "index": 0}, chief=["c:1"], worker=["b:2"]), Cluster(("c:1", "b:2"), 1)),
         (config({"type": "chief", "index": 0}, chief=["c:1"], worker=["b:2"]), Cluster(("c:1", "b:2"), 0)),
@@ -40,7 +41,19 @@ def test_the_cluster_is_read_from_tf_config(text: str, expected: Cluster | None,
         ('{"cluster": {"worker": ["a:1"]}}', "has no cluster and task"),
         (config(worker="a:1"), "a list of HOST:PORT"),
         (config(worker=["a"]), "a list of HOST:PORT"),
-        (config(chief=["a:1", "b:1"], worker=["c:1"]), "a list of HOST:PORT"),
+        (config(chief=["a:1", "b:1"], worker=["c:1"]), "expected one, or none"),
+        (config(chief=[], worker=["c:1", "d:1"]), "expected one, or none"),
+        (config(worker=["a:0", "b:1"]), "a list of HOST:PORT"),
+        (config(worker=["a:65536", "b:1"]), "a list of HOST:PORT"),
+        (config(worker=["a:\u00b2", "b:1"]), "a list of HOST:PORT"),
+        (config(worker=["http://a:1", "b:1"]), "a list of HOST:PORT"),
+        (config(worker=["a b:1", "b:1"]), "a list of HOST:PORT"),
+        (config(worker=[":1", "b:1"]), "a list of HOST:PORT"),
+        (config(worker={"0": "a:1", "1": "b:1"}), "a list of HOST:PORT"),
+        (config(worker=["a:1", "b:1", "a:1"]), "has a:1 twice"),
+        (config({"type": "chief", "index": 0}, chief=["a:1"], worker=["a:1"]), "has a:1 twice"),
+        (config(worker=["a:1"]), "has one worker"),
+        (config({"type": "chief", "index": 0}, chief=["a:1"]), "has one worker"),
         (config(worker=["a:1"], ps=["b:1"]), "has a job 'ps'"),
         (config({"type": "worker", "index": 2}, worker=["a:1", "b:1"]), "is none of the cluster's"),
         (config({"type": "worker", "index": "0"}, worker=["a:1"]), "is none of the cluster's"),
@@ -53,6 +66,13 @@ def test_a_wrong_tf_config_is_named_in_one_line(text: str, what: str, monkeypatc
     with pytest.raises(InputError, match=what) as error:
         cluster()
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("value", ["x", "0", "-1", "1.5", "100000", "\u00b2"])
+def test_a_bad_number_of_logical_devices_is_one_line(value: str, tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("PRL_KERAS_LOGICAL_DEVICES", value)
+    assert main(["pretrain", "--dataset", "digits", "--runs-dir", str(tmp_path / "runs")]) == 2
+    assert "error: PRL_KERAS_LOGICAL_DEVICES is " in capsys.readouterr().err
 
 
 def test_a_batch_is_shared_equally() -> None:

@@ -10,14 +10,15 @@ from prl_keras.data.seen import record_seen
 from prl_keras.data.unlabelled import open_unlabelled, unlabelled_reference
 from prl_keras.files import write_json
 from prl_keras.runs import Run
+from prl_keras.runs.alike import together
 from prl_keras.runs.card import write_card
 from prl_keras.runs.lifecycle import check_name, start_run
 from prl_keras.runs.locks import working_on
 from prl_keras.screen.console import console, in_words, print_end, say
-from prl_keras.startup import device, start_keras
+from prl_keras.startup import device, gpus, start_keras
 from prl_keras.strategies import check_variant, is_chief, workplace
 from prl_keras.tracking import send_result
-from prl_keras.training.begin import begins_with, init_reference, seen_before, trained_on
+from prl_keras.training.begin import begins_with, init_reference, seen_before, source_digest, trained_on
 from prl_keras.training.fitted import fitted
 
 
@@ -37,33 +38,37 @@ def run(options: Pretrain) -> None:
         say(note)
     check_training(options, len(images), whole_batches=True)
 
-    start_keras(options.seed, options.precision, options.deterministic, options.strategy)
-    console.print(device(options.precision))
-    from prl_keras.models.storage import weights_sha256
-    from prl_keras.training import build, pretraining, workers
+    before = {} if unlabelled is None else {"unlabelled_sha256": unlabelled.sha256}
+    before |= {} if source is None else {"init_sha256": source_digest(source)}
+    with together("pretrain", options, request, dataset, before) as company:
+        start_keras(options.seed, options.precision, options.deterministic, options.strategy)
+        company.check_equal("GPUs", gpus())
+        console.print(device(options.precision))
+        from prl_keras.models.storage import weights_sha256
+        from prl_keras.training import build, pretraining
 
-    plan = pretraining.plan(dataset, options, others, source)
-    if options.distance == "cosine":  # what None means has changed: an unfinished run of before is another one
-        options = replace(options, temperature=build.temperature(options))
-    inputs = {}
-    if unlabelled is not None:
-        inputs["unlabelled_sha256"] = unlabelled.sha256
-        options = replace(options, unlabelled=unlabelled_reference(options.unlabelled))
-    if source is not None:
-        inputs["init_sha256"] = weights_sha256(plan.pretrainer.encoder)
-        weights = None if options.weights is None else options.weights.absolute()
-        options = replace(options, init=init_reference(source, options), weights=weights)
-    with workplace(options) as options:
-        run = start_run("pretrain", options, f"{options.variant}-{dataset.label}", request, dataset, inputs)
-        with working_on(run):
-            if not seen_before(source):
-                known = source if isinstance(source, Run) else None
-                record_seen(run, images, known, None if others is images else others)
-            _announce(plan, options, run)
-            trained = pretraining.train(plan, dataset, options, run)
-            if is_chief(options.strategy):
-                _finish(trained, run, options)
-            workers.leave_together(plan.pretrainer)
+        plan = pretraining.plan(dataset, options, others, source)
+        if options.distance == "cosine":  # what None means has changed: an unfinished run of before is another one
+            options = replace(options, temperature=build.temperature(options))
+        inputs = {}
+        if unlabelled is not None:
+            inputs["unlabelled_sha256"] = unlabelled.sha256
+            options = replace(options, unlabelled=unlabelled_reference(options.unlabelled))
+        if source is not None:
+            inputs["init_sha256"] = weights_sha256(plan.pretrainer.encoder)
+            weights = None if options.weights is None else options.weights.absolute()
+            options = replace(options, init=init_reference(source, options), weights=weights)
+        with workplace(options) as options:
+            run = start_run("pretrain", options, f"{options.variant}-{dataset.label}", request, dataset, inputs)
+            with working_on(run):
+                if not seen_before(source):
+                    known = source if isinstance(source, Run) else None
+                    record_seen(run, images, known, None if others is images else others)
+                _announce(plan, options, run)
+                trained = pretraining.train(plan, dataset, options, run)
+                if is_chief(options.strategy):
+                    company.needs_nobody()
+                    _finish(trained, run, options)
 
 
 def _announce(plan: Any, options: Pretrain, run: Run) -> None:

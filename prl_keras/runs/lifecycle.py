@@ -54,9 +54,7 @@ def start_run(
     Args:
         inputs: hashes of what else is trained on or from, such as the encoder of a fine-tuning.
     """
-    elsewhere = {*NOT_RECORDED, "checkpoint_steps", *(field.name for field in fields(DataOptions))}
-    config = run_config(command, options, elsewhere, request, dataset)
-    config["data"] |= inputs or {}
+    config = deciding(command, options, request, dataset, inputs)
     run = to_continue(command, options) or _repeated(config, options)
     if run is None:
         name = options.name or free_name(options.runs_dir, stem)
@@ -64,6 +62,16 @@ def start_run(
     check_same(run, config)
     warn_of_versions(run, config["versions"])
     return run
+
+
+def deciding(
+    command: str, options: RunOptions, request: dict[str, Any], dataset: Dataset, inputs: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """The `run_config` of a training: the options that decide its result; see `start_run`."""
+    elsewhere = {*NOT_RECORDED, "checkpoint_steps", *(field.name for field in fields(DataOptions))}
+    config = run_config(command, options, elsewhere, request, dataset)
+    config["data"] |= inputs or {}
+    return config
 
 
 def _repeated(config: dict[str, Any], options: RunOptions) -> Run | None:
@@ -127,7 +135,8 @@ def check_same(run: Run, config: dict[str, Any], may_differ: Sequence[str] = ())
 
     An option that did not exist when the run began had its default. Data are the same if their images and their
     splits are, wherever they lie and however they were asked for; so are unlabelled images, and an encoder if its
-    weights are.
+    weights are. How many devices share the training is no part of it, as the figures are those of one (but for
+    statistics that each has by itself).
 
     Raises:
         InputError: an option or something about the data differs; names it and both values.
@@ -140,6 +149,8 @@ def check_same(run: Run, config: dict[str, Any], may_differ: Sequence[str] = ())
         if digest is not None and digest == old.get(f"{name}_sha256"):
             may_differ |= options
     recorded = run.part("options")
+    if not (recorded.get("local_batch_norm") or config["options"].get("local_batch_norm")):
+        may_differ |= {"strategy"}
     was = as_resolved(config["command"], recorded)
     was = {name: value for name, value in was.items() if name in recorded or name in config["options"]}
     _compare(run, was, config["options"], may_differ)

@@ -1,5 +1,6 @@
 """What a pre-training begins with, found before TensorFlow is imported."""
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,22 @@ def init_reference(source: Run | Path | Application, options: Pretrain) -> str:
     if isinstance(source, Application):
         return str(source)
     return str(source.absolute()) if isinstance(source, Path) else reference_to(source, options.runs_dir)
+
+
+def source_digest(source: Run | Path | Application) -> str:
+    """What tells two of them apart without TensorFlow: the weights that a run recorded, or files; no paths."""
+    if isinstance(source, Run) and "encoder_sha256" in (source.result or {}):
+        return source.result["encoder_sha256"]
+    if isinstance(source, Run):
+        files = [file for file in (source.encoder_file, source.classifier_file) if file.exists()]
+    else:
+        files = [source.weights] if isinstance(source, Application) and source.weights else []
+        files = [source] if isinstance(source, Path) else files
+    digest = hashlib.sha256(str(source).encode() if isinstance(source, Application) else b"")
+    for file in files:
+        with file.open("rb") as opened:
+            digest.update(hashlib.file_digest(opened, "sha256").digest())
+    return digest.hexdigest()
 
 
 def seen_before(source: Run | Path | Application | None) -> bool:

@@ -268,6 +268,7 @@ class SimCLRPretrainer(_Pretrainer):
         nearest = ops.argmax(similarities, axis=-1)
         weight = ops.where(count > 2, ops.cast(count, "float32"), 0.0)  # of one image the only other view is nearest
         self.loss_tracker.update_state(all_sum(loss), sample_weight=weight)
-        correct = all_gather(ops.cast(nearest == ops.cast(other_view, nearest.dtype), "float32"))
+        found = ops.cast(nearest == ops.cast(other_view, nearest.dtype), "float32")
+        correct = all_gather(ops.reshape(found, (-1,)))  # between machines TensorFlow has lost its rank
         self.accuracy.update_state(correct, sample_weight=ops.ones_like(correct) * weight)
         return self.get_metrics_result()

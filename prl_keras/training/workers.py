@@ -114,12 +114,6 @@ def from_chief(model: keras.Model, position: Position, variables: Sequence[keras
     return Position(epoch, step, metrics, float(numbers[2]), steps or None, every)
 
 
-def leave_together(model: keras.Model) -> None:
-    """Wait for the others at the end: who leaves earlier is taken for one that crashed."""
-    if of_workers(model):
-        _sent(model.distribute_strategy, np.zeros(1, "float32"))
-
-
 def _summed(values: tf.Tensor) -> tf.Tensor:
     return all_sum(tf.identity(values))  # which is on a device; what comes from outside is on none
 

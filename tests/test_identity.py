@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from archives import write_fashion, write_image_folder
+from faults import stop_after_first_checkpoint
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from faults import stop_after_first_checkpoint
 
 from prl_keras import load_dataset
 from prl_keras.cli import main

@@ -20,17 +20,21 @@ from prl_keras.runs.locks import working_on
 from prl_keras.runs.recorded import recorded_options
 from prl_keras.screen.console import accuracy_table, console, print_end
 from prl_keras.startup import device, start_keras
+from prl_keras.strategies import check_classifier, is_chief, workplace
 from prl_keras.tracking import send_result
 
 
 def run(options: Finetune) -> None:
     run, figure = train_and_test(options)
-    _print_next(run, figure, options)
+    if is_chief(options.strategy):
+        _print_next(run, figure, options)
 
 
-def train_and_test(options: Finetune) -> tuple[Run, Path]:
-    """The finished run and the figure of its training."""
-    check_name("finetune", options)
+def train_and_test(options: Finetune) -> tuple[Run, Path | None]:
+    """The finished run and the figure of its training; of a worker that is not the chief, nothing is kept."""
+    check_classifier(options)
+    if is_chief(options.strategy):
+        check_name("finetune", options)
     options = on_this_machine("finetune", options)
     source = find_run(_encoder_reference(options), options.runs_dir, has_encoder, "pre-trained encoder")
     request = data_request_of_run(source, options)
@@ -39,33 +43,38 @@ def train_and_test(options: Finetune) -> tuple[Run, Path]:
     check_encoder(tuple(source.part("data")["image_shape"]), dataset, source.name)
     seen = warn_of_seen(source, dataset)
 
-    start_keras(options.seed, options.precision, options.deterministic)
-    console.print(device(options.precision))
+    start_keras(options.seed, options.precision, options.deterministic, options.strategy)
+    console.print(device(options.precision, options.strategy))
     from prl_keras.models.layer_types import FAST
     from prl_keras.models.storage import copy_as, load_encoder, weights_sha256
-    from prl_keras.training import finetuning
+    from prl_keras.training import finetuning, workers
 
+    strategy = finetuning.strategy_for(options, dataset)
     encoder = load_encoder(source)
     check_encoder(encoder.input_shape[1:], dataset, source.name)
-    encoder = copy_as(encoder, options.precision, FAST)
+    with strategy.scope():
+        encoder = copy_as(encoder, options.precision, FAST)
     frozen = "frozen" if options.freeze else "unfrozen"
     options = replace(options, encoder=reference_to(source, options.runs_dir))
     before = weights_sha256(encoder)
     inputs = {"encoder_sha256": before}
-    run = start_run("finetune", options, f"{source.name}-{options.head}-{frozen}", request, dataset, inputs)
-    with working_on(run):
-        console.print(f"Fine-tuning {run.name}: {options.head} head on {source.name}, {frozen}")
-        trained_on = finetuning.with_validation(dataset) if options.include_validation else dataset
-        record_seen(run, trained_on.train.images, source)
-        classifier = finetuning.train(encoder, dataset, options, run)
-        after = weights_sha256(classifier.get_layer(encoder.name))
-        if options.freeze and after != before:
-            raise RuntimeError("a frozen encoder changed during fine-tuning; please report this")
-        hashes = {"encoder_run": options.encoder, "encoder_sha256_before": before, "encoder_sha256_after": after}
-        facts = hashes | {"encoder_frozen": options.freeze}
-        if seen and any(seen.values()):
-            facts["seen_by_encoder"] = seen
-        return run, _finish(classifier, trained_on, run, options, facts)
+    with workplace(options) as options:
+        run = start_run("finetune", options, f"{source.name}-{options.head}-{frozen}", request, dataset, inputs)
+        with working_on(run):
+            console.print(f"Fine-tuning {run.name}: {options.head} head on {source.name}, {frozen}")
+            trained_on = finetuning.with_validation(dataset) if options.include_validation else dataset
+            record_seen(run, trained_on.train.images, source)
+            classifier = finetuning.train(encoder, dataset, options, run)
+            after = weights_sha256(classifier.get_layer(encoder.name))
+            if options.freeze and after != before:
+                raise RuntimeError("a frozen encoder changed during fine-tuning; please report this")
+            hashes = {"encoder_run": options.encoder, "encoder_sha256_before": before, "encoder_sha256_after": after}
+            facts = hashes | {"encoder_frozen": options.freeze}
+            if seen and any(seen.values()):
+                facts["seen_by_encoder"] = seen
+            figure = _finish(classifier, trained_on, run, options, facts) if is_chief(options.strategy) else None
+            workers.leave_together(encoder)
+            return run, figure
 
 
 def _encoder_reference(options: Finetune) -> str:
@@ -75,36 +84,43 @@ def _encoder_reference(options: Finetune) -> str:
 
 
 def run_baseline(options: Baseline) -> None:
-    check_name("baseline", options)
+    check_classifier(options)
+    if is_chief(options.strategy):
+        check_name("baseline", options)
     options = on_this_machine("baseline", options)
     request = data_request(options, options.seed)
     dataset = open_data(request)
     unlabelled = open_unlabelled(options.unlabelled, dataset, request)
     check_training(options, len(dataset.train), whole_batches=False)
 
-    start_keras(options.seed, options.precision, options.deterministic)
+    start_keras(options.seed, options.precision, options.deterministic, options.strategy)
     if options.model == "pca":
         _run_pca(options, request, dataset)
         return
-    console.print(device(options.precision))
+    console.print(device(options.precision, options.strategy))
     from prl_keras.models import build_classifier
     from prl_keras.training.build import build_encoder
-    from prl_keras.training.finetuning import planned, train_classifier
+    from prl_keras.training.finetuning import planned, strategy_for, train_classifier
+    from prl_keras.training.workers import leave_together
 
-    classifier = build_classifier(build_encoder(options, dataset.image_shape), dataset.num_classes)
+    with strategy_for(options, dataset).scope():
+        classifier = build_classifier(build_encoder(options, dataset.image_shape), dataset.num_classes)
     images = None if unlabelled is None else unlabelled.images
     inputs = {}
     if unlabelled is not None:
         planned(classifier, dataset, options, images)  # what cannot be is refused before there is a run
         inputs["unlabelled_sha256"] = unlabelled.sha256
         options = replace(options, unlabelled=unlabelled_reference(options.unlabelled))
-    run = start_run("baseline", options, f"{options.model}-{dataset.label}", request, dataset, inputs)
-    with working_on(run):
-        console.print(f"Training {run.name}: {options.model} from scratch, {classifier.count_params():,} weights")
-        record_seen(run, dataset.train.images, unlabelled=images)
-        train_classifier(classifier, dataset, options, run, images)
-        figure = _finish(classifier, dataset, run, options, {})
-    _print_next(run, figure, options)
+    with workplace(options) as options:
+        run = start_run("baseline", options, f"{options.model}-{dataset.label}", request, dataset, inputs)
+        with working_on(run):
+            console.print(f"Training {run.name}: {options.model} from scratch, {classifier.count_params():,} weights")
+            record_seen(run, dataset.train.images, unlabelled=images)
+            trained = train_classifier(classifier, dataset, options, run, images)
+            figure = _finish(trained, dataset, run, options, {}) if is_chief(options.strategy) else None
+            leave_together(classifier)
+    if is_chief(options.strategy):
+        _print_next(run, figure, options)
 
 
 def _run_pca(options: Baseline, request: dict[str, Any], dataset: Dataset) -> None:

@@ -38,7 +38,7 @@ def run(options: Pretrain) -> None:
     check_training(options, len(images), whole_batches=True)
 
     start_keras(options.seed, options.precision, options.deterministic, options.strategy)
-    console.print(device(options.precision))
+    console.print(device(options.precision, options.strategy))
     from prl_keras.models.storage import weights_sha256
     from prl_keras.training import build, pretraining, workers
 

@@ -1,5 +1,5 @@
-"""Run by test_strategy_commands.py in a process of its own, as devices are made before TensorFlow starts: a command that
-is stopped within its first epoch and continued, and the same one undisturbed. Prints one JSON object."""
+"""Run by test_strategy_commands.py in a process of its own, as devices are made before TensorFlow starts: a command
+that is stopped within its first epoch and continued, and the same one undisturbed. Prints one JSON object."""
 
 import contextlib
 import io
@@ -20,15 +20,14 @@ from prl_keras.strategies import cluster, is_chief
 
 TINY = ["--dataset", "digits", "--samples-per-class", "12", "--image-size", "16", "--epochs", "2"]
 ONE = ["--test-per-class", "3", "--batch-size", "38"]  # three steps, the last one of 44 images
+OF_PRE = ["finetune", "--encoder", "pre", "--augment", "light", "--epochs", "2", "--batch-size", "30"]
 CASES = {
     "mlp": ["baseline", "--model", "mlp", *TINY[:-1], "1", *ONE],
     "baseline": ["baseline", "--recipe", "strong", "--mix", "cutmix", "--width", "0.25", *TINY, *ONE],
     "pretrain": ["pretrain", "--variant", "query", "--augment", "light", "--width", "0.25", *TINY, *ONE],
     "local": ["pretrain", "--variant", "supcon", "--local-batch-norm", "--width", "0.25", *TINY, *ONE],
-    "finetune": ["finetune", "--encoder", "pre", "--no-freeze", "--head", "mlp", "--dropout", "0.2"]
-    + ["--augment", "light", "--epochs", "2", "--batch-size", "30", "--test-each-epoch"],
-    "frozen": ["finetune", "--encoder", "pre", "--augment", "light", "--include-validation"]  # the last batch is odd
-    + ["--epochs", "2", "--batch-size", "30"],
+    "finetune": [*OF_PRE, "--no-freeze", "--head", "mlp", "--dropout", "0.2", "--test-each-epoch"],
+    "frozen": [*OF_PRE, "--include-validation"],  # the last batch has an odd number of images
 }
 TIMING = ("seconds", "images_per_second")
 

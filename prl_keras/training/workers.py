@@ -30,8 +30,14 @@ def fit_on_workers(
     initial_epoch: int,
     callbacks: Sequence[keras.callbacks.Callback],
     request: StopRequest,
+    agreed: StopRequest,
 ) -> None:
-    """As `model.fit`, with a slice of every batch on each replica; all processes stop where one was asked to."""
+    """As `model.fit`, with a slice of every batch on each replica; all processes stop where one was asked to.
+
+    Args:
+        request: of this process, at any time.
+        agreed: that of any process, known to all after the same step: what the callbacks obey.
+    """
     strategy = model.distribute_strategy
     listed = keras.callbacks.CallbackList(
         list(callbacks), add_history=True, model=model, epochs=epochs, steps=len(batches), verbose=0
@@ -46,7 +52,7 @@ def fit_on_workers(
         for step in range(len(batches)):
             listed.on_train_batch_begin(step)
             model.train_function(data)
-            request.signal = anyone(request.signal)
+            agreed.signal = anyone(request.signal)
             listed.on_train_batch_end(step)
         listed.on_epoch_end(epoch, {name: float(value) for name, value in model.get_metrics_result().items()})
     model.optimizer.finalize_variable_values(model.trainable_variables)

@@ -248,8 +248,10 @@ class SimCLRPretrainer(_Pretrainer):
         embeddings = l2_normalise(as_float(embeddings))
         everyone, own_count = all_gather(embeddings), ops.shape(embeddings)[0]
         count = ops.shape(everyone)[0]
-        similarities = ops.matmul(embeddings, ops.transpose(everyone)) - 4.0 * own(ops.eye(count), own_count)
-        other_view = ops.roll(own(ops.arange(count), own_count), own_count // 2)
+        rows = own(ops.arange(count), own_count)
+        itself = ops.cast(rows[:, None] == ops.arange(count)[None, :], embeddings.dtype)
+        similarities = ops.matmul(embeddings, ops.transpose(everyone)) - 4.0 * itself
+        other_view = ops.roll(rows, own_count // 2)
         nearest = ops.argmax(similarities, axis=-1)
         weight = ops.where(count > 2, ops.cast(count, "float32"), 0.0)  # of one image the only other view is nearest
         self.loss_tracker.update_state(all_sum(loss), sample_weight=weight)

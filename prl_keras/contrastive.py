@@ -67,7 +67,8 @@ def supervised_contrastive_loss(
     others, their_labels = all_gather(embeddings), all_gather(labels)
     similarities = ops.matmul(embeddings, ops.transpose(others)) / temperature
     count = ops.shape(their_labels)[0]
-    itself = own(ops.eye(count, dtype="bool"), ops.shape(labels)[0])
+    rows = ops.arange(count)
+    itself = own(rows, ops.shape(labels)[0])[:, None] == rows[None, :]
     log_probability = ops.log_softmax(ops.where(itself, NEVER, similarities), axis=-1)
     positive = ops.logical_and(labels[:, None] == their_labels[None, :], ops.logical_not(itself))
     positives = ops.sum(ops.cast(positive, embeddings.dtype), axis=-1)

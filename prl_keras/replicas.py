@@ -40,6 +40,13 @@ def all_gather(rows: KerasTensor) -> KerasTensor:
     return replica.all_gather(rows, axis=0)
 
 
+def mean_of_all(values: KerasTensor) -> KerasTensor:
+    """Mean of (n,) values; on several replicas, this one's share of the mean over the values of all."""
+    if context() is None:
+        return ops.mean(values)
+    return ops.sum(values) / ops.cast(all_sum(ops.shape(values)[0]), values.dtype)
+
+
 def own(rows_of_all: KerasTensor, count: int | KerasTensor) -> KerasTensor:
     """The `count` rows of this replica among (rows of all replicas, ...)."""
     replica = context()

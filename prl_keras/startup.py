@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 
 from prl_keras.errors import InputError
-from prl_keras.strategies import logical_devices, strategy_of
+from prl_keras.strategies import cluster, logical_devices, strategy_of
 
 _NOISE = (
     b"oneDNN custom operations",
@@ -105,18 +105,21 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def device(precision: str) -> str:
+def device(precision: str, strategy: str = "none") -> str:
     """What computes, and in which precision, in words; after `start_keras`."""
     import tensorflow as tf
 
+    workers = cluster() if strategy == "multiworker" else None
+    machines = f", as worker {workers.index + 1} of {len(workers.workers)}" if workers else ""
     if gpus := tf.config.list_physical_devices("GPU"):
         names = [tf.config.experimental.get_device_details(gpu).get("device_name", "GPU") for gpu in gpus]
-        where = names[0] if len(gpus) == 1 else f"{names[0]} (1 of {len(gpus)} GPUs)"
-        return f"Computing on {where}, {precision}"
+        used = "1 of" if strategy == "none" else "all"
+        where = names[0] if len(gpus) == 1 else f"{names[0]} ({used} {len(gpus)} GPUs)"
+        return f"Computing on {where}{machines}, {precision}"
     slow = precision == "mixed_bfloat16" and "avx512f" not in (_processor_flags() or "avx512f")
     note = ", which is slow on a processor without AVX-512 (docs/results.md)" if slow else ""
     count = cores()
-    return f"Computing on {count} CPU core{'' if count == 1 else 's'}, {precision}{note}"
+    return f"Computing on {count} CPU core{'' if count == 1 else 's'}{machines}, {precision}{note}"
 
 
 def multiplies_bfloat16() -> bool:

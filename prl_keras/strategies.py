@@ -161,6 +161,27 @@ def check_variant(strategy: str, variant: str) -> None:
         raise InputError(f"--strategy {strategy} is not for --variant prl, whose memory is on one device: leave it out")
 
 
+def check_classifier(options: Any) -> None:
+    """Raise InputError for the training of a classifier that devices cannot share."""
+    if options.strategy == "none":
+        return
+    if getattr(options, "unlabelled", False):
+        raise InputError(f"--strategy {options.strategy} is not for --unlabelled: leave one of them out")
+    if getattr(options, "freeze", False) and options.augment == options.mix == "none":
+        raise InputError(
+            f"--strategy {options.strategy} has nothing to share: features of a frozen encoder are encoded once, and a "
+            "head on them takes seconds; leave it out, or use --no-freeze or --augment"
+        )
+
+
+def check_last_batch(images: int, replicas: int) -> None:
+    """Raise InputError unless every replica has a part of an epoch's last batch, of so many images."""
+    if (replicas - 1) * -(-images // replicas) >= images:
+        raise InputError(
+            f"the last batch of an epoch has {images} images, too few for {replicas} devices: use another --batch-size"
+        )
+
+
 def check_batch(batch_size: int, replicas: int) -> None:
     """Raise InputError unless every replica gets as many images of a batch."""
     if batch_size % replicas:

@@ -10,14 +10,20 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
+from prl_keras.config import Finetune
+from prl_keras.data.batches import Batches
 from prl_keras.losses import NTXentLoss, PrototypicalLoss, SupervisedContrastiveLoss
+from prl_keras.models.batch_norm import FusedBatchNormalization
 from prl_keras.models.layer_types import FAST
+from prl_keras.runs.interruption import StopRequest
 from prl_keras.strategies import logical_devices, mirrored, multiworker
 from prl_keras.training.adam import FusedAdam
+from prl_keras.training.finetuning import augmented, compile_classifier
+from prl_keras.training.fit import create_variables
 from prl_keras.training.pretrain import PrototypicalPretrainer
+from prl_keras.training.workers import fit_on_workers, of_workers
 
 BATCH, CLASSES, SIDE, RATE = 32, 5, 8, 1e-3
-RATE = 1e-3
 LOSSES = {
     "query": PrototypicalLoss(CLASSES, "query", label_smoothing=0.1),
     "standard": PrototypicalLoss(CLASSES, "standard", "squared", 2.0),
@@ -108,7 +114,7 @@ def equality(replicas: list[int], networks: tuple[bool, ...], names: list[str]) 
     return answers
 
 
-def of_workers() -> dict[str, tuple[float, float]]:
+def equality_of_workers() -> dict[str, tuple[float, float]]:
     """This process is one of TF_CONFIG's workers."""
     strategy = multiworker()  # before TensorFlow's first operation
     found = losses_and_gradients(strategy, True, list(LOSSES))
@@ -116,18 +122,84 @@ def of_workers() -> dict[str, tuple[float, float]]:
 
 
 def trained(
-    replicas: int, optimizer: Callable[[], keras.optimizers.Optimizer], batch_norm: bool, steps: int
+    strategy: tf.distribute.Strategy,
+    optimizer: Callable[[], keras.optimizers.Optimizer],
+    batch_norm: bool,
+    steps: int,
 ) -> tuple[list[np.ndarray], keras.Model]:
-    """Weights after so many steps of `fit`, each on another batch."""
-    with (mirrored(replicas) if replicas > 1 else tf.distribute.get_strategy()).scope():
+    """Weights after so many steps, each on another batch, of `fit` or of the loop of several processes."""
+    with strategy.scope():
         network_and_head = network(batch_norm)
         head = keras.Sequential([keras.Input((8,)), layers.Dense(8)])
         model = PrototypicalPretrainer(network_and_head, head, PrototypicalLoss(CLASSES, "query"))
         model.build((None, SIDE, SIDE, 3))
         model.compile(optimizer())
-    images, labels = batch(BATCH * steps)
-    model.fit(images, labels, batch_size=BATCH, shuffle=False, verbose=0)
+    batches = Batches(*batch(BATCH * steps), BATCH, seed=0)
+    if of_workers(model):
+        create_variables(model, batches)
+        fit_on_workers(model, batches, 1, 0, [], StopRequest(), StopRequest())
+    else:
+        model.fit(batches, shuffle=False, verbose=0)
     return [keras.ops.convert_to_numpy(weight) for weight in model.trainable_variables], model
+
+
+def local_statistics(replicas: int) -> dict[str, tuple[float, float]]:
+    """Largest differences of a layer with statistics of each replica's own rows from NumPy: outputs, moving ones."""
+    strategy, rng = mirrored(replicas), np.random.default_rng(3)
+    parts = [rng.normal(r, 1 + r, (6, 4, 4, 3)).astype("float32") for r in range(replicas)]
+    with strategy.scope():
+        layer = FusedBatchNormalization(momentum=0.9, epsilon=1e-5)
+        layer.build((None, 4, 4, 3))
+    layer.local_statistics = True
+    values = strategy.experimental_distribute_values_from_function(
+        lambda r: tf.constant(parts[r.replica_id_in_sync_group])
+    )
+    found = tf.function(lambda x: strategy.run(lambda x: layer(x, training=True), (x,)), autograph=False)(values)
+    means, variances = (np.array([measure(part, axis=(0, 1, 2)) for part in parts]) for measure in (np.mean, np.var))
+    expected = [(parts[r] - means[r]) / np.sqrt(variances[r] + 1e-5) for r in range(replicas)]
+    moving = (0.1 * means.mean(axis=0), layer.moving_mean), (0.9 + 0.1 * variances.mean(axis=0), layer.moving_variance)
+    outputs = (np.abs(a - b).max() for a, b in zip(strategy.experimental_local_results(found), expected, strict=True))
+    return {
+        f"local batch norm, {replicas} replicas": (
+            float(max(outputs)),
+            float(max(np.abs(want - keras.ops.convert_to_numpy(got)).max() for want, got in moving)),
+        )
+    }
+
+
+def classified(replicas: int, smoothing: float) -> tuple[dict, list[np.ndarray]]:
+    """Figures and weights of two epochs of SGD; the last batches have 13 images. On one device, by Keras's own step."""
+    options = Finetune(augment="none", label_smoothing=smoothing)
+    with (mirrored(replicas) if replicas > 1 else tf.distribute.get_strategy()).scope():
+        classifier = keras.Sequential([network(True), layers.Dense(CLASSES, name="logits")])
+        classifier.build((None, SIDE, SIDE, 3))
+    trained = augmented(classifier, (SIDE, SIDE, 3), options)
+    with trained.distribute_strategy.scope():
+        compile_classifier(trained, options, 6)
+        trained.optimizer = keras.optimizers.SGD(0.05)
+    history = trained.fit(Batches(*batch(45), 16, seed=0), epochs=2, shuffle=False, verbose=0).history
+    return history, [keras.ops.convert_to_numpy(weight) for weight in classifier.weights]
+
+
+def classifiers(counts: list[int]) -> dict[str, tuple[float, float]]:
+    """Largest differences of a figure and of a weight from one device; accuracy has to be exact."""
+    answers = {}
+    for smoothing in (0.0, 0.1):
+        figures, weights = classified(1, smoothing)
+        for count in counts:
+            found, others = classified(count, smoothing)
+            exact = found["accuracy"] == figures["accuracy"]
+            loss = max(abs(a - b) for a, b in zip(found["loss"], figures["loss"], strict=True))
+            weight = max(float(np.abs(a - b).max()) for a, b in zip(weights, others, strict=True))
+            answers[f"classifier, smoothing {smoothing}, {count} replicas"] = loss if exact else 1.0, weight
+    return answers
+
+
+def workers_after_twenty_steps() -> dict[str, float]:
+    """As `after_twenty_steps`, of TF_CONFIG's workers with the loop that trains them."""
+    strategies = multiworker(), tf.distribute.get_strategy()  # the first before TensorFlow's first operation
+    two, one = (trained(strategy, lambda: keras.optimizers.SGD(0.05), True, 20)[0] for strategy in strategies)
+    return {"SGD": max(float(np.abs(a - b).max()) for a, b in zip(one, two, strict=True))}
 
 
 def after_twenty_steps() -> dict[str, float]:
@@ -138,19 +210,21 @@ def after_twenty_steps() -> dict[str, float]:
         "Adam": lambda: FusedAdam(RATE),
         "Adam, epsilon 1e-3": lambda: FusedAdam(RATE, epsilon=1e-3),
     }.items():
-        one, two = (trained(replicas, make, True, 20)[0] for replicas in (1, 2))
+        one, two = (trained(each, make, True, 20)[0] for each in (tf.distribute.get_strategy(), mirrored(2)))
         answers[name] = max(float(np.abs(a - b).max()) for a, b in zip(one, two, strict=True))
     return answers
 
 
 CASES = {
-    "workers": of_workers,
+    "workers": equality_of_workers,
     "steps": after_twenty_steps,
-    "quick": lambda: equality([2], (True,), ["query", "supcon"]),
-    "all": lambda: equality([4, 2], (False, True), list(LOSSES)),
+    "worker steps": workers_after_twenty_steps,
+    "quick": lambda: equality([2], (True,), ["query", "supcon"]) | local_statistics(2),
+    "all": lambda: equality([4, 2], (False, True), list(LOSSES)) | local_statistics(4),
+    "classifiers": lambda: classifiers([4, 2]),
 }
 
 if __name__ == "__main__":
-    if sys.argv[1] != "workers":
+    if not sys.argv[1].startswith("worker"):
         logical_devices(4)
     print(json.dumps(CASES[sys.argv[1]]()))

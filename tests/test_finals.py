@@ -39,9 +39,7 @@ def test_the_tables_say_what_the_lines_hold() -> None:
         lines += [line("strong-resnet18", seed, base), line("strong-prl-frozen-linear", seed, better)]
     lines.append(line("strong-supcon-frozen-linear", 7, base))  # of a seed that the reference has not
     accuracies, features = tables(lines)
-    ours, theirs = (
-        np.mean([each["accuracy"]["test"] for each in lines if each["row"] == row]) for row in FINALISTS[:2]
-    )
+    plain, prl = (np.mean([each["accuracy"]["test"] for each in lines if each["row"] == row]) for row in FINALISTS[:2])
     rows = {cells[1]: cells[2:] for cells in (re.split(r" *\| *", text) for text in accuracies.splitlines()[2:])}
     assert [float(rows[name][1].split()[0]) for name in ("Strong ResNet-18", "Strong PRL-2, frozen, linear")] == [
         pytest.approx(100 * plain, abs=0.006),

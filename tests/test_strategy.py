@@ -33,22 +33,41 @@ def figures(process: subprocess.Popen) -> dict:
     return json.loads(answer.splitlines()[-1])
 
 
-@pytest.mark.parametrize(("case", "count"), [("quick", 3), pytest.param("all", 24, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("case", "count"), [("quick", 4), pytest.param("all", 25, marks=pytest.mark.slow)])
 def test_loss_and_gradients_do_not_depend_on_the_number_of_replicas(case: str, count: int) -> None:
-    """Five losses, 2 and 4 replicas, with and without batch normalisation, and its moving statistics."""
+    """Five losses, 2 and 4 replicas, with and without batch normalisation, and its moving statistics; and statistics of
+    each replica's own rows, against NumPy."""
     differences = figures(start(case))
     assert len(differences) == count
     assert {name: pair for name, pair in differences.items() if max(pair) > 1e-5} == {}
 
 
 @pytest.mark.slow
-def test_two_processes_are_one() -> None:
+def test_a_classifier_does_not_depend_on_the_number_of_replicas() -> None:
+    """Loss and weights after two epochs, accuracy to the last image; last batches that no number divides."""
+    differences = figures(start("classifiers"))
+    assert len(differences) == 4
+    assert {name: pair for name, pair in differences.items() if max(pair) > 1e-5} == {}
+
+
+def two_processes(case: str) -> list[dict]:
+    """What each of two workers on loopback prints."""
     workers = [f"127.0.0.1:{port}" for port in free_ports(2)]
     tasks = [{"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}} for index in (0, 1)]
-    processes = [start("workers", TF_CONFIG=json.dumps(task)) for task in tasks]
-    for differences in map(figures, processes):
+    return list(map(figures, [start(case, TF_CONFIG=json.dumps(task)) for task in tasks]))
+
+
+@pytest.mark.slow
+def test_two_processes_are_one() -> None:
+    for differences in two_processes("workers"):
         assert len(differences) == 6
         assert {name: pair for name, pair in differences.items() if max(pair) > 1e-5} == {}
+
+
+@pytest.mark.slow
+def test_twenty_steps_of_two_processes_end_at_the_same_weights() -> None:
+    for differences in two_processes("worker steps"):
+        assert differences["SGD"] < 1e-5
 
 
 @pytest.mark.slow

@@ -7,7 +7,8 @@ import pytest
 
 from prl_keras.cli import main
 from prl_keras.errors import InputError
-from prl_keras.strategies import Cluster, check_batch, cluster, is_chief
+from prl_keras.startup import device
+from prl_keras.strategies import Cluster, check_batch, check_last_batch, cluster, is_chief
 
 
 def config(task: object = None, **jobs: object) -> str:
@@ -83,21 +84,57 @@ def test_a_batch_is_shared_equally() -> None:
         check_batch(3, 4)
 
 
+def test_a_last_batch_has_a_part_for_every_device() -> None:
+    """It is cut into parts of as many images, rounded up: of 9 for 4 devices, 3, 3, 3 and none."""
+    for images in (1, 8, 10, 13):
+        check_last_batch(images, 1)
+    for images in (4, 8, 10, 13):
+        check_last_batch(images, 4)
+    for images in (3, 6, 9):
+        with pytest.raises(InputError, match=f"the last batch of an epoch has {images} images, too few for 4 devices"):
+            check_last_batch(images, 4)
+
+
+MLP = ["baseline", "--model", "mlp"]
+
+
 @pytest.mark.parametrize(
     ("words", "what"),
     [
-        (["--strategy", "mirrored"], "between the GPUs of a machine"),
-        (["--strategy", "multiworker"], "needs the environment variable TF_CONFIG"),
-        (["--local-batch-norm"], "--local-batch-norm"),
-        (["--strategy", "mirrored", "--variant", "prl"], "is not for --variant prl"),
+        (["pretrain", "--strategy", "mirrored"], "between the GPUs of a machine"),
+        (["pretrain", "--strategy", "multiworker"], "needs the environment variable TF_CONFIG"),
+        (["pretrain", "--local-batch-norm"], "--local-batch-norm"),
+        (["pretrain", "--strategy", "mirrored", "--variant", "prl"], "is not for --variant prl"),
+        ([*MLP, "--strategy", "mirrored"], "between the GPUs of a machine"),
+        ([*MLP, "--strategy", "multiworker"], "needs the environment variable TF_CONFIG"),
+        ([*MLP, "--local-batch-norm"], "--local-batch-norm"),
+        ([*MLP, "--strategy", "mirrored", "--augment", "light", "--unlabelled"], "is not for --unlabelled"),
+        (["baseline", "--model", "pca", "--strategy", "mirrored"], "--strategy does nothing"),
     ],
 )
 def test_what_cannot_be_shared_is_refused_before_there_is_a_run(
     words: list[str], what: str, tmp_path: Path, capsys, monkeypatch
 ) -> None:
     monkeypatch.delenv("TF_CONFIG", raising=False)
-    assert main(["pretrain", "--dataset", "digits", "--runs-dir", str(tmp_path / "runs"), *words]) == 2
+    assert main([*words, "--dataset", "digits", "--runs-dir", str(tmp_path / "runs")]) == 2
     answer = capsys.readouterr()
     assert what in answer.err + answer.out
     assert "Traceback" not in answer.err
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_head_on_features_that_are_encoded_once_is_not_shared(trained: Path, capsys) -> None:
+    assert main(["finetune", "--encoder", "pre", "--strategy", "mirrored", "--runs-dir", str(trained)]) == 2
+    assert "encoded once" in capsys.readouterr().err
+
+
+def test_the_machines_line_counts_the_gpus_that_are_used(monkeypatch) -> None:
+    import tensorflow as tf
+
+    gpus = [tf.config.PhysicalDevice(f"/physical_device:GPU:{number}", "GPU") for number in range(4)]
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: gpus)
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: {"device_name": "A100"})
+    monkeypatch.setenv("TF_CONFIG", config({"type": "worker", "index": 1}, worker=["a:1", "b:2"]))
+    assert device("float32") == "Computing on A100 (1 of 4 GPUs), float32"
+    assert device("float32", "mirrored") == "Computing on A100 (all 4 GPUs), float32"
+    assert device("float32", "multiworker") == "Computing on A100 (all 4 GPUs), as worker 2 of 2, float32"

@@ -1,17 +1,22 @@
 """What several commands do with their options and runs."""
 
 import math
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from prl_keras.company import Company
 from prl_keras.config import Evaluate, Pretrain, Report
 from prl_keras.data import Dataset
 from prl_keras.data.request import data_words
 from prl_keras.errors import InputError
 from prl_keras.extras import check_installed
 from prl_keras.runs import Run, find_run, has_encoder, in_folder, reference_to
+from prl_keras.runs.alike import together
 from prl_keras.runs.lifecycle import to_continue
+from prl_keras.screen.console import console
+from prl_keras.startup import device, gpus, start_keras
 from prl_keras.terminal import quoted
 from prl_keras.training.precision import with_precision
 
@@ -33,6 +38,25 @@ _RANGES = {
     "unlabelled_weight": (0.0, math.inf, "of 0 or more"),
     "classes_per_batch": (2, math.inf, "of at least 2"),
 }
+
+
+@contextmanager
+def begun(
+    command: str, options: Any, request: dict[str, Any], dataset: Dataset, inputs: dict[str, str]
+) -> Iterator[Company]:
+    """Keras is started, on the devices that share the training; the other workers are there, and began with the same.
+
+    Args:
+        inputs: see `runs.alike.together`.
+
+    Raises:
+        InputError: a worker did not come, or has something else; there are not the devices.
+    """
+    with together(command, options, request, dataset, inputs) as company:
+        start_keras(options.seed, options.precision, options.deterministic, options.strategy)
+        company.check_equal("GPUs", gpus())
+        console.print(device(options.precision, options.strategy))
+        yield company
 
 
 def check_training(options: Any, images: int, whole_batches: bool) -> None:

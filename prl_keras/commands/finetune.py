@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from prl_keras.commands.common import check_training, on_this_machine, run_argument
+from prl_keras.commands.common import begun, check_training, on_this_machine, run_argument
 from prl_keras.config import Baseline, Finetune
 from prl_keras.data import Dataset
 from prl_keras.data.request import data_request, data_request_of_run, open_data, warn_of_seen
@@ -19,19 +19,24 @@ from prl_keras.runs.lifecycle import check_name, start_run, to_continue
 from prl_keras.runs.locks import working_on
 from prl_keras.runs.recorded import recorded_options
 from prl_keras.screen.console import accuracy_table, console, print_end, say
-from prl_keras.startup import device, start_keras
+from prl_keras.startup import start_keras
+from prl_keras.strategies import check_classifier, is_chief, workplace
 from prl_keras.tracking import send_result
+from prl_keras.training.begin import source_digest
 from prl_keras.training.fitted import fitted
 
 
 def run(options: Finetune) -> None:
     run, figure = train_and_test(options)
-    _print_next(run, figure, options)
+    if is_chief(options.strategy):
+        _print_next(run, figure, options)
 
 
-def train_and_test(options: Finetune) -> tuple[Run, Path]:
-    """The finished run and the figure of its training."""
-    check_name("finetune", options)
+def train_and_test(options: Finetune) -> tuple[Run, Path | None]:
+    """The finished run and the figure of its training; of a worker that is not the chief, nothing is kept."""
+    check_classifier(options)
+    if is_chief(options.strategy):
+        check_name("finetune", options)
     options = on_this_machine("finetune", options)
     source = find_run(_encoder_reference(options), options.runs_dir, has_encoder, "pre-trained encoder")
     request = data_request_of_run(source, options)
@@ -40,33 +45,40 @@ def train_and_test(options: Finetune) -> tuple[Run, Path]:
     check_encoder(tuple(source.part("data")["image_shape"]), dataset, source.name)
     seen = warn_of_seen(source, dataset)
 
-    start_keras(options.seed, options.precision, options.deterministic)
-    console.print(device(options.precision))
-    from prl_keras.models.layer_types import FAST
-    from prl_keras.models.storage import copy_as, load_encoder, weights_sha256
-    from prl_keras.training import finetuning
+    with begun("finetune", options, request, dataset, {"encoder_sha256": source_digest(source)}) as company:
+        from prl_keras.models.layer_types import FAST
+        from prl_keras.models.storage import copy_as, load_encoder, weights_sha256
+        from prl_keras.training import finetuning
 
-    encoder = load_encoder(source)
-    check_encoder(encoder.input_shape[1:], dataset, source.name)
-    encoder = copy_as(encoder, options.precision, FAST)
-    frozen = "frozen" if options.freeze else "unfrozen"
-    options = replace(options, encoder=reference_to(source, options.runs_dir))
-    before = weights_sha256(encoder)
-    inputs = {"encoder_sha256": before}
-    run = start_run("finetune", options, f"{source.name}-{options.head}-{frozen}", request, dataset, inputs)
-    with working_on(run):
-        console.print(f"Fine-tuning {run.name}: {options.head} head on {source.name}, {frozen}")
-        trained_on = finetuning.with_validation(dataset) if options.include_validation else dataset
-        record_seen(run, trained_on.train.images, source)
-        classifier = finetuning.train(encoder, dataset, options, run)
-        after = weights_sha256(classifier.get_layer(encoder.name))
-        if options.freeze and after != before:
-            raise RuntimeError("a frozen encoder changed during fine-tuning; please report this")
-        hashes = {"encoder_run": options.encoder, "encoder_sha256_before": before, "encoder_sha256_after": after}
-        facts = hashes | {"encoder_frozen": options.freeze}
-        if seen and any(seen.values()):
-            facts["seen_by_encoder"] = seen
-        return run, _finish(classifier, trained_on, run, options, facts)
+        strategy = finetuning.strategy_for(options, dataset)
+        encoder = load_encoder(source)
+        check_encoder(encoder.input_shape[1:], dataset, source.name)
+        with strategy.scope():
+            encoder = copy_as(encoder, options.precision, FAST)
+        frozen = "frozen" if options.freeze else "unfrozen"
+        options = replace(options, encoder=reference_to(source, options.runs_dir))
+        before = weights_sha256(encoder)
+        inputs = {"encoder_sha256": before}
+        with workplace(options) as options:
+            run = start_run("finetune", options, f"{source.name}-{options.head}-{frozen}", request, dataset, inputs)
+            with working_on(run):
+                console.print(f"Fine-tuning {run.name}: {options.head} head on {source.name}, {frozen}")
+                trained_on = finetuning.with_validation(dataset) if options.include_validation else dataset
+                record_seen(run, trained_on.train.images, source)
+                classifier = finetuning.train(encoder, dataset, options, run)
+                after = weights_sha256(classifier.get_layer(encoder.name))
+                if options.freeze and after != before:
+                    raise RuntimeError("a frozen encoder changed during fine-tuning; please report this")
+                hashes = {
+                    "encoder_run": options.encoder,
+                    "encoder_sha256_before": before,
+                    "encoder_sha256_after": after,
+                }
+                facts = hashes | {"encoder_frozen": options.freeze}
+                if seen and any(seen.values()):
+                    facts["seen_by_encoder"] = seen
+                company.needs_nobody()
+                return run, _finish(classifier, trained_on, run, options, facts) if is_chief(options.strategy) else None
 
 
 def _encoder_reference(options: Finetune) -> str:
@@ -76,36 +88,43 @@ def _encoder_reference(options: Finetune) -> str:
 
 
 def run_baseline(options: Baseline) -> None:
-    check_name("baseline", options)
+    check_classifier(options)
+    if is_chief(options.strategy):
+        check_name("baseline", options)
     options = on_this_machine("baseline", options)
     request = data_request(options, options.seed)
     dataset = open_data(request)
     unlabelled = open_unlabelled(options.unlabelled, dataset, request)
     options = _fitted(options, dataset)
 
-    start_keras(options.seed, options.precision, options.deterministic)
     if options.model == "pca":
+        start_keras(options.seed)
         _run_pca(options, request, dataset)
         return
-    console.print(device(options.precision))
-    from prl_keras.models import build_classifier
-    from prl_keras.training.build import build_encoder
-    from prl_keras.training.finetuning import planned, train_classifier
+    inputs = {} if unlabelled is None else {"unlabelled_sha256": unlabelled.sha256}
+    with begun("baseline", options, request, dataset, inputs) as company:
+        from prl_keras.models import build_classifier
+        from prl_keras.training.build import build_encoder
+        from prl_keras.training.finetuning import planned, strategy_for, train_classifier
 
-    classifier = build_classifier(build_encoder(options, dataset.image_shape), dataset.num_classes)
-    images = None if unlabelled is None else unlabelled.images
-    inputs = {}
-    if unlabelled is not None:
-        planned(classifier, dataset, options, images)  # what cannot be is refused before there is a run
-        inputs["unlabelled_sha256"] = unlabelled.sha256
-        options = replace(options, unlabelled=unlabelled_reference(options.unlabelled))
-    run = start_run("baseline", options, f"{options.model}-{dataset.label}", request, dataset, inputs)
-    with working_on(run):
-        console.print(f"Training {run.name}: {options.model} from scratch, {classifier.count_params():,} weights")
-        record_seen(run, dataset.train.images, unlabelled=images)
-        train_classifier(classifier, dataset, options, run, images)
-        figure = _finish(classifier, dataset, run, options, {})
-    _print_next(run, figure, options)
+        with strategy_for(options, dataset).scope():
+            classifier = build_classifier(build_encoder(options, dataset.image_shape), dataset.num_classes)
+        images = None if unlabelled is None else unlabelled.images
+        if unlabelled is not None:
+            planned(classifier, dataset, options, images)  # what cannot be is refused before there is a run
+            options = replace(options, unlabelled=unlabelled_reference(options.unlabelled))
+        with workplace(options) as options:
+            run = start_run("baseline", options, f"{options.model}-{dataset.label}", request, dataset, inputs)
+            with working_on(run):
+                console.print(
+                    f"Training {run.name}: {options.model} from scratch, {classifier.count_params():,} weights"
+                )
+                record_seen(run, dataset.train.images, unlabelled=images)
+                trained = train_classifier(classifier, dataset, options, run, images)
+                company.needs_nobody()
+                figure = _finish(trained, dataset, run, options, {}) if is_chief(options.strategy) else None
+    if is_chief(options.strategy):
+        _print_next(run, figure, options)
 
 
 def _fitted(options: Any, dataset: Dataset) -> Any:

@@ -3,19 +3,17 @@
 from dataclasses import replace
 from typing import Any
 
-from prl_keras.commands.common import check_training, on_this_machine, run_argument, stronger
+from prl_keras.commands.common import begun, check_training, on_this_machine, run_argument, stronger
 from prl_keras.config import Pretrain
 from prl_keras.data.request import data_request, open_data
 from prl_keras.data.seen import record_seen
 from prl_keras.data.unlabelled import open_unlabelled, unlabelled_reference
 from prl_keras.files import write_json
 from prl_keras.runs import Run
-from prl_keras.runs.alike import together
 from prl_keras.runs.card import write_card
 from prl_keras.runs.lifecycle import check_name, start_run
 from prl_keras.runs.locks import working_on
-from prl_keras.screen.console import console, in_words, print_end, say
-from prl_keras.startup import device, gpus, start_keras
+from prl_keras.screen.console import in_words, print_end, say
 from prl_keras.strategies import check_variant, is_chief, workplace
 from prl_keras.tracking import send_result
 from prl_keras.training.begin import begins_with, init_reference, seen_before, source_digest, trained_on
@@ -40,10 +38,7 @@ def run(options: Pretrain) -> None:
 
     before = {} if unlabelled is None else {"unlabelled_sha256": unlabelled.sha256}
     before |= {} if source is None else {"init_sha256": source_digest(source)}
-    with together("pretrain", options, request, dataset, before) as company:
-        start_keras(options.seed, options.precision, options.deterministic, options.strategy)
-        company.check_equal("GPUs", gpus())
-        console.print(device(options.precision))
+    with begun("pretrain", options, request, dataset, before) as company:
         from prl_keras.models.storage import weights_sha256
         from prl_keras.training import build, pretraining
 

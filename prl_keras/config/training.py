@@ -108,7 +108,7 @@ class StrategyOptions:
     strategy: Strategy = "none"
     """Share the training between devices, each with an equal part of every batch; the figures are those of one device.
     mirrored: all GPUs of this machine. multiworker: several machines, each of which runs this command with its own
-    TF_CONFIG (docs/scaling.md). Not for prl."""
+    TF_CONFIG (docs/scaling.md). Not for prl, pca, --unlabelled, nor a head on features that were encoded once."""
     local_batch_norm: bool = False
     """mirrored and multiworker: normalise each device's images by themselves. Without waiting for each other, and no
     longer the same as on one device."""
@@ -210,7 +210,7 @@ class Pretrain(DataOptions, RecipeOptions, StrategyOptions, UnlabelledOptions, T
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingOptions(RecipeOptions, TrackOptions):
+class TrainingOptions(RecipeOptions, StrategyOptions, TrackOptions):
     epochs: Count = None
     """Passes over the training images (the paper: 25). None: the recipe's; the strong one takes more of few images, 400
     at most, so that as many steps are left."""

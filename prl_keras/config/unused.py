@@ -20,6 +20,7 @@ _OF_SHIFT = ("shift", "relative_to", "seed")
 _OF_UNLABELLED = ("unlabelled_ratio", "unlabelled_weight")
 _LABELLED = {"unlabelled": {False: _OF_UNLABELLED}}
 _UNMIXED = {"mix": {"none": ("mix_alpha", "mix_probability")}, "schedule": {"constant": ("warmup",)}}
+_UNSHARED = {"strategy": {"none": ("local_batch_norm",)}}
 # What a choice leaves unused: command -> option -> its value -> options that then do nothing.
 _UNUSED: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
     "pretrain": {
@@ -28,7 +29,7 @@ _UNUSED: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
             **dict.fromkeys(CONTRASTIVE, ("distance", *_OF_PRL, *_OF_UNLABELLED)),
             "prl": ("distance",),
         },
-        "strategy": {"none": ("local_batch_norm",)},
+        **_UNSHARED,
         **_UNMIXED,
         **_LABELLED,
     },
@@ -37,7 +38,7 @@ _UNUSED: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
         "unknown": {False: ("far",), True: _OF_SHIFT},
         "shift": {False: _OF_SHIFT[1:]},
     },
-    "finetune": _UNMIXED,
+    "finetune": _UNSHARED | _UNMIXED,
     "baseline": {
         "model": {
             "mlp": ("stem", "width"),
@@ -45,9 +46,10 @@ _UNUSED: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
                 *("recipe", "stem", "width", "epochs", "batch_size", "learning_rate", "average", "augment"),
                 *("label_smoothing", "mix", "mix_alpha", "mix_probability", "schedule", "warmup", "weight_decay"),
                 *("decay", "precision", "deterministic", "checkpoint_steps", "test_each_epoch", "verbose"),
-                *("unlabelled", *_OF_UNLABELLED),
+                *("unlabelled", *_OF_UNLABELLED, "strategy", "local_batch_norm"),
             ),
         },
+        **_UNSHARED,
         **_UNMIXED,
         **_LABELLED,
     },

@@ -102,16 +102,17 @@ class TestAccuracy(keras.callbacks.Callback):
 
     Args:
         inputs, labels: (n, ...) what the trained model takes, and (n,) or (n, 1) whole numbers.
+        tested: a model that has these weights; None: the trained one.
     """
 
     adds = ("test_accuracy", "test_balanced")
 
-    def __init__(self, inputs: np.ndarray, labels: np.ndarray):
+    def __init__(self, inputs: np.ndarray, labels: np.ndarray, tested: keras.Model | None = None):
         super().__init__()
-        self.inputs, self.labels = inputs, checked_labels(labels)
+        self.inputs, self.labels, self.tested = inputs, checked_labels(labels), tested
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        predicted = encode(self.model, self.inputs).argmax(axis=-1)
+        predicted = encode(self.tested or self.model, self.inputs).argmax(axis=-1)
         logs["test_accuracy"] = float(np.mean(predicted == self.labels))
         logs["test_balanced"] = balanced_accuracy(predicted, self.labels)
 

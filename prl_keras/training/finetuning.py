@@ -9,7 +9,7 @@ import numpy as np
 from prl_keras.config import Baseline, Finetune, TrainingOptions
 from prl_keras.data import Dataset
 from prl_keras.data.augment import augmentation
-from prl_keras.data.batches import Batches, to_validate_on
+from prl_keras.data.batches import Batches, steps_per_epoch, to_validate_on
 from prl_keras.data.rows import Rows
 from prl_keras.data.semi_batches import SemiBatches
 from prl_keras.data.splits import joined_splits
@@ -20,13 +20,15 @@ from prl_keras.models.encode import encode
 from prl_keras.models.layer_types import FAST
 from prl_keras.models.storage import copy_as
 from prl_keras.runs import Run
+from prl_keras.strategies import check_batch, check_classifier, check_last_batch, strategy_of
+from prl_keras.training import shared
 from prl_keras.training.average import adam_of, recalibrate_batch_norm
 from prl_keras.training.callbacks import TestAccuracy
 from prl_keras.training.cross_entropy import SmoothedCrossEntropy, chance
 from prl_keras.training.fit import fit
 from prl_keras.training.fitted import fitted
 from prl_keras.training.fixmatch import FixMatchClassifier
-from prl_keras.training.mixed import MixedClassifier, mixing_of
+from prl_keras.training.mixed import MixedClassifier, SharedClassifier, mixing_of
 from prl_keras.training.precision import with_precision
 from prl_keras.training.scratch import as_command, scratch_run, through_a_file
 
@@ -49,9 +51,26 @@ def finetune(encoder: keras.Model, dataset: Dataset, run: Run | None = None, **o
         InputError: options that contradict each other or the data.
     """
     settings, _ = fitted(with_precision(Finetune(**options)), dataset.train.labels)
+    strategy = strategy_for(settings, dataset)
     with as_command(settings), scratch_run("finetune", settings, dataset, run) as run:
         encoder = through_a_file(encoder)  # where a command has it from: reading it draws from the same seed
-        return copy_as(train(copy_as(encoder, settings.precision, FAST), dataset, settings, run), "float32")
+        with strategy.scope():
+            encoder = copy_as(encoder, settings.precision, FAST)
+        return copy_as(train(encoder, dataset, settings, run), "float32")
+
+
+def strategy_for(options: TrainingOptions, dataset: Dataset) -> Any:
+    """The `tf.distribute.Strategy` in whose scope what is trained has to be made.
+
+    Raises:
+        InputError: there are no such devices, or they cannot share this training.
+    """
+    check_classifier(options)
+    strategy, size = strategy_of(options.strategy), options.batch_size
+    images = len(dataset.train) + (len(dataset.validation) if getattr(options, "include_validation", False) else 0)
+    check_batch(size, strategy.num_replicas_in_sync)
+    check_last_batch(images - size * (steps_per_epoch(images, size) - 1), strategy.num_replicas_in_sync)
+    return strategy
 
 
 def train(encoder: keras.Model, dataset: Dataset, options: Finetune, run: Run) -> keras.Model:
@@ -59,16 +78,19 @@ def train(encoder: keras.Model, dataset: Dataset, options: Finetune, run: Run) -
 
     Unfrozen, the encoder itself is trained; frozen, the classifier has a copy of it. A frozen encoder without
     augmentation gives the same features every epoch, so each image is encoded once and the head is trained on features.
+
+    Args:
+        encoder: made in the scope of `strategy_for`.
     """
     if options.include_validation:
         dataset = with_validation(dataset)
     features = encoder.output_shape[-1]
-    head = classification_head(options.head, dataset.num_classes, features, options.dropout)
-    classifier = build_classifier(encoder, dataset.num_classes, head, options.freeze)
-    if options.freeze and on_features(options):
-        train_head(encoder, head, dataset, options, run)
-    else:
-        train_classifier(classifier, dataset, options, run)
+    with encoder.distribute_strategy.scope():
+        head = classification_head(options.head, dataset.num_classes, features, options.dropout)
+        classifier = build_classifier(encoder, dataset.num_classes, head, options.freeze)
+    if not (options.freeze and on_features(options)):
+        return train_classifier(classifier, dataset, options, run)
+    train_head(encoder, head, dataset, options, run)
     return classifier
 
 
@@ -109,34 +131,49 @@ def train_classifier(
     options: Finetune | Baseline,
     run: Run,
     unlabelled: np.ndarray | Rows | None = None,
-) -> None:
+) -> keras.Model:
     """Train end to end on images, augmented if the options say so; whatever is frozen stays fixed.
 
     Args:
+        classifier: made in the scope of `strategy_for`.
         unlabelled: images to learn from beside the data set's, by FixMatch.
+
+    Returns:
+        The classifier itself, or if several devices have trained it, a copy on one.
 
     Raises:
         InputError: fewer of these than a step takes, or no augmentation, which FixMatch needs.
     """
     trained, batches = planned(classifier, dataset, options, unlabelled)
-    compile_classifier(trained, options, len(batches) * options.epochs)
-    monitors = [TestAccuracy(dataset.test.images, dataset.test.labels)] if options.test_each_epoch else []
-    validation = held_out(dataset, options)
+    shared.set_batch_norm(trained, options.local_batch_norm)
+    with trained.distribute_strategy.scope():
+        compile_classifier(trained, options, len(batches) * options.epochs)
+    watched = shared.twin(trained)
+    validation, monitors = held_out(dataset, options), []
+    validation = validation and to_validate_on(*validation)
+    if watched is not trained:
+        validation, monitors = None, [shared.Follow(watched, validation)]
+    if options.test_each_epoch:
+        monitors.append(TestAccuracy(dataset.test.images, dataset.test.labels, watched))
     fit(
         trained,
         batches,
         options.epochs,
         run,
-        validation and to_validate_on(*validation),
+        validation,
         monitors,
         checkpoint_steps=options.checkpoint_steps,
         chance=chance(dataset.train.labels, dataset.num_classes, options.label_smoothing),
         track=options.track,
         verbose=options.verbose,
     )
+    layer = None if trained is classifier else trained.get_layer("augmentation")
+    if watched is not trained:
+        shared.copy_weights(trained, watched)
+        classifier = watched.classifier
     if options.average:
-        layer = None if trained is classifier else trained.get_layer("augmentation")
         recalibrate_batch_norm(classifier.get_layer("encoder"), batches, layer)
+    return classifier
 
 
 def planned(
@@ -169,16 +206,20 @@ def augmented(
 
     unlabelled_weight: of the images that FixMatch learns from beside the labelled ones; None: there are none.
     """
-    if on_features(options):
+    several = classifier.distribute_strategy.num_replicas_in_sync > 1
+    if on_features(options) and not several:
         return classifier
-    layer = augmentation(options.augment, image_shape[:2], options.seed)
-    if unlabelled_weight is not None:
-        trained = FixMatchClassifier(classifier, layer, mixing_of(options), unlabelled_weight)
-    elif options.mix != "none":
-        trained = MixedClassifier(classifier, layer, mixing_of(options))
-    else:
-        return keras.Sequential([keras.Input(image_shape), layer, classifier])
-    trained.build((None, *image_shape))
+    with classifier.distribute_strategy.scope():
+        layer = augmentation(options.augment, image_shape[:2], options.seed)
+        if unlabelled_weight is not None:
+            trained = FixMatchClassifier(classifier, layer, mixing_of(options), unlabelled_weight)
+        elif several:
+            trained = SharedClassifier(classifier, layer, mixing_of(options))
+        elif options.mix != "none":
+            trained = MixedClassifier(classifier, layer, mixing_of(options))
+        else:
+            return keras.Sequential([keras.Input(image_shape), layer, classifier])
+        trained.build((None, *image_shape))
     return trained
 
 

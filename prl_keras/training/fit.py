@@ -10,7 +10,7 @@ from prl_keras.data.augment import RECIPES, Augmentation, blur_settings
 from prl_keras.data.batches import Batches
 from prl_keras.errors import InputError
 from prl_keras.runs import Run
-from prl_keras.runs.interruption import noted
+from prl_keras.runs.interruption import StopRequest, noted
 from prl_keras.screen.training import TrainingScreen
 from prl_keras.tracking import tracking
 from prl_keras.training.callbacks import Checkpoint, EpochOrder, FiniteGuard, MetricsLog, TrackLog
@@ -65,6 +65,7 @@ def fit(
     shown = {"chance_loss": chance} | constants
     screen = TrainingScreen(keys, epochs, len(batches), batches.images, shown, metrics.lines, verbose)
     with noted() as request, tracking(run, track) as tracker, screen:
+        agreed = StopRequest() if of_workers(model) else request
         callbacks = [
             order,
             FiniteGuard(run, batches),
@@ -73,10 +74,10 @@ def fit(
             TensorBoardLog(run, metrics),
             EpochScreen(screen, lambda: metrics.lines[-1]),
             TrackLog(tracker, metrics),
-            Checkpoint(order, metrics, run, request, checkpoint_steps),
+            Checkpoint(order, metrics, run, agreed, checkpoint_steps),
         ]
         if of_workers(model):
-            fit_on_workers(model, batches, epochs, start.epoch, callbacks, request)
+            fit_on_workers(model, batches, epochs, start.epoch, callbacks, request, agreed)
             return
         model.fit(
             batches,

@@ -6,6 +6,8 @@ from keras import KerasTensor, ops
 
 from prl_keras.config import Pretrain, TrainingOptions
 from prl_keras.data.mixing import Mixing
+from prl_keras.replicas import all_gather, all_sum, mean_of_all
+from prl_keras.training.metrics import MeanOfSome
 
 
 def mixing_of(options: Pretrain | TrainingOptions) -> Mixing:
@@ -42,7 +44,7 @@ class MixedClassifier(keras.Model):
     def shared_loss(self, labels: KerasTensor, logits: KerasTensor, share: KerasTensor) -> KerasTensor:
         """Scalar, of labels (batch,), logits (batch, classes) and each image's share of itself (batch,)."""
         partners = ops.roll(labels, 1, axis=0)
-        return ops.mean(share * self.loss.call(labels, logits) + (1.0 - share) * self.loss.call(partners, logits))
+        return mean_of_all(share * self.loss.call(labels, logits) + (1.0 - share) * self.loss.call(partners, logits))
 
     def train_step(self, data: tuple) -> dict:
         images, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
@@ -57,6 +59,44 @@ class MixedClassifier(keras.Model):
         """Go down the gradient; the metrics, of labelled (images, labels, logits) and their loss."""
         gradients = tape.gradient(scaled_loss, self.trainable_variables)
         self.optimizer.apply(gradients, self.trainable_variables)
-        images, labels, logits = labelled
+        return self._figures(loss, *labelled)
+
+    def _figures(self, loss: KerasTensor, images: KerasTensor, labels: KerasTensor, logits: KerasTensor) -> dict:
         self._loss_tracker.update_state(loss, sample_weight=ops.shape(labels)[0])
         return self.compute_metrics(images, labels, logits)
+
+
+class SharedClassifier(MixedClassifier):
+    """A `MixedClassifier` of which several devices share each batch: loss and metrics are those of all its rows. Also
+    for images that are neither augmented nor mixed. Each device mixes its own images with each other.
+    """
+
+    def __init__(self, *parts: keras.layers.Layer, name: str = "shared_classifier"):
+        super().__init__(*parts, name=name)
+        self.loss_of_all, self.accuracy = MeanOfSome(name="loss"), MeanOfSome(name="accuracy")
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        return [self.loss_of_all, self.accuracy]
+
+    @property
+    def networks(self) -> tuple[keras.Model, ...]:
+        """Those that are trained; see `training.shared`."""
+        return (self.classifier,)
+
+    def around(self, classifier: keras.Model) -> "SharedClassifier":
+        """The same with another network."""
+        other = SharedClassifier(classifier, self.augmentation, self.mixing, name=self.name)
+        other.loss = self.loss
+        return other
+
+    def test_step(self, data: tuple) -> dict:
+        images, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
+        logits = self(images, training=False)
+        return self._figures(mean_of_all(self.loss.call(labels, logits)), images, labels, logits)
+
+    def _figures(self, loss: KerasTensor, images: KerasTensor, labels: KerasTensor, logits: KerasTensor) -> dict:
+        correct = all_gather(ops.cast(ops.equal(ops.argmax(logits, axis=-1), ops.cast(labels, "int32")), "float32"))
+        self.loss_of_all.update_state(all_sum(loss), sample_weight=ops.shape(correct)[0])
+        self.accuracy.update_state(correct)
+        return self.get_metrics_result()

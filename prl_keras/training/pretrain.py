@@ -15,31 +15,7 @@ from prl_keras.labels import checked_labels
 from prl_keras.losses import PrototypicalLoss
 from prl_keras.prototypes import as_float, class_numbers, l2_normalise
 from prl_keras.replicas import all_gather, all_sum, own
-
-
-class _OfAllReplicas:
-    """A metric that is told of the rows of all replicas on each of them, so that reading it asks no other one."""
-
-    def add_variable(
-        self,
-        shape: tuple,
-        initializer: Any,
-        dtype: str | None = None,
-        aggregation: str = "only_first_replica",
-        name: str | None = None,
-    ) -> keras.Variable:
-        return super().add_variable(shape, initializer, dtype, aggregation, name)
-
-
-class _SumOfAll(_OfAllReplicas, keras.metrics.Sum):
-    pass
-
-
-class _MeanOfSome(_OfAllReplicas, keras.metrics.Mean):
-    """A mean that is NaN, not 0, of nothing."""
-
-    def result(self) -> KerasTensor:
-        return self.total / ops.cast(self.count, self.dtype)
+from prl_keras.training.metrics import MeanOfSome, SumOfAll
 
 
 def _checked(labels: Any) -> np.ndarray | None:
@@ -64,13 +40,22 @@ class _Pretrainer(keras.Model):
         self.projection_head = projection_head
         self.embedding_loss = loss
         self.augmentation = augmentation or keras.layers.Identity(name="augmentation")
-        self.loss_tracker = _MeanOfSome(name="loss")
-        self.accuracy = _MeanOfSome(name="accuracy")
+        self.loss_tracker = MeanOfSome(name="loss")
+        self.accuracy = MeanOfSome(name="accuracy")
 
     @property
     def judged_metrics(self) -> list[keras.metrics.Metric]:
         """Those that say something in validation too."""
         return self.metrics
+
+    @property
+    def networks(self) -> tuple[keras.Model, ...]:
+        """Those that are trained; see `training.shared`."""
+        return self.encoder, self.projection_head
+
+    def around(self, encoder: keras.Model, projection_head: keras.Model) -> "_Pretrainer":
+        """The same with other networks, for looking at."""
+        return type(self)(encoder, projection_head, self.embedding_loss, self.augmentation, self.name)
 
     def build(self, input_shape: tuple) -> None:
         self.built = True  # encoder and head come in built
@@ -169,7 +154,7 @@ class PrototypicalPretrainer(_Pretrainer):
         name: str | None = None,
     ):
         super().__init__(encoder, projection_head, loss, augmentation, name)
-        self.masked_queries = _SumOfAll(name="masked_queries")
+        self.masked_queries = SumOfAll(name="masked_queries")
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
@@ -263,8 +248,10 @@ class SimCLRPretrainer(_Pretrainer):
         embeddings = l2_normalise(as_float(embeddings))
         everyone, own_count = all_gather(embeddings), ops.shape(embeddings)[0]
         count = ops.shape(everyone)[0]
-        similarities = ops.matmul(embeddings, ops.transpose(everyone)) - 4.0 * own(ops.eye(count), own_count)
-        other_view = ops.roll(own(ops.arange(count), own_count), own_count // 2)
+        rows = own(ops.arange(count), own_count)
+        itself = ops.cast(rows[:, None] == ops.arange(count)[None, :], embeddings.dtype)
+        similarities = ops.matmul(embeddings, ops.transpose(everyone)) - 4.0 * itself
+        other_view = ops.roll(rows, own_count // 2)
         nearest = ops.argmax(similarities, axis=-1)
         weight = ops.where(count > 2, ops.cast(count, "float32"), 0.0)  # of one image the only other view is nearest
         self.loss_tracker.update_state(all_sum(loss), sample_weight=weight)

@@ -19,7 +19,7 @@ from prl_keras.pseudo import (
     weighted_cross_entropy,
 )
 from prl_keras.training.memory import MemoryPretrainer
-from prl_keras.training.pretrain import _MeanOfSome
+from prl_keras.training.metrics import MeanOfSome
 
 MOMENTUM = 0.999  # of all averages of the teacher's answers: SoftMatch's
 
@@ -94,7 +94,7 @@ class SemiMemoryPretrainer(MemoryPretrainer):
         self.options["unlabelled_weight"] = unlabelled_weight
         counts = np.bincount(self.labels, minlength=self.options["num_classes"])
         self.pseudo_labels = PseudoLabels(counts / counts.sum(), name="pseudo_labels")
-        self.unlabelled_loss, self.used = _MeanOfSome(name="unlabelled_loss"), _MeanOfSome(name="used")
+        self.unlabelled_loss, self.used = MeanOfSome(name="unlabelled_loss"), MeanOfSome(name="used")
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:

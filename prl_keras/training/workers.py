@@ -13,9 +13,9 @@ import numpy as np
 import tensorflow as tf
 
 from prl_keras.data.batches import Batches
-from prl_keras.data.rows import Rows
 from prl_keras.replicas import all_sum
 from prl_keras.runs.interruption import StopRequest
+from prl_keras.strategies import cluster
 from prl_keras.training.checkpoint import Position
 
 
@@ -30,8 +30,14 @@ def fit_on_workers(
     initial_epoch: int,
     callbacks: Sequence[keras.callbacks.Callback],
     request: StopRequest,
+    agreed: StopRequest,
 ) -> None:
-    """As `model.fit`, with a slice of every batch on each replica; all processes stop where one was asked to."""
+    """As `model.fit`, with a slice of every batch on each replica; all processes stop where one was asked to.
+
+    Args:
+        request: of this process, at any time.
+        agreed: that of any process, known to all after the same step: what the callbacks obey.
+    """
     strategy = model.distribute_strategy
     listed = keras.callbacks.CallbackList(
         list(callbacks), add_history=True, model=model, epochs=epochs, steps=len(batches), verbose=0
@@ -46,7 +52,7 @@ def fit_on_workers(
         for step in range(len(batches)):
             listed.on_train_batch_begin(step)
             model.train_function(data)
-            request.signal = anyone(request.signal)
+            agreed.signal = anyone(request.signal)
             listed.on_train_batch_end(step)
         listed.on_epoch_end(epoch, {name: float(value) for name, value in model.get_metrics_result().items()})
     model.optimizer.finalize_variable_values(model.trainable_variables)
@@ -55,31 +61,35 @@ def fit_on_workers(
 
 def _steps(model: keras.Model) -> Any:
     """A train function as Keras's: it takes an iterator, and may be replaced for a while (`EpochOrder`)."""
+    strategy = model.distribute_strategy
 
-    @tf.function(autograph=False, reduce_retracing=True)
-    def one_step(data: tuple) -> None:
-        model.distribute_strategy.run(model.train_step, (data,))
+    @tf.function(autograph=False)
+    def one_step(parts: list[tuple]) -> None:
+        data = strategy.experimental_distribute_values_from_function(
+            lambda replica: parts[replica.replica_id_in_sync_group % len(parts)]
+        )
+        strategy.run(model.train_step, (data,))
 
     def train_function(data: Iterator) -> dict:
-        one_step(next(data))
+        parts = next(data)
+        # one function for slices of any size: a process that traced again would wait for others that do not
+        any_size = tf.nest.map_structure(lambda rows: tf.TensorSpec((None, *rows.shape[1:]), rows.dtype), parts)
+        one_step.get_concrete_function(any_size)(parts)
         return {}
 
     return train_function
 
 
-def _slices(strategy: tf.distribute.Strategy, batches: Batches) -> Iterator[tuple]:
-    """The epoch's batches: of each, replica r has the r-th of equal slices, and a process reads only its own."""
-    replicas = strategy.num_replicas_in_sync
+def _slices(strategy: tf.distribute.Strategy, batches: Batches) -> Iterator[list[tuple]]:
+    """The epoch's batches: (inputs, labels) of each replica of this process, which reads no others. Replica r has the
+    r-th slice, as `fit` cuts them; all are equal but those of a last batch."""
+    replicas, local = strategy.num_replicas_in_sync, len(strategy.extended.worker_devices)
+    first = cluster().index * local
     for step in range(len(batches)):
-        parts = np.split(batches.rows(step), replicas)
-        yield tuple(_of_replicas(strategy, values, parts) for values in (batches.inputs, batches.labels))
-
-
-def _of_replicas(strategy: tf.distribute.Strategy, values: np.ndarray | Rows, parts: list[np.ndarray]) -> tf.Tensor:
-    """On each replica, its part of the rows."""
-    return strategy.experimental_distribute_values_from_function(
-        lambda replica: tf.constant(values[parts[replica.replica_id_in_sync_group]])
-    )
+        rows = batches.rows(step)
+        size = -(-len(rows) // replicas)
+        parts = [rows[replica * size : (replica + 1) * size] for replica in range(first, first + local)]
+        yield [(tf.constant(batches.inputs[part]), tf.constant(batches.labels[part])) for part in parts]
 
 
 class _Anyone:
@@ -112,6 +122,12 @@ def from_chief(model: keras.Model, position: Position, variables: Sequence[keras
     metrics = tuple(_sent(strategy, value) for value in own)
     epoch, step, _, steps, every = numbers.astype(int).tolist()
     return Position(epoch, step, metrics, float(numbers[2]), steps or None, every)
+
+
+def leave_together(model: keras.Model) -> None:
+    """Wait for the others at the end, for who has no `Company`: who leaves earlier is taken for one that crashed."""
+    if of_workers(model):
+        _sent(model.distribute_strategy, np.zeros(1, "float32"))
 
 
 def _summed(values: tf.Tensor) -> tf.Tensor:

@@ -69,16 +69,14 @@ def train_and_test(options: Finetune) -> tuple[Run, Path | None]:
                 after = weights_sha256(classifier.get_layer(encoder.name))
                 if options.freeze and after != before:
                     raise RuntimeError("a frozen encoder changed during fine-tuning; please report this")
-                hashes = {
-                    "encoder_run": options.encoder,
-                    "encoder_sha256_before": before,
-                    "encoder_sha256_after": after,
-                }
-                facts = hashes | {"encoder_frozen": options.freeze}
+                facts = {"encoder_run": options.encoder, "encoder_sha256_before": before}
+                facts |= {"encoder_sha256_after": after, "encoder_frozen": options.freeze}
                 if seen and any(seen.values()):
                     facts["seen_by_encoder"] = seen
+                if not is_chief(options.strategy):
+                    return run, None
                 company.needs_nobody()
-                return run, _finish(classifier, trained_on, run, options, facts) if is_chief(options.strategy) else None
+                return run, _finish(classifier, trained_on, run, options, facts)
 
 
 def _encoder_reference(options: Finetune) -> str:
@@ -116,15 +114,15 @@ def run_baseline(options: Baseline) -> None:
         with workplace(options) as options:
             run = start_run("baseline", options, f"{options.model}-{dataset.label}", request, dataset, inputs)
             with working_on(run):
-                console.print(
-                    f"Training {run.name}: {options.model} from scratch, {classifier.count_params():,} weights"
-                )
+                weights = classifier.count_params()
+                console.print(f"Training {run.name}: {options.model} from scratch, {weights:,} weights")
                 record_seen(run, dataset.train.images, unlabelled=images)
                 trained = train_classifier(classifier, dataset, options, run, images)
+                if not is_chief(options.strategy):
+                    return
                 company.needs_nobody()
-                figure = _finish(trained, dataset, run, options, {}) if is_chief(options.strategy) else None
-    if is_chief(options.strategy):
-        _print_next(run, figure, options)
+                figure = _finish(trained, dataset, run, options, {})
+    _print_next(run, figure, options)
 
 
 def _fitted(options: Any, dataset: Dataset) -> Any:

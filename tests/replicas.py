@@ -33,7 +33,7 @@ LOSSES = {
 }
 
 
-def network(batch_norm: bool) -> keras.Model:
+def network(batch_norm: bool, activation: str = "relu") -> keras.Model:
     """Raw images -> embeddings, with the layers that training uses."""
     keras.utils.set_random_seed(1)
     x = images = keras.Input((SIDE, SIDE, 3))
@@ -41,7 +41,7 @@ def network(batch_norm: bool) -> keras.Model:
     for filters in (8, 16):
         x = FAST.convolution(filters, 3, padding="same", use_bias=False)(x)
         x = FAST.batch_norm(momentum=0.9, epsilon=1e-5)(x) if batch_norm else x
-        x = layers.ReLU()(x)
+        x = layers.Activation(activation)(x)
     return keras.Model(images, layers.Dense(8)(layers.GlobalAveragePooling2D()(x)))
 
 
@@ -129,9 +129,9 @@ def trained(
 ) -> tuple[list[np.ndarray], keras.Model]:
     """Weights after so many steps, each on another batch, of `fit` or of the loop of several processes."""
     with strategy.scope():
-        network_and_head = network(batch_norm)
+        encoder = network(batch_norm, "silu")  # a ReLU's gradient jumps where rounding decides (docs/scaling.md)
         head = keras.Sequential([keras.Input((8,)), layers.Dense(8)])
-        model = PrototypicalPretrainer(network_and_head, head, PrototypicalLoss(CLASSES, "query"))
+        model = PrototypicalPretrainer(encoder, head, PrototypicalLoss(CLASSES, "query"))
         model.build((None, SIDE, SIDE, 3))
         model.compile(optimizer())
     batches = Batches(*batch(BATCH * steps), BATCH, seed=0)

@@ -64,7 +64,9 @@ def run(options: argparse.Namespace) -> int:
     command += ["--rows", *FINALISTS, "--runs-dir", str(options.runs_dir), "--name", f"labels-{options.labels}"]
     if options.labels != ALL:
         command += ["--samples-per-class", str(options.labels)]
-    plan = subprocess.run([*command, "--plan"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    plan = subprocess.run(
+        [*command, "--plan"], cwd=ROOT, capture_output=True, text=True, encoding="utf-8", check=True
+    ).stdout
     numbers = {name: number for number, name in re.findall(r"--cell (\d+)  # ([\w-]+)(?:, done)?$", plan, re.MULTILINE)}
     known = {(line["row"], line["labels"], line["seed"]) for line in read(options.results)}
     wanted = [(row, seed) for seed in range(options.seeds) for row in FINALISTS if row in options.rows]

@@ -98,7 +98,10 @@ def measured(options: argparse.Namespace, how: str, replicas: int, batch: int) -
         tasks = [{"PRL_KERAS_LOGICAL_DEVICES": str(replicas)}]
     quiet = {key: value for key, value in os.environ.items() if key not in THREADS} | {"TF_CPP_MIN_LOG_LEVEL": "3"}
     quiet |= dict.fromkeys(THREADS, str(options.threads)) if options.threads else {}
-    processes = [subprocess.Popen(command, env=quiet | task, stdout=subprocess.PIPE, text=True) for task in tasks]
+    processes = [
+        subprocess.Popen(command, env=quiet | task, stdout=subprocess.PIPE, text=True, encoding="utf-8")
+        for task in tasks
+    ]
     try:
         answers = [process.communicate(timeout=_LIMIT)[0] for process in processes]
     finally:

@@ -140,7 +140,9 @@ def measured(options: argparse.Namespace, case: str) -> dict[str, object]:
     for index in (0, 1):
         task = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
         environment = os.environ | {"TF_CONFIG": json.dumps(task), "TF_CPP_MIN_LOG_LEVEL": "3"}
-        processes.append(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
+        processes.append(
+            subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, encoding="utf-8")
+        )
     answers = [process.communicate()[0] for process in processes]
     if any(process.returncode for process in processes):
         raise SystemExit(f"a worker of {case} failed")

@@ -118,7 +118,10 @@ def _start(runs_dir: Path) -> list[subprocess.Popen]:
     crew = []
     for index in (0, 1):
         task = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})
-        with (runs_dir / f"{index}.err").open("w") as errors, (runs_dir / f"{index}.out").open("a") as log:
+        with (
+            (runs_dir / f"{index}.err").open("w", encoding="utf-8") as errors,
+            (runs_dir / f"{index}.out").open("a", encoding="utf-8") as log,
+        ):
             words = [sys.executable, "main.py", *WORDS, "--runs-dir", str(runs_dir)]
             own = os.environ | {"TF_CONFIG": task, "TMPDIR": str(runs_dir / "temporary")}
             crew.append(subprocess.Popen(words, cwd=ROOT, env=own, stdout=log, stderr=errors))

@@ -157,6 +157,13 @@ def _small_network(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture
+def narrow_network() -> Iterator[None]:
+    """For a test of a module with the whole one."""
+    with small_network():
+        yield
+
+
+@pytest.fixture
 def whole_network() -> Iterator[None]:
     """For a test of a module with the small one."""
     with _network(*_WHOLE):

@@ -148,7 +148,8 @@ def test_supcon_is_that_of_the_slow_loop(n: int, dim: int, classes: int, tempera
 @pytest.mark.parametrize("smoothing", [0.05, pytest.param(0.6, marks=pytest.mark.slow)])
 def test_smoothed_losses_are_those_of_the_slow_loop(smoothing: float) -> None:
     """Also with classes that have no support in the batch, which get nothing of the target."""
-    for variant, distance, (batch, dim, classes) in product(VARIANTS, DISTANCES, SHAPES):
+    cases = list(product(VARIANTS, DISTANCES, SHAPES))
+    for variant, distance, (batch, dim, classes) in cases if smoothing > 0.5 else cases[::4]:
         labels, embeddings = random_batch(batch, dim, classes)
         options = (classes, variant, distance, 0.7)
         expected = reference.prototypical_loss(labels, embeddings, *options, label_smoothing=smoothing)
@@ -794,11 +795,13 @@ def test_the_episode_tells_queries_from_those_that_can_be_answered() -> None:
 
 
 def test_the_queries_are_the_last_quarter_of_a_batch_of_any_size() -> None:
-    @tf.function(input_signature=[tf.TensorSpec([None], "int32"), tf.TensorSpec([None, 2], "float64")])
+    signature = [tf.TensorSpec([None], "int32"), tf.TensorSpec([None, 2], "float64")]
+
+    @tf.function(input_signature=signature, autograph=False)
     def unknown_batch_size(labels: tf.Tensor, embeddings: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return prototypical_episode(labels, embeddings, 3).is_query, prototypical_loss(labels, embeddings, 3)
 
-    for batch in range(1, 71):
+    for batch in (*range(1, 14), 69, 70):
         labels, embeddings = random_batch(batch, 2, 3)
         is_query, value = unknown_batch_size(labels, embeddings)
         assert is_query.numpy().tolist() == [False] * (batch - batch // 4) + [True] * (batch // 4)

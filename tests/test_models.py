@@ -331,6 +331,7 @@ def test_freezing_leaves_only_the_head_trainable() -> None:
     assert len(build_classifier(encoder, 10, freeze=False).trainable_weights) == 20 * 3 + 2
 
 
+@pytest.mark.usefixtures("narrow_network")
 def test_a_frozen_classifier_stays_frozen_whatever_is_done_with_the_encoder() -> None:
     encoder = small_encoder()
     images, labels = random_images(8, 8), np.arange(8) % 3
@@ -352,6 +353,7 @@ def test_a_frozen_classifier_stays_frozen_whatever_is_done_with_the_encoder() ->
     assert not np.array_equal(frozen.get_layer("head").get_weights()[0], head[0])
 
 
+@pytest.mark.usefixtures("narrow_network")
 def test_what_is_frozen_stays_frozen_in_copies_and_files(tmp_path: Path) -> None:
     frozen = build_classifier(small_encoder(), 3, freeze=True)
     save_model(copy_as(frozen, "float32"), tmp_path / "classifier.keras")
@@ -393,6 +395,7 @@ def test_an_image_larger_than_the_limit_is_encoded_alone() -> None:
     assert model.seen == [1, 1]
 
 
+@pytest.mark.usefixtures("narrow_network")
 def test_a_saved_encoder_opens_in_plain_keras_and_gives_the_same_features(tmp_path: Path) -> None:
     keras.utils.set_random_seed(1)
     trained = resnet18((16, 16, 3), layer_types=FAST)
@@ -406,7 +409,7 @@ def test_a_saved_encoder_opens_in_plain_keras_and_gives_the_same_features(tmp_pa
     assert [path.name for path in tmp_path.iterdir()] == ["encoder.keras"]
 
 
-@pytest.mark.usefixtures("restored_dtype_policy")
+@pytest.mark.usefixtures("restored_dtype_policy", "narrow_network")
 def test_copying_a_classifier_keeps_its_parts_and_its_function() -> None:
     keras.mixed_precision.set_global_policy("mixed_bfloat16")
     encoder = resnet18((16, 16, 3), layer_types=FAST)
@@ -433,6 +436,7 @@ def test_the_copy_of_a_compiled_model_is_saved_without_its_optimizer(tmp_path: P
         assert archive.getinfo("model.weights.h5").file_size < 1.05 * 4 * classifier.count_params()
 
 
+@pytest.mark.usefixtures("narrow_network")
 def test_load_encoder_finds_the_encoder_inside_a_classifier(tmp_path: Path) -> None:
     from prl_keras.runs import create_run
 

@@ -30,10 +30,9 @@ def check(answer: dict, epochs: int, runs: list[str]) -> None:
     assert (answer["epochs"], answer["runs"]) == (epochs, runs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("case", "epochs"),
-    [("mlp", 1), *(pytest.param(case, 2, marks=pytest.mark.slow) for case in ("baseline", "finetune", "frozen"))]
-    + [pytest.param(case, 2, marks=pytest.mark.slow) for case in ("pretrain", "local")],
+    ("case", "epochs"), [("mlp", 1), *((case, 2) for case in ("baseline", "finetune", "frozen", "pretrain", "local"))]
 )
 def test_two_devices_continue_to_the_same_bits(case: str, epochs: int, tmp_path: Path) -> None:
     """Figures of each epoch too, accuracy on every training image among them."""

@@ -96,7 +96,7 @@ def test_train_step_is_one_step_down_the_gradient_of_the_loss(variant: str) -> N
 
 @pytest.mark.parametrize(
     "name",
-    [name if name == "simclr" else pytest.param(name, marks=pytest.mark.slow) for name in MAKERS],
+    [name if name == "query" else pytest.param(name, marks=pytest.mark.slow) for name in MAKERS],
 )
 def test_every_pretrainer_learns_under_fit(name: str) -> None:
     model = MAKERS[name]()

@@ -16,7 +16,14 @@ SPOIL = 0.3  # of weights that are 0 or 1 at first: a mistake there must show
 
 
 def pretrainer(
-    size: int, batch: int, stem: str, variant: str, stock: bool = False, augment: str = "none", total: int = 1000
+    size: int,
+    batch: int,
+    stem: str,
+    variant: str,
+    stock: bool = False,
+    augment: str = "none",
+    total: int = 1000,
+    classes: int = CLASSES,
 ) -> Any:
     """As `prl_keras.training.build` makes it, but also of Keras's own layers, and of two views without augmentation."""
     from prl_keras.config import Pretrain
@@ -28,8 +35,8 @@ def pretrainer(
     options = Pretrain(variant=variant, stem=stem, temperature=TEMPERATURES.get(variant))
     encoder = build_encoder(options, (size, size, 3), STOCK if stock else FAST)
     augmenting = augmentation(augment, (size, size), 0)
-    labels = made_up(size, batch)[1]
-    model = KINDS[variant].assemble(Parts(options, encoder, projection_head(), augmenting, CLASSES, labels, total))
+    labels = made_up(size, batch, classes)[1]
+    model = KINDS[variant].assemble(Parts(options, encoder, projection_head(), augmenting, classes, labels, total))
     model.build((None, size, size, 3))
     return model
 
@@ -43,6 +50,7 @@ def step(
     average: bool = False,
     precision: str = "float32",
     augment: str = "none",
+    classes: int = CLASSES,
 ) -> tuple[Callable[[], None], dict[str, Any]]:
     """A training step, from uint8 images in NumPy to the numbers of loss and accuracy."""
     import keras
@@ -52,9 +60,9 @@ def step(
 
     keras.mixed_precision.set_global_policy(precision)
     keras.utils.set_random_seed(0)
-    model = pretrainer(size, batch, stem, variant, stock, augment)
+    model = pretrainer(size, batch, stem, variant, stock, augment, classes=classes)
     model.compile(keras.optimizers.Adam(1e-3) if stock else adam(1e-3, 1000, average))
-    images, labels = Batches(*made_up(size, batch), batch, 0, with_rows=model.takes_rows)[0]
+    images, labels = Batches(*made_up(size, batch, classes), batch, 0, with_rows=model.takes_rows)[0]
     encoded = 2 if variant in TWO_VIEWS else 1
     facts = {"multiply_adds_a_step": 3 * encoded * batch * multiply_adds_of(model.encoder, model.projection_head)}
 

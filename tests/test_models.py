@@ -8,6 +8,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from keras import layers
 
 from prl_keras.errors import InputError
@@ -20,7 +22,7 @@ from prl_keras.models import (
     resnet18,
 )
 from prl_keras.models.batch_norm import FusedBatchNormalization
-from prl_keras.models.convolution import SmallMapConv2D
+from prl_keras.models.convolution import SmallMapConv2D, convolution
 from prl_keras.models.encode import encode
 from prl_keras.models.layer_types import FAST
 from prl_keras.models.storage import copy_as, load_model, save_model, weights_sha256
@@ -244,6 +246,53 @@ def test_a_convolution_as_a_matrix_equals_the_stock_layer(size: tuple, kernel: i
         results.append([outputs, *tape.gradient(loss, [images, layer.kernel.value])])
     for expected, got in zip(*results, strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+
+
+@given(
+    st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    st.tuples(st.integers(1, 4), st.integers(1, 4)),
+    st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    st.sampled_from(["SAME", "VALID"]),
+)
+@settings(max_examples=40, deadline=None)
+def test_the_gradient_of_a_kernel_as_products_is_that_of_the_convolution(
+    size: tuple, kernel: tuple, strides: tuple, padding: str
+) -> None:
+    assume(padding == "SAME" or all(k <= s for k, s in zip(kernel, size, strict=True)))
+    rng = np.random.default_rng(0)
+    images, weights = (tf.constant(rng.normal(size=shape)) for shape in ((3, *size, 2), (*kernel, 2, 4)))
+    found = []
+    for convolve in (tf.nn.conv2d, convolution):
+        with tf.GradientTape() as tape:
+            tape.watch([images, weights])
+            outputs = convolve(images, weights, strides, padding)
+            loss = tf.reduce_sum(outputs**3)
+        found.append([outputs, *tape.gradient(loss, [images, weights])])
+    for expected, got in zip(*found, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(("size", "stride"), [(7, 1), (8, 2), (9, 1)])
+def test_bfloat16_has_the_gradient_as_products_where_maps_are_small(size: int, stride: int) -> None:
+    images = np.random.default_rng(0).normal(size=(4, size, size, 8)).astype("float32")
+    layer = SmallMapConv2D(8, 3, stride, padding="same", use_bias=False, dtype="mixed_bfloat16")
+    layer.build(images.shape)
+
+    @tf.function
+    def gradient(images: tf.Tensor) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            value = tf.reduce_sum(tf.cast(layer(images), tf.float32) ** 2)
+        return tape.gradient(value, layer.kernel.value)
+
+    kinds = [operation.type for operation in gradient.get_concrete_function(images).graph.get_operations()]
+    assert ("Conv2DBackpropFilter" in kinds) == (size == 9), "81 pixels are too many"
+    stock = layers.Conv2D(8, 3, stride, padding="same", use_bias=False)
+    stock.build(images.shape)
+    stock.kernel.assign(layer.kernel)
+    with tf.GradientTape() as tape:
+        value = tf.reduce_sum(stock(images) ** 2)
+    expected = tape.gradient(value, stock.kernel.value).numpy()
+    assert np.abs(gradient(images) - expected).max() < 0.02 * np.abs(expected).max()
 
 
 def test_which_convolutions_are_matrices() -> None:

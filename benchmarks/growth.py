@@ -3,8 +3,8 @@
     python benchmarks/growth.py docs/results/growth.json docs/pictures/growth.png
     python benchmarks/growth.py growth.json growth.png --quick      # to see that it works
 
-The query variant, small stem, float32, as the program trains by default but without augmentation. Points of a series take
-turns, in an order that is turned around each round; reported are medians and quartiles. Steps are `train_on_batch`;
+The query variant, small stem, float32, as the program trains by default but without augmentation. Points of a series
+take turns, in an order that is turned around each round; reported are medians and quartiles. Steps: `train_on_batch`;
 an epoch is the second one of `fit` with its callbacks; "epochs" is a whole `fit`, its tracing included.
 """
 
@@ -96,7 +96,9 @@ def measured(quick: bool, rounds: int) -> dict[str, Any]:
     trained = [whole(4 if quick else 16, 32 if quick else 1024, 8 if quick else 128) for _ in range(min(rounds, 3))]
     seconds["epochs"] = {count: [each[count] for each in trained] for count in trained[0]}
     return {
-        name: {str(value): {"seconds": statistics.median(each), "quartiles": quartiles(each)} for value, each in of.items()}
+        name: {
+            str(value): {"seconds": statistics.median(each), "quartiles": quartiles(each)} for value, each in of.items()
+        }
         for name, of in seconds.items()
     }
 
@@ -114,7 +116,10 @@ def draw(figures: Mapping[str, Any], file: Path) -> None:
     for panel, (name, label) in zip(axes.flat, _PANELS.items(), strict=False):
         values = [int(value) for value in figures[name]]
         middle = [point["seconds"] for point in figures[name].values()]
-        low, high = ([abs(m - p["quartiles"][end]) for m, p in zip(middle, figures[name].values(), strict=True)] for end in (0, 2))
+        low, high = (
+            [abs(m - p["quartiles"][end]) for m, p in zip(middle, figures[name].values(), strict=True)]
+            for end in (0, 2)
+        )
         panel.errorbar(values, middle, (low, high), marker="o", capsize=3, label="measured")
         panel.plot(values, ideal(name, values, middle), linestyle="--", color="grey", label="ideal")
         panel.set(xscale="log", yscale="log", xlabel=label, ylabel="seconds", title=f"{name}: {_PER[name]}")

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import peers_commands
 from peers_agreement import DisagreementError, differences
 from peers_machine import bfloat16_is_fast, load, machine
-from peers_tables import tables
+from peers_tables import quartiles, tables
 from peers_worker import OURS, THEIRS, TWO_VIEWS, Worker, WorkerError
 
 from prl_keras.errors import InputError
@@ -111,12 +111,8 @@ def in_turn(jobs: Mapping[str, tuple[str, str, dict[str, Any]]], rounds: int, ca
     for name in able:
         ratios = [one / first for one, first in zip(seconds[name], seconds[able[0]], strict=True)]
         rows[name] |= {"seconds": round(statistics.median(seconds[name]), 5), "ratio": quartiles(ratios)}
+        rows[name]["rounds"] = [round(one, 5) for one in seconds[name]]
     return rows
-
-
-def quartiles(values: list[float]) -> list[float]:
-    cuts = statistics.quantiles(values, n=4, method="inclusive") if len(values) > 1 else values * 3
-    return [round(cut, 3) for cut in cuts]
 
 
 def agreement(options: argparse.Namespace, torch: bool) -> dict[str, Any]:
@@ -151,7 +147,7 @@ def fit(options: argparse.Namespace, torch: bool) -> dict[str, Any]:
         batch, steps = (16, 4) if options.quick else (128 if variant == "simclr" else 256, 18)
         shape = {"size": 28, "batch": batch, "steps": steps, "variant": variant, "augment": augment}
         jobs = {work: (OURS, "epoch", shape | {"work": work, "warm": 1}) for work in ("bare", "fit", "monitored")}
-        found[variant] = shape | {"load": load(), "rows": in_turn(jobs, min(options.rounds, 3), calls=1)}
+        found[variant] = shape | {"load": load(), "rows": in_turn(jobs, min(options.rounds, 7), calls=1)}
     return found
 
 

@@ -69,10 +69,18 @@ def test_the_tables_are_of_the_file(tmp_path: Path, capsys: pytest.CaptureFixtur
         "PyTorch, eager": {"seconds": 0.5, "ratio": [2.4, 2.5, 2.7]},
         "PyTorch, the same, compiled": {"failed": "BackendError: something long"},
     }
+    both = {
+        "ours": {"seconds": 0.2, "ratio": [1.0, 1.0, 1.0], "rounds": [0.2, 0.3]},
+        "ours, bfloat16": {"seconds": 0.1, "ratio": [0.5, 0.5, 0.5], "rounds": [0.1, 0.1]},
+        "PyTorch, eager": {"seconds": 0.4, "ratio": [2.0, 2.0, 2.0], "rounds": [0.4, 0.4]},
+    }
     found = {
         "machine": {"processor": "P", "cores": 2, "flags": ["avx2"], "memory_gb": 8.0, "versions": {"keras": "3"}},
         "peak": {"gflops": {"float32": {"NumPy": 90.0, "TensorFlow": 100.0}}},
-        "steps": {"28-small": {"size": 28, "batch": 100, "stem": "small", "variant": "query", "rows": rows}},
+        "steps": {
+            name: {"size": size, "batch": 100, "stem": "small", "variant": "query", "rows": these}
+            for name, size, these in (("28-small", 28, rows), ("96-small", 96, both))
+        },
     }
     file = tmp_path / "peers.json"
     file.write_text(json.dumps(found), encoding="utf-8")
@@ -82,6 +90,8 @@ def test_the_tables_are_of_the_file(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "| ours | 500 | 1.00 (1.00 - 1.00) | 10 % |" in shown
     assert "| PyTorch, eager | 200 | 2.50 (2.40 - 2.70) | 4 % |" in shown
     assert "| PyTorch, the same, compiled | failed: BackendError |" in shown
+    assert "ours at best (float32) has 2.50 (2.40 - 2.70) times its speed" in shown, "an older file has no rounds"
+    assert "ours at best (bfloat16) has 4.00 (4.00 - 4.00) times its speed" in shown
 
 
 def test_a_file_of_something_else_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -73,7 +73,7 @@ def summary(found: Counter[str]) -> dict[str, dict[str, float]]:
     stages: dict[str, Counter[str]] = {}
     for name, own in found.items():
         path, _, kind = name.rpartition(":")
-        kind = re.sub("^_(Mkl|MklNative|Fused)+(?=[A-Z])", "", kind)
+        kind = re.sub("^_Mkl(Native)?", "", kind)
         kinds[kind] += own
         stage = re.search(r"stem|stage\d", path)
         if stage and kind in (_FORWARD, _INPUTS, _KERNEL, "MatMul"):

@@ -110,6 +110,8 @@ def ideal(name: str, values: list[int], seconds: list[float]) -> list[float]:
 
 
 def draw(figures: Mapping[str, Any], file: Path) -> None:
+    from matplotlib.ticker import LogLocator
+
     from prl_keras.visualization.canvas import new_figure, save_figure
 
     figure, axes = new_figure(11, 6.2, columns=3, rows=2)
@@ -124,6 +126,8 @@ def draw(figures: Mapping[str, Any], file: Path) -> None:
         panel.plot(values, ideal(name, values, middle), linestyle="--", color="grey", label="ideal")
         panel.set(xscale="log", yscale="log", xlabel=label, ylabel="seconds", title=f"{name}: {_PER[name]}")
         panel.set_xticks(values, [str(value) for value in values])
+        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.yaxis.set_major_formatter("{x:g}")
         panel.minorticks_off()
         panel.grid(alpha=0.3)
         panel.legend()

@@ -31,9 +31,10 @@ from peers_machine import machine
 
 from prl_keras.files import write_json
 
+EPOCHS = 8
 WORDS = [
     *("pretrain", "--strategy", "multiworker", "--dataset", "digits", "--image-size", "16", "--width", "0.125"),
-    *("--batch-size", "64", "--epochs", "8", "--checkpoint-steps", "5", "--name", "shared"),
+    *("--batch-size", "64", "--epochs", str(EPOCHS), "--checkpoint-steps", "5", "--name", "shared"),
 ]
 SIGNALS = ("SIGKILL", "SIGSTOP")
 ALLOWED = 60.0  # seconds until the others have ended
@@ -71,11 +72,13 @@ def _round(runs_dir: Path, number: int, undisturbed: dict[str, Any]) -> dict[str
     name, victim = SIGNALS[number % 2], 1 - number // 2 % 2
     crew, log = _start(runs_dir), runs_dir / "shared" / "metrics.jsonl"
     _wait(lambda: bool(list((runs_dir / "shared").glob("checkpoint/*"))) or _any_ended(crew))
-    wait = rng.uniform(0, 0.8) * _steps_seconds(undisturbed)
+    epochs, rest = rng.randrange(EPOCHS - 1), rng.random()
+    _wait(lambda: _lines(log) >= epochs or _any_ended(crew))
+    wait = rest * min(line["seconds"] for line in undisturbed["times"])
     time.sleep(wait)
     was_running = not _any_ended(crew)
     crew[victim].send_signal(getattr(signal, name))
-    struck, epochs = time.monotonic(), log.read_text(encoding="utf-8").count("\n") if log.exists() else 0
+    struck, epochs = time.monotonic(), _lines(log)
     kept = sorted(file.name for file in (runs_dir / "shared" / "checkpoint").glob("epoch-*"))
     other = crew[1 - victim]
     _wait(lambda: other.poll() is not None)
@@ -83,7 +86,7 @@ def _round(runs_dir: Path, number: int, undisturbed: dict[str, Any]) -> dict[str
     result = {
         "signal": name,
         "victim": "the chief" if victim == 0 else "the other worker",
-        "struck_after_checkpoint_seconds": round(wait, 1),
+        "struck_in_epoch_seconds": round(wait, 1),
         "was_running": was_running,
         "epochs_done": epochs,
         "checkpoints": kept,
@@ -153,8 +156,8 @@ def _errors(runs_dir: Path, index: int) -> list[str]:
     return (runs_dir / f"{index}.err").read_text(encoding="utf-8", errors="replace").splitlines()
 
 
-def _steps_seconds(undisturbed: dict[str, Any]) -> float:
-    return sum(line["seconds"] for line in undisturbed["times"])
+def _lines(log: Path) -> int:
+    return log.read_text(encoding="utf-8").count("\n") if log.exists() else 0
 
 
 def _contents(runs_dir: Path) -> dict[str, Any]:

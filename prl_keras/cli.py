@@ -67,6 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     code = None
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     ready_streams()
+    options = None
     try:
         _check_text(arguments)
         options = parse(arguments or ["--help"])
@@ -79,6 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
+        if getattr(options, "strategy", "none") == "multiworker" and not error.told:
+            _tell_the_others(error)
         return 2
     except OSError as error:
         if _reader_gone(error):
@@ -118,6 +121,16 @@ def _what_to_do(error: OSError) -> str | None:
         return None
     cure = _CURES[errno.EBUSY] if in_use else _CURES[error.errno]
     return f"{error.filename or 'a file of the run'}: {error.strerror}; {cure}, then repeat the command"
+
+
+def _tell_the_others(error: InputError) -> None:
+    """The workers of the training that this one cannot take part in would wait for it."""
+    from prl_keras.company import excuse
+    from prl_keras.strategies import cluster
+
+    with contextlib.suppress(InputError):  # TF_CONFIG may be what is wrong
+        if (found := cluster()) is not None:
+            excuse(found, error)
 
 
 def _check_text(arguments: Sequence[str]) -> None:

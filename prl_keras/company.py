@@ -282,6 +282,12 @@ class Company:
                 link.send(message)
 
 
+def excuse(cluster: Cluster, error: InputError) -> None:
+    """Come to the meeting only to say why this worker cannot take part. Who is not there within seconds waits on."""
+    with suppress(InputError), Company(cluster, end=lambda line, code: None, patience=_GRACE):
+        raise error
+
+
 class _Link:
     """A connection, of messages that are lines of JSON; {} is a beat. left: its end is no surprise any more."""
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from faults import ROOT, free_ports
 
-from prl_keras.company import Company
+from prl_keras.company import Company, excuse
 from prl_keras.errors import InputError
 from prl_keras.runs.interruption import Stopped
 from prl_keras.strategies import Cluster
@@ -100,6 +100,23 @@ def test_a_worker_that_dies_is_named_by_all_others(victim: int) -> None:
         assert code == 1
         assert answers[index] == "ended"
     assert ends[victim] is None
+
+
+@pytest.mark.parametrize("refused", [0, 1])
+def test_who_is_refused_before_the_meeting_comes_only_to_say_so(refused: int) -> None:
+    workers = addresses(2)
+    excused = threading.Thread(target=excuse, args=(Cluster(workers, refused), InputError("no data 'x'")))
+    excused.start()
+    _, ends = together([None if index == refused else waits for index in range(2)], workers)
+    excused.join(20)
+    assert not excused.is_alive()
+    assert ends[1 - refused] == (f"worker {refused} ({workers[refused]}) ended: no data 'x'", 2)
+
+
+def test_who_is_refused_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prl_keras.company._GRACE", 0.5)
+    for index in (0, 1):
+        excuse(Cluster(addresses(2), index), InputError("no data"))
 
 
 def test_an_error_of_one_ends_all_with_its_line() -> None:

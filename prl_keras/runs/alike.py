@@ -44,10 +44,14 @@ def together(
         InputError: one did not come, or was started with something else; names it and the difference.
     """
     found = cluster() if options.strategy == "multiworker" else None
-    with Company(found or Cluster(("this",), 0)) as company:
-        if found is not None:
-            _check_alike(company, description(command, options, request, dataset, inputs))
-        yield company
+    try:
+        with Company(found or Cluster(("this",), 0)) as company:
+            if found is not None:
+                _check_alike(company, description(command, options, request, dataset, inputs))
+            yield company
+    except InputError as error:
+        error.told = True
+        raise
 
 
 def _check_alike(company: Company, own: dict[str, Any]) -> None:

@@ -97,6 +97,14 @@ def whole_maps(monkeypatch: pytest.MonkeyPatch) -> None:
 DIGITS = ["--dataset", "digits", "--samples-per-class", "8", "--test-per-class", "5", "--image-size", "16"]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _computes_in_float32() -> Iterator[None]:
+    """Also where the processor has bfloat16: `--precision auto` is float32 in all tests that say nothing of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("prl_keras.startup._processor_flags", lambda: "flags : avx512f")
+        yield
+
+
 @pytest.fixture(scope="session")
 def _trained_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One process makes them, the others wait for it."""

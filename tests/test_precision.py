@@ -27,21 +27,28 @@ def on(monkeypatch: pytest.MonkeyPatch, flags: str) -> None:
 def test_the_processor_decides(monkeypatch, flags, type_):
     on(monkeypatch, flags)
     for words in (["pretrain"], ["finetune"], ["baseline"], ["tune"]):
-        options = parse([*words, "--precision", "auto"])
-        assert with_precision(options).precision == type_
-        assert with_precision(options, "mixed_float16").precision == "mixed_float16"
-        assert with_precision(parse(words)).precision == "float32"
+        assert with_precision(parse(words)).precision == type_
+        assert with_precision(parse(words), "mixed_float16").precision == "mixed_float16"
+        assert with_precision(parse([*words, "--precision", "float32"])).precision == "float32"
 
 
 def test_what_a_recipe_gave_is_still_not_given(monkeypatch):
     on(monkeypatch, "flags : avx512_bf16")
-    options = parse(["pretrain", "--recipe", "strong", "--epochs", "3", "--precision", "auto"])
-    assert with_precision(options).given == options.given == {"recipe", "epochs", "precision"}
+    options = parse(
+        [
+            "pretrain",
+            "--recipe",
+            "strong",
+            "--epochs",
+            "3",
+        ]
+    )
+    assert with_precision(options).given == options.given == {"recipe", "epochs"}
 
 
 def test_a_run_records_it_and_keeps_it_on_another_machine(monkeypatch, tmp_path):
     words = ["baseline", "--model", "mlp", "--dataset", "digits", "--image-size", "8", "--samples-per-class", "8"]
-    words += ["--epochs", "1", "--name", "run", "--runs-dir", str(tmp_path), "--precision", "auto"]
+    words += ["--epochs", "1", "--name", "run", "--runs-dir", str(tmp_path)]
     on(monkeypatch, "flags : avx2")
     assert main(words) == 0
     run = Run(tmp_path / "run")
@@ -49,4 +56,20 @@ def test_a_run_records_it_and_keeps_it_on_another_machine(monkeypatch, tmp_path)
     (run.path / "result.json").unlink()
     on(monkeypatch, "flags : avx512_bf16")
     assert on_this_machine("baseline", parse(words)).precision == "float32", "that of the run that is continued"
-    assert on_this_machine("baseline", parse([*words[:-6], "--precision", "auto"])).precision == "mixed_bfloat16"
+    assert on_this_machine("baseline", parse([*words[:-4], *words[-2:]])).precision == "mixed_bfloat16", "another run"
+
+
+def test_a_table_is_the_same_on_all_machines_unless_it_is_told_otherwise(monkeypatch, tmp_path, capsys):
+    """And what auto was when it was begun, it stays."""
+    on(monkeypatch, "flags : avx512_bf16")
+    words = ["reproduce", "--dataset", "digits", "--rows", "mlp", "--seeds", "1", "--samples-per-class", "8"]
+    words += ["--epochs", "1", "--image-size", "8", "--runs-dir", str(tmp_path)]
+    found = {}
+    for name, more in {"plain": (), "auto": ("--precision", "auto")}.items():
+        assert main([*words, "--name", name, *more]) == 0
+        found[name] = [Run(tmp_path / name / part).part("options", "precision") for part in ("", "mlp-s0")]
+    assert found == {"plain": ["float32"] * 2, "auto": ["mixed_bfloat16"] * 2}
+    on(monkeypatch, "flags : avx2")
+    assert main([*words, "--name", "auto", "--precision", "auto"]) == 0, "the table is there"
+    assert main([*words, "--name", "auto"]) == 2
+    assert "precision = mixed_bfloat16, not float32" in capsys.readouterr().err

@@ -134,7 +134,7 @@ def end(oracle: kt.Oracle, trial: Any, accuracy: float = 0.5) -> None:
 def test_a_trial_is_compiled_for_its_number_of_steps(data: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     told = []
     monkeypatch.setattr(hypermodel, "compile_classifier", lambda model, settings, steps: told.append(steps))
-    options = Tune(epochs=3, batch_size=26)
+    options = Tune(epochs=3, batch_size=26, precision="float32")
     hypermodel.FineTuning(search_data(data), {"a": small_encoder(0)}, None, options).build(kt.HyperParameters())
     assert len(data.train) == 80
     assert told == [3 * 3], "three batches an epoch, the last one of 28"

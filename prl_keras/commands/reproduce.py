@@ -29,6 +29,7 @@ from prl_keras.screen.console import console, is_balanced, print_end, worst_clas
 from prl_keras.startup import start_keras
 from prl_keras.terminal import quoted
 from prl_keras.training.fitted import fitted
+from prl_keras.training.precision import with_precision
 
 _PAUSE = 1.0  # seconds
 _PAPER_TEST = 100  # images a class
@@ -53,6 +54,9 @@ def _make_table(options: Reproduce) -> Path:
     request = data_request(_data_options(options), seed=0)
     dataset = _open_data(request, options)
     folder = options.runs_dir / (options.name or _default_name(options, dataset))
+    if options.precision == "auto":  # stays what it was when the table was begun
+        begun = (folder / "config.json").is_file()
+        options = with_precision(options, Run(folder).part("options").get("precision", "float32") if begun else None)
     cells = [
         replace(cell, options=fitted(cell.options, dataset.train.labels)[0]) for cell in plan(options, request, folder)
     ]

@@ -46,9 +46,8 @@ class Tune(RunDataOptions, SharedOptions, RunOptions):
     """Stop a trial whose validation accuracy has not improved for this many epochs."""
     batch_size: int = 128
     """Images a step (the paper: 128); a last batch of less than a quarter joins the one before."""
-    precision: Precision = "float32"
-    """Compute type of training; the saved model is always float32. bfloat16 is slow on a CPU without AVX-512. auto:
-    bfloat16 where the processor multiplies it by itself, else float32."""
+    precision: Precision = "auto"
+    """Compute type of training, see `finetune --help`."""
     worker_timeout: int = 600
     """With several processes (docs/tuning.md): give up when nothing was heard for this many seconds."""
 
@@ -106,6 +105,9 @@ class Reproduce(PictureOptions, EpisodeOptions, SharedOptions):
     recipe's, and its batches."""
     batch_size: int = 256
     """Images a step of pre-training; fine-tuning takes half of it (the paper: 256 and 128)."""
+    precision: Precision = "float32"
+    """Compute type of all trainings: by default the same on all machines. auto: bfloat16 where the processor
+    multiplies it by itself, else float32."""
     samples_per_class: Count = None
     """Train on this many images a class. None: all."""
     test_per_class: Count = None

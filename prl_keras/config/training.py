@@ -185,9 +185,9 @@ class Pretrain(DataOptions, RecipeOptions, StrategyOptions, UnlabelledOptions, T
     under 64 px, else imagenet."""
     width: Number = None
     """Multiplies the filters of all layers, and the 512 features (the paper: 1)."""
-    precision: Precision = "float32"
-    """Compute type of training; the saved encoder is always float32. bfloat16 is slow on a CPU without AVX-512. auto:
-    bfloat16 where the processor multiplies it by itself, else float32."""
+    precision: Precision = "auto"
+    """Compute type of training; the saved encoder is always float32. auto: bfloat16 where the processor multiplies it
+    by itself, which takes two thirds of the time; else float32, as bfloat16 takes many times as long there."""
     checkpoint_steps: Count = None
     """Keep the state every N steps and after every epoch. None: after an epoch, as often as takes a twentieth of the
     time at most, and when the run is stopped."""
@@ -221,9 +221,9 @@ class TrainingOptions(RecipeOptions, StrategyOptions, TrackOptions):
     augment: Annotated[Augmentation | None, arg(metavar=POLICIES)] = None
     """none (the paper), light (flip, gentle crop), simclr, strong (shift, flip, cutout), strong-noflip, trivial (for
     photographs: one random operation, flip, cutout)."""
-    precision: Precision = "float32"
-    """Compute type of training; the saved model is always float32. bfloat16 is slow on a CPU without AVX-512. auto:
-    bfloat16 where the processor multiplies it by itself, else float32."""
+    precision: Precision = "auto"
+    """Compute type of training; the saved model is always float32. auto: bfloat16 where the processor multiplies it
+    by itself, which takes two thirds of the time; else float32, as bfloat16 takes many times as long there."""
     checkpoint_steps: Count = None
     """Keep the state every N steps and after every epoch. None: after an epoch, as often as takes a twentieth of the
     time at most, and when the run is stopped."""

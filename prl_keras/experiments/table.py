@@ -282,7 +282,8 @@ def _source_cell(options: Reproduce, request: dict, folder: Path, source: str, r
 def _training_options(options: Reproduce, folder: Path, source: str, replicate: Replicate) -> dict[str, Any]:
     """A strong one is as long, and in batches as large, as its recipe says."""
     how = {"recipe": "strong"} if source in STRONG else {"epochs": options.epochs}
-    return how | {"runs_dir": folder, "seed": replicate.seed, "average": options.protocol != "paper"}
+    how |= {"precision": options.precision, "average": options.protocol != "paper"}
+    return how | {"runs_dir": folder, "seed": replicate.seed}
 
 
 def _classifier_options(options: Reproduce, request: dict, source: str) -> dict[str, Any]:

@@ -30,6 +30,7 @@ SILENCE = 20.0  # seconds without a beat, after which a worker counts as hung
 PATIENCE = 600.0  # seconds until all have to be there: their data may take different times
 _BEAT = 1.0  # seconds
 _GRACE = 5.0  # seconds to end by itself, for who has probably found the same error as another one
+_EXCUSING = 60.0  # seconds to wait for the others, for who has only to say why it cannot take part
 _QUIET = 10.0  # seconds of waiting, after which a line says for whom
 _LONGEST = 2**26  # bytes of a message
 _HELLO = "prl_keras"
@@ -228,6 +229,8 @@ class Company:
 
     def _lost(self, link: _Link, why: str) -> None:
         link.left = True
+        if not self._needs_others:
+            return
         self._tell({"gone": link.index, "why": why, "code": 1, "itself": False}, self.links.values())
         self._ends_soon(link.index, why, 1, 0.0)
 
@@ -283,8 +286,8 @@ class Company:
 
 
 def excuse(cluster: Cluster, error: InputError) -> None:
-    """Come to the meeting only to say why this worker cannot take part. Who is not there within seconds waits on."""
-    with suppress(InputError), Company(cluster, end=lambda line, code: None, patience=_GRACE):
+    """Come to the meeting only to say why this worker cannot take part. Who is not there within a minute waits on."""
+    with suppress(InputError), Company(cluster, end=lambda line, code: None, patience=_EXCUSING):
         raise error
 
 

@@ -33,12 +33,18 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def start_keras(
-    seed: int | None = None, precision: str = "float32", deterministic: bool = False, strategy: str = "none"
+    seed: int | None = None,
+    precision: str = "float32",
+    deterministic: bool = False,
+    strategy: str = "none",
+    ready: Callable[[], object] = lambda: None,
 ) -> None:
     """Import Keras, silence TensorFlow's start-up lines, set the seed and the precision policy.
 
     `deterministic` forbids TensorFlow operations that may answer differently twice, for the rest of the process.
-    `strategy` of several machines has to be made before TensorFlow's first operation, so it is made here.
+    `strategy` of several machines has to be made before TensorFlow's first operation, so it is made here. `ready` is
+    called just before, after the slow imports: TensorFlow stops the whole process there until the other workers come,
+    so that it could not even say that it is alive.
 
     Raises:
         InputError: there are not the devices that the strategy shares a training between; a bad value of
@@ -56,9 +62,12 @@ def start_keras(
 
             if count:
                 logical_devices(count)
+            ready()
             strategy_of(strategy)
             keras.ops.ones(1).numpy()
         collect_garbage_rarely()
+    else:
+        ready()
     import keras
 
     strategy_of(strategy)
@@ -159,21 +168,25 @@ def _quiet_native_startup() -> contextlib.AbstractContextManager[None]:
 
 @contextlib.contextmanager
 def native_stderr(shown: Callable[[bytes], bool]) -> Iterator[None]:
-    """Hold what native code writes to file descriptor 2, then replay the lines that are to be shown."""
+    """Hold what native code writes to file descriptor 2, then replay the lines that are to be shown.
+
+    `sys.__stderr__` is the real one meanwhile: a thread that ends the process says why there.
+    """
     try:
         saved = os.dup(2)
     except OSError:  # there is none
         yield
         return
     _flush_stderr()
-    with tempfile.TemporaryFile() as held:
+    with tempfile.TemporaryFile() as held, os.fdopen(saved, "w", errors="backslashreplace") as real:
         os.dup2(held.fileno(), 2)
+        usual, sys.__stderr__ = sys.__stderr__, real
         try:
             yield
         finally:
+            sys.__stderr__ = usual
             _flush_stderr()
             os.dup2(saved, 2)
-            os.close(saved)
             held.seek(0)
             for line in held:
                 if shown(line):

@@ -155,10 +155,16 @@ def multiworker() -> Any:
         raise InputError(f"--strategy multiworker has to be there before anything else: {error}") from error
 
 
-def check_variant(strategy: str, variant: str) -> None:
+def check_pretraining(options: Any) -> None:
     """Raise InputError for a pre-training that devices cannot share."""
-    if strategy != "none" and variant == "prl":
-        raise InputError(f"--strategy {strategy} is not for --variant prl, whose memory is on one device: leave it out")
+    if options.strategy != "none" and options.variant == "prl":
+        raise InputError(
+            f"--strategy {options.strategy} is not for --variant prl, whose memory is on one device: leave it out"
+        )
+    if options.local_batch_norm and options.neck == "norm":
+        raise InputError(
+            "--local-batch-norm is not for --neck norm, which is one for all devices: leave one of them out"
+        )
 
 
 def check_classifier(options: Any) -> None:

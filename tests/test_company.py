@@ -114,7 +114,7 @@ def test_who_is_refused_before_the_meeting_comes_only_to_say_so(refused: int) ->
 
 
 def test_who_is_refused_waits_for_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("prl_keras.company._GRACE", 0.5)
+    monkeypatch.setattr("prl_keras.company._EXCUSING", 0.5)
     for index in (0, 1):
         excuse(Cluster(addresses(2), index), InputError("no data"))
 

@@ -32,6 +32,12 @@ def test_the_processor_decides(monkeypatch, flags, type_):
         assert with_precision(parse([*words, "--precision", "float32"])).precision == "float32"
 
 
+def test_several_machines_compute_in_the_same_type_and_only_the_chief_looks_for_a_run(monkeypatch, tmp_path):
+    on(monkeypatch, "flags : avx512_bf16")
+    options = parse(["pretrain", "--strategy", "multiworker", "--resume", "--runs-dir", str(tmp_path)])
+    assert on_this_machine("pretrain", options).precision == "float32"
+
+
 def test_what_a_recipe_gave_is_still_not_given(monkeypatch):
     on(monkeypatch, "flags : avx512_bf16")
     options = parse(

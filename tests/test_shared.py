@@ -1,5 +1,6 @@
 """A table that several processes make together: every run once, those of dead processes too."""
 
+import json
 import shlex
 import shutil
 import subprocess
@@ -13,7 +14,6 @@ import yaml
 
 from prl_keras.cli import main, parse
 from prl_keras.config import Finetune, Pretrain
-from prl_keras.errors import InputError
 from prl_keras.experiments.shared import alone, work_together
 from prl_keras.experiments.table import plan
 from prl_keras.runs import Run
@@ -113,9 +113,22 @@ def test_a_job_of_an_array_makes_what_it_needs_and_no_more(tmp_path):
 
     alone(all_of_them, all_of_them[3], tmp_path, work, nothing)
     assert made == ["e1", "f1"]
-    take(tmp_path / LEASES, "e2")
-    with pytest.raises(InputError, match="e2 is being made by process"):
-        alone(all_of_them, all_of_them[4], tmp_path, work, nothing)
+
+
+def test_a_job_waits_for_the_process_that_makes_its_run(tmp_path, monkeypatch):
+    cell = cells(tmp_path)[4]
+    lease = take(tmp_path / LEASES, "e2")
+    looked = []
+
+    def sleep(seconds: float) -> None:
+        looked.append(seconds)
+        if len(looked) == 3:
+            (tmp_path / "e2.done").touch()
+            lease.release()
+
+    monkeypatch.setattr("prl_keras.experiments.shared.time.sleep", sleep)
+    alone([cell], cell, tmp_path, lambda cell: pytest.fail("it is made twice"), nothing)
+    assert len(looked) == 3
 
 
 def test_the_plan_is_a_command_a_run(tmp_path, capsys):
@@ -155,6 +168,21 @@ def test_a_table_that_was_made_together_is_the_table(tmp_path, capsys):
     assert main([*how, "--name", "a", "--shared"]) == 0
     assert "All runs are done, and the report is written" in capsys.readouterr().out
     assert (tmp_path / "a" / "result.json").stat().st_mtime_ns == before
+    assert main([*how[:6], "1", *how[7:], "--name", "a", "--shared"]) == 0
+    assert json.loads((tmp_path / "a" / "result.json").read_text(encoding="utf-8"))["asked"]["seeds"] == 1, "its report"
+
+
+def test_a_report_whose_pictures_failed_is_not_taken_for_written(tmp_path, monkeypatch, capsys):
+    how = ["reproduce", "--dataset", "digits", "--rows", "pca", "--seeds", "1", "--samples-per-class", "20"]
+    how += ["--image-size", "8", "--runs-dir", str(tmp_path), "--name", "a", "--shared"]
+    with monkeypatch.context() as patch:
+        patch.setattr("prl_keras.experiments.figures.draw_all", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            main(how)
+    capsys.readouterr()
+    assert main(how) == 0
+    assert "the report is written" not in capsys.readouterr().out
+    assert (tmp_path / "a" / "report.html").exists()
 
 
 SCALING = Path(__file__).parents[1] / "docs" / "scaling"

@@ -723,6 +723,18 @@ def test_an_incomplete_last_batch_counts_by_its_images_when_statistics_are_made(
         np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
+def test_a_batch_too_large_for_one_device_is_taken_in_parts_when_statistics_are_made(monkeypatch) -> None:
+    monkeypatch.setattr("prl_keras.training.average._AT_ONCE", 20)
+    layer = layers.BatchNormalization(momentum=0.9)
+    encoder = keras.Sequential([keras.Input((8, 8, 3)), layers.Rescaling(1 / 255), layer])
+    batches = Batches(*pictures(45), 45, seed=0)
+    recalibrate_batch_norm(encoder, batches, None)
+    parts = np.array_split(batches[0][0] / 255.0, 3)
+    expected = [np.mean([fold(part, axis=(0, 1, 2)) for part in parts], axis=0) for fold in (np.mean, np.var)]
+    np.testing.assert_allclose(layer.moving_mean, expected[0], rtol=1e-4)
+    np.testing.assert_allclose(layer.moving_variance, expected[1], rtol=1e-4)
+
+
 def test_recalibration_leaves_a_frozen_encoder_alone() -> None:
     encoder = small_encoder()
     encoder.trainable = False

@@ -4,6 +4,7 @@
 #SBATCH --cpus-per-task=8
 #SBATCH --mem=8G
 #SBATCH --time=04:00:00
+#SBATCH --signal=B:TERM@120
 # A job a run, as `reproduce ... --plan` counts them: --array=1-NUMBER, %8 of them at a time. One that needs another run
 # makes it, or waits for whoever does. At the end, the same command without --cell writes the report.
 set -euo pipefail

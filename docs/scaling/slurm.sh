@@ -5,7 +5,7 @@
 #SBATCH --mem=8G
 #SBATCH --time=24:00:00
 #SBATCH --requeue
-#SBATCH --signal=TERM@120
+#SBATCH --signal=B:TERM@120
 # Eight workers on one table: each takes the next run that nobody works on. More may be added at any time, and one that
 # is killed, or comes to its time limit, loses nothing but what it did since its last checkpoint.
 set -euo pipefail

@@ -23,16 +23,19 @@ _KINDS = {  # file -> how `evaluate` is asked for it, and with which of the opti
 }
 
 
-def run(table: Run, cells: list[Cell], options: Reproduce, dataset: Dataset, command: str) -> None:
+def run(
+    table: Run, cells: list[Cell], options: Reproduce, dataset: Dataset, command: str, facts: dict[str, Any]
+) -> None:
+    """facts: what the result says besides."""
     start_keras(0)
     from prl_keras.experiments.beyond import as_markdown, draw, sentences, together
 
     _measure(table, cells, options)
     found = together(table.path, replicates(options))
     file, page = table.path / "result.json", table.path / "beyond.md"
-    write_json(file, found)
     picture = draw(found, table.path / "beyond.png")
     write_text(page, as_markdown(found, dataset.label, command))
+    write_json(file, facts | found)
     for sentence in sentences(found):
         say(sentence)
     print_end([page, picture, file], [f"python main.py runs --runs-dir {quoted([str(table.path)])}"])

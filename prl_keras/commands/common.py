@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,8 @@ def begun(
         InputError: a worker did not come, or has something else; there are not the devices.
     """
     with together(command, options, request, dataset, inputs) as company:
-        start_keras(options.seed, options.precision, options.deterministic, options.strategy)
+        ready = partial(company.gather, "ready")
+        start_keras(options.seed, options.precision, options.deterministic, options.strategy, ready)
         company.check_equal("GPUs", gpus())
         console.print(device(options.precision, options.strategy))
         yield company
@@ -63,6 +65,11 @@ def check_training(options: Any, images: int, whole_batches: bool) -> None:
     """Raise InputError for numbers that no training can use, and for a tracker that is not installed."""
     if options.track is not None:
         check_installed([options.track], f"--track {options.track}", "tracking")
+    if getattr(options, "strategy", "none") != "none" and options.precision == "mixed_float16":
+        raise InputError(
+            f"--strategy {options.strategy} is not for --precision mixed_float16, where each device decides whether to "
+            "skip a step: use mixed_bfloat16 or float32"
+        )
     if options.epochs < 1:
         raise InputError(f"--epochs is {options.epochs}; expected at least 1")
     if options.batch_size < 2:
@@ -88,7 +95,10 @@ def check_training(options: Any, images: int, whole_batches: bool) -> None:
 
 
 def on_this_machine(command: str, options: Any) -> Any:
-    """`--precision auto` as what it is here, or was when the run that is continued began."""
+    """`--precision auto` as what it is here, or was when the run that is continued began; of several machines float32,
+    as each may have another processor, and only the chief has the run."""
+    if options.precision == "auto" and getattr(options, "strategy", "none") == "multiworker":
+        return with_precision(options, "float32")
     run = to_continue(command, options) if options.precision == "auto" else None
     return with_precision(options, run and run.part("options", "precision"))
 

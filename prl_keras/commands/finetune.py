@@ -81,7 +81,8 @@ def train_and_test(options: Finetune) -> tuple[Run, Path | None]:
 
 def _encoder_reference(options: Finetune) -> str:
     """For a run that is continued, "latest" is what it was when the run began."""
-    run = to_continue("finetune", options) if options.encoder == "latest" else None
+    asked = options.encoder == "latest" and is_chief(options.strategy)
+    run = to_continue("finetune", options) if asked else None
     return options.encoder if run is None else recorded_options(run, Finetune).encoder
 
 

@@ -14,14 +14,14 @@ from prl_keras.runs.card import write_card
 from prl_keras.runs.lifecycle import check_name, start_run
 from prl_keras.runs.locks import working_on
 from prl_keras.screen.console import in_words, print_end, say
-from prl_keras.strategies import check_variant, is_chief, workplace
+from prl_keras.strategies import check_pretraining, is_chief, workplace
 from prl_keras.tracking import send_result
 from prl_keras.training.begin import begins_with, init_reference, seen_before, source_digest, trained_on
 from prl_keras.training.fitted import fitted
 
 
 def run(options: Pretrain) -> None:
-    check_variant(options.strategy, options.variant)
+    check_pretraining(options)
     if is_chief(options.strategy):
         check_name("pretrain", options)
     options = on_this_machine("pretrain", options)

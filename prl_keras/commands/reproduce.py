@@ -35,6 +35,7 @@ _PAUSE = 1.0  # seconds
 _PAPER_TEST = 100  # images a class
 _PAPER_VALIDATION = 0.002  # one image a class: the report trains on all, we keep one to have a curve
 # When the command is repeated: what changes which runs there are, not what a run is. Data are known by their images.
+_PLACED = ("runs_dir", "name", "lease_seconds")  # of a command that makes one of the table's runs
 _HOW = ("jobs", "shared", "cell", "plan", "lease_seconds", "dry_run")
 _MAY_DIFFER = ("seeds", "rows", "name", "runs_dir", "dataset", "data_dir", "cache_dir", "labels", *_HOW)
 
@@ -115,8 +116,9 @@ def _report_once(table: Run, options: Reproduce, dataset: Dataset, cells: list[C
     with console.status("Another process writes the report"):
         lease = wait_for(table.path / LEASES, "report", options.lease_seconds, _PAUSE)
     with lease.kept(lambda _: None):
-        file = table.path / "result.json"
-        if file.exists() and file.stat().st_mtime >= max(cell.file.stat().st_mtime for cell in cells):
+        file = table.path / "result.json"  # the last one that is written
+        newer = file.exists() and file.stat().st_mtime >= max(cell.file.stat().st_mtime for cell in cells)
+        if newer and (table.result or {}).get("asked") == asked(options):
             console.print(f"All runs are done, and the report is written: {table.path}")
             return
         _report(table, options, dataset, cells)
@@ -235,7 +237,7 @@ def _dry_run(cells: list[Cell], dataset: Dataset, folder: Path) -> None:
 def _report(table: Run, options: Reproduce, dataset: Dataset, cells: list[Cell]) -> None:
     """Everything that is made from finished runs; can be made again at any time."""
     if BEYOND in options.rows:
-        beyond.run(table, cells, options, dataset, _command(options, dataset))
+        beyond.run(table, cells, options, dataset, _command(options, dataset), {"asked": asked(options)})
         return
     start_keras(0)
     from prl_keras.experiments.analysis import analyse, as_json, write_confusions
@@ -246,7 +248,6 @@ def _report(table: Run, options: Reproduce, dataset: Dataset, cells: list[Cell])
     with console.status("Intervals and tests"):
         analysis = analyse(options, table.path, cells)
     confusions = write_confusions(analysis)
-    write_json(table.path / "result.json", {"epochs": table.part("options", "epochs"), **as_json(analysis)})
     console.print(_short_table(analysis, dataset))
     for warning in choice_warnings(analysis):
         console.print(f"warning: {warning}")
@@ -254,9 +255,16 @@ def _report(table: Run, options: Reproduce, dataset: Dataset, cells: list[Cell])
     with console.status("Pictures"):
         pictures = draw_all(analysis, dataset, folder) | draw_maps(analysis, dataset, folder)
         written = write_report(table, analysis, dataset, pictures, _command(options, dataset))
+    facts = {"epochs": table.part("options", "epochs"), "asked": asked(options)}
+    write_json(table.path / "result.json", facts | as_json(analysis))
     runs = f"python main.py runs --runs-dir {quoted([str(table.path)])}"
     webpage = f"python -m webbrowser {quoted([str(written[-1])])}"
     print_end([*written, table.path / "result.json", confusions], [runs, webpage])
+
+
+def asked(options: Reproduce) -> dict[str, Any]:
+    """Which runs a report is of; the table may have others."""
+    return {"rows": list(options.rows), "seeds": options.seeds, "folds": options.folds}
 
 
 def _command(options: Reproduce, dataset: Dataset, placed: bool = False) -> str:
@@ -265,7 +273,8 @@ def _command(options: Reproduce, dataset: Dataset, placed: bool = False) -> str:
     for field in fields(Reproduce):
         value = getattr(options, field.name)
         value = dataset.name if field.name == "dataset" else value
-        if value == field.default or field.name in _HOW or (field.name in ("runs_dir", "name") and not placed):
+        left_out = field.name in _HOW or field.name in ("runs_dir", "name")
+        if value == field.default or (left_out and not (placed and field.name in _PLACED)):
             continue
         words.append(f"--{field.name.replace('_', '-')}")
         if value is not True:

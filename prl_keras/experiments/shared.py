@@ -6,10 +6,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from prl_keras.errors import InputError
 from prl_keras.experiments.jobs import need, run_of
 from prl_keras.experiments.table import Cell
-from prl_keras.runs.leases import LEASES, SECONDS, Lease, holder, take
+from prl_keras.runs.leases import LEASES, SECONDS, Lease, take
 from prl_keras.runs.locks import BusyError
 
 _PAUSE = 2.0  # seconds between two looks, where all that is left is worked on by others
@@ -68,17 +67,6 @@ def alone(
     lost: Callable[[Lease], None],
     seconds: float = SECONDS,
 ) -> None:
-    """One cell of an array of jobs, and what it needs before it, if nobody has made that yet.
-
-    Raises:
-        InputError: another process works on it.
-    """
-    for other in cells:
-        if run_of(other) == need(cell) and not other.done:
-            work_together([other], folder, work, *[lambda _: None] * 3, lost, seconds)
-    lease = take(folder / LEASES, lease_name(cell), seconds)
-    if lease is None:
-        raise InputError(f"{cell.description} is being made by {holder(folder / LEASES, lease_name(cell))}")
-    with lease.kept(lost):
-        if not cell.done:
-            work(cell)
+    """One cell of an array of jobs, and what it needs before it; what another process makes is waited for."""
+    for other in [each for each in cells if run_of(each) == need(cell)] + [cell]:
+        work_together([other], folder, work, *[lambda _: None] * 3, lost, seconds)

@@ -7,6 +7,7 @@ report answers with the best epoch on test; averaging (Polyak & Juditsky 1992, I
 import numbers
 
 import keras
+import numpy as np
 
 from prl_keras.config import RecipeOptions
 from prl_keras.data.batches import Batches
@@ -18,6 +19,7 @@ SCHEDULES = ("constant", "cosine")
 _AVERAGED_PART = 0.1  # of all steps, roughly: the length of the exponential window
 _TAKEN_IN = 10  # weights a window: those of every step are hardly another average, and take a tenth of the time
 _MAX_BATCHES = 50  # enough for batch-normalisation statistics
+_AT_ONCE = 1024  # images: a batch that several devices share may be too large for one
 
 
 def adam(
@@ -91,7 +93,7 @@ def adam_of(options: RecipeOptions, steps: int) -> keras.optimizers.Adam:
 
 def recalibrate_batch_norm(encoder: keras.Model, batches: Batches, augmentation: keras.layers.Layer | None) -> None:
     """Give averaged weights their own batch-normalisation statistics: the mean over (at most 50) training batches,
-    each weighted by its images.
+    each weighted by its images, and in parts of at most 1,024.
 
     Frozen layers keep theirs (Izmailov et al. 2018, section 3.2).
     """
@@ -104,11 +106,12 @@ def recalibrate_batch_norm(encoder: keras.Model, batches: Batches, augmentation:
     batches.epoch = 0  # the same images whether training was interrupted or not
     seen = 0
     for step in range(min(len(batches), _MAX_BATCHES)):
-        images = batches.all_inputs(step)
-        for layer in layers:
-            layer.momentum = seen / (seen + len(images))  # a running mean of all images
-        seen += len(images)
-        images = augmentation(images, training=True) if augmentation else images
-        encoder(images, training=True)
+        batch = batches.all_inputs(step)
+        for images in np.array_split(batch, -(-len(batch) // _AT_ONCE)):
+            for layer in layers:
+                layer.momentum = seen / (seen + len(images))  # a running mean of all images
+            seen += len(images)
+            images = augmentation(images, training=True) if augmentation else images
+            encoder(images, training=True)
     for layer, value in zip(layers, momentum, strict=True):
         layer.momentum = value

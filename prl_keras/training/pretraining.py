@@ -16,7 +16,7 @@ from prl_keras.data.semi_batches import SemiBatches
 from prl_keras.models.begun import encoder_to_begin_with
 from prl_keras.models.storage import copy_as
 from prl_keras.runs import Run
-from prl_keras.strategies import check_batch, check_variant, strategy_of
+from prl_keras.strategies import check_batch, check_pretraining, strategy_of
 from prl_keras.training import outlook, shared
 from prl_keras.training.average import adam_of, recalibrate_batch_norm
 from prl_keras.training.begin import begins_with, trained_on
@@ -98,7 +98,7 @@ def plan(
     each = options.classes_per_batch and min(options.classes_per_batch, dataset.num_classes)
     steps = steps_per_epoch(len(labels), size, drop_remainder=True)
     shape, total = dataset.image_shape, steps * options.epochs
-    check_variant(options.strategy, options.variant)
+    check_pretraining(options)
     strategy = strategy_of(options.strategy)
     check_batch(options.batch_size, strategy.num_replicas_in_sync)
     with strategy.scope():

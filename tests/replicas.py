@@ -12,7 +12,7 @@ from keras import layers
 
 from prl_keras.config import Finetune
 from prl_keras.data.batches import Batches
-from prl_keras.losses import NTXentLoss, PrototypicalLoss, SupervisedContrastiveLoss
+from prl_keras.losses import CrossViewLoss, NTXentLoss, PrototypicalLoss, SupervisedContrastiveLoss
 from prl_keras.models.batch_norm import FusedBatchNormalization
 from prl_keras.models.layer_types import FAST
 from prl_keras.runs.interruption import StopRequest
@@ -30,6 +30,7 @@ LOSSES = {
     "loo": PrototypicalLoss(CLASSES, "loo", "cosine", 0.1),
     "simclr": NTXentLoss(0.2, label_smoothing=0.1),
     "supcon": SupervisedContrastiveLoss(0.2),
+    "views": CrossViewLoss(CLASSES),
 }
 
 
@@ -67,7 +68,7 @@ def losses_and_gradients(
         with tf.GradientTape(persistent=True) as tape:
             embeddings = model(images, training=True)
             for name in names:
-                two_views = name in ("simclr", "supcon")
+                two_views = name in ("simclr", "supcon", "views")
                 views = tf.concat([embeddings, -0.5 * embeddings + 0.1], 0) if two_views else embeddings
                 answers[name] = LOSSES[name](tf.concat([labels, labels], 0) if two_views else labels, views)
         return {name: (loss, tape.gradient(loss, model.trainable_variables)) for name, loss in answers.items()}
@@ -116,9 +117,12 @@ def equality(replicas: list[int], networks: tuple[bool, ...], names: list[str]) 
 
 def equality_of_workers() -> dict[str, tuple[float, float]]:
     """This process is one of TF_CONFIG's workers."""
-    strategy = multiworker()  # before TensorFlow's first operation
-    found = losses_and_gradients(strategy, True, list(LOSSES))
-    return differences(found, losses_and_gradients(tf.distribute.get_strategy(), True, list(LOSSES)))
+    strategies = multiworker(), tf.distribute.get_strategy()  # the first before TensorFlow's first operation
+    answers = {}
+    for batch_norm in (False, True):
+        both = (losses_and_gradients(strategy, batch_norm, list(LOSSES)) for strategy in strategies)
+        answers |= {f"{name}, batch norm {batch_norm}": pair for name, pair in differences(*both).items()}
+    return answers
 
 
 def trained(
@@ -219,7 +223,7 @@ CASES = {
     "workers": equality_of_workers,
     "steps": after_twenty_steps,
     "worker steps": workers_after_twenty_steps,
-    "quick": lambda: equality([2], (True,), ["query", "supcon"]) | local_statistics(2),
+    "quick": lambda: equality([2], (False, True), list(LOSSES)) | local_statistics(2),
     "all": lambda: equality([4, 2], (False, True), list(LOSSES)) | local_statistics(4),
     "classifiers": lambda: classifiers([4, 2]),
 }

@@ -35,9 +35,9 @@ _PAUSE = 1.0  # seconds
 _PAPER_TEST = 100  # images a class
 _PAPER_VALIDATION = 0.002  # one image a class: the report trains on all, we keep one to have a curve
 # When the command is repeated: what changes which runs there are, not what a run is. Data are known by their images.
-_PLACED = ("runs_dir", "name", "lease_seconds")  # of a command that makes one of the table's runs
 _HOW = ("jobs", "shared", "cell", "plan", "lease_seconds", "dry_run")
 _MAY_DIFFER = ("seeds", "rows", "name", "runs_dir", "dataset", "data_dir", "cache_dir", "labels", *_HOW)
+_PLACED = ("runs_dir", "name", "lease_seconds")  # of a command that makes one of the table's runs
 
 
 def run(options: Reproduce) -> None:
@@ -118,7 +118,7 @@ def _report_once(table: Run, options: Reproduce, dataset: Dataset, cells: list[C
     with lease.kept(lambda _: None):
         file = table.path / "result.json"  # the last one that is written
         newer = file.exists() and file.stat().st_mtime >= max(cell.file.stat().st_mtime for cell in cells)
-        if newer and (table.result or {}).get("asked") == asked(options):
+        if newer and (table.result or {}).get("asked") == _asked(options):
             console.print(f"All runs are done, and the report is written: {table.path}")
             return
         _report(table, options, dataset, cells)
@@ -237,7 +237,7 @@ def _dry_run(cells: list[Cell], dataset: Dataset, folder: Path) -> None:
 def _report(table: Run, options: Reproduce, dataset: Dataset, cells: list[Cell]) -> None:
     """Everything that is made from finished runs; can be made again at any time."""
     if BEYOND in options.rows:
-        beyond.run(table, cells, options, dataset, _command(options, dataset), {"asked": asked(options)})
+        beyond.run(table, cells, options, dataset, _command(options, dataset), {"asked": _asked(options)})
         return
     start_keras(0)
     from prl_keras.experiments.analysis import analyse, as_json, write_confusions
@@ -255,14 +255,14 @@ def _report(table: Run, options: Reproduce, dataset: Dataset, cells: list[Cell])
     with console.status("Pictures"):
         pictures = draw_all(analysis, dataset, folder) | draw_maps(analysis, dataset, folder)
         written = write_report(table, analysis, dataset, pictures, _command(options, dataset))
-    facts = {"epochs": table.part("options", "epochs"), "asked": asked(options)}
+    facts = {"epochs": table.part("options", "epochs"), "asked": _asked(options)}
     write_json(table.path / "result.json", facts | as_json(analysis))
     runs = f"python main.py runs --runs-dir {quoted([str(table.path)])}"
     webpage = f"python -m webbrowser {quoted([str(written[-1])])}"
     print_end([*written, table.path / "result.json", confusions], [runs, webpage])
 
 
-def asked(options: Reproduce) -> dict[str, Any]:
+def _asked(options: Reproduce) -> dict[str, Any]:
     """Which runs a report is of; the table may have others."""
     return {"rows": list(options.rows), "seeds": options.seeds, "folds": options.folds}
 

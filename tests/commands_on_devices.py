@@ -1,5 +1,6 @@
 """Run by test_strategy_commands.py in a process of its own, as devices are made before TensorFlow starts: a command
-that is stopped within its first epoch and continued, and the same one undisturbed. Prints one JSON object."""
+that is stopped within its first epoch and continued, and the same one undisturbed, or parts of that: workers meet once
+in a process. Prints one JSON object."""
 
 import contextlib
 import io
@@ -57,32 +58,36 @@ def stopped(arguments: list[str], by: int) -> int:
         return main(arguments)
 
 
-def compared(case: str, strategy: str, folder: Path) -> dict:
-    """What a test asks: exit codes, and whether weights and figures are the same bits."""
-    where = ["--runs-dir", str(folder)]
-    arguments = [*CASES[case], *where, "--strategy", strategy]
-    if case in ("finetune", "frozen"):
-        assert main([*CASES["pretrain"], *where, "--strategy", strategy, "--name", "pre"]) == 0
-    codes = [stopped([*arguments, "--name", "broken"], by=1 if strategy == "multiworker" else 0)]
-    codes += [main([*arguments, "--name", name]) for name in ("broken", "whole")]
-    if not is_chief(strategy):
+PARTS = ("pre", "stop", "broken", "whole", "compare")
+
+
+def answered(case: str, strategy: str, folder: Path, parts: list[str]) -> dict:
+    """What a test asks: exit codes of the parts, and whether weights and figures are the same bits."""
+    where = ["--runs-dir", str(folder), "--strategy", strategy]
+    codes = []
+    for part in parts:
+        if part == "stop":
+            codes.append(stopped([*CASES[case], *where, "--name", "broken"], by=1 if strategy == "multiworker" else 0))
+        elif part != "compare" and (part != "pre" or case in ("finetune", "frozen")):
+            codes.append(main([*CASES["pretrain" if part == "pre" else case], *where, "--name", part]))
+    if "compare" not in parts or not is_chief(strategy):
         return {"codes": codes}
     broken, whole = (kept(Run(folder / name)) for name in ("broken", "whole"))
     return {
         "codes": codes,
         "same": all(map(np.array_equal, broken[0], whole[0])) and broken[1:] == whole[1:],
         "epochs": len(whole[1]),
-        "figures": whole[2],
         "runs": sorted(path.name for path in folder.iterdir() if path.is_dir()),
     }
 
 
 if __name__ == "__main__":
-    start_keras(strategy=sys.argv[2])
+    if sys.argv[2] == "mirrored":
+        start_keras(strategy="mirrored")
     shown = io.StringIO()
     with small_network(), contextlib.redirect_stdout(shown):
         try:
-            answer = compared(*sys.argv[1:3], Path(sys.argv[3]))
+            answer = answered(*sys.argv[1:3], Path(sys.argv[3]), sys.argv[4:] or list(PARTS))
         finally:
             print(shown.getvalue(), file=sys.stderr)
     print(json.dumps(answer))

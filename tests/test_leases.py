@@ -109,3 +109,12 @@ def test_a_file_in_the_way_is_one_line(tmp_path: Path):
     (tmp_path / "leases").write_text("mine")
     with pytest.raises(InputError, match="leases: a file, or a link to no folder, is in the way"):
         take(tmp_path / "leases", "cell")
+
+
+def test_who_slept_between_the_look_and_the_file_has_nothing(tmp_path, monkeypatch):
+    """Its file is older than one that somebody has, who keeps it."""
+    (tmp_path / "cell.0002").write_text("process 7 on other", encoding="utf-8")
+    with monkeypatch.context() as patch:
+        patch.setattr("prl_keras.runs.leases._last", lambda *_: None)
+        assert take(tmp_path, "cell") is None
+    assert [file.name for file in tmp_path.iterdir()] == ["cell.0002"]

@@ -89,7 +89,11 @@ def take(folder: Path, name: str, seconds: float = SECONDS) -> Lease | None:
     with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
         opened.write(token)
     lease = Lease(file, token, seconds)
-    for old in _all(folder, name)[:-1]:
+    *before, last = _all(folder, name) or [file]
+    if last != file:  # this process slept between the look and the file, and somebody has a later one
+        lease.release()
+        return None
+    for old in before:
         with suppress(OSError):
             old.unlink()
     return lease

@@ -11,21 +11,15 @@ an epoch is the second one of `fit` with its callbacks; "epochs" is a whole `fit
 import argparse
 import statistics
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from prl_keras.startup import start_keras
-
-start_keras(0)
-
-from peers import quartiles
+from peers import in_turn, quartiles
 from peers_machine import load, machine
-from peers_ours import epoch, pretrainer, step
-from peers_worker import made_up
+from peers_worker import OURS, Worker
 
 from prl_keras.files import write_json
 
@@ -38,67 +32,36 @@ _PANELS = {  # series -> label of the axis
 }
 
 
-def series(quick: bool) -> dict[str, dict[int, Callable[[], float | None]]]:
-    """Name -> value -> what is to be timed; it is ready and warm."""
+def series(quick: bool) -> dict[str, dict[str, tuple[str, str, dict[str, Any]]]]:
+    """Name -> value -> what a worker of peers.py is to time."""
     sizes, batches, classes, images = (
         (range(8, 25, 8), (8, 16), (2, 10), (32, 64))
         if quick
         else ((16, 28, 48, 64, 96), (16, 32, 64, 128, 256, 512), (2, 10, 100, 1000), (512, 1024, 2048, 4096))
     )
     few, many = (8, 16) if quick else (64, 256)
-    found = {
-        "image size": {size: step(size, few, "small", "query")[0] for size in sizes},
-        "batch": {batch: step(28, batch, "small", "query")[0] for batch in batches},
-        "classes": {count: step(28, many, "small", "query", classes=count)[0] for count in classes},
-        "images": {n: epoch(28, few, n // few, "fit", "query", "none")[0] for n in images},
+    usual = {"size": 28, "batch": few, "stem": "small", "variant": "query"}
+    epoch = {"size": 28, "batch": few, "work": "fit", "variant": "query", "augment": "none", "warm": 1}
+    return {
+        "image size": {str(size): (OURS, "step", usual | {"size": size}) for size in sizes},
+        "batch": {str(batch): (OURS, "step", usual | {"batch": batch}) for batch in batches},
+        "classes": {str(count): (OURS, "step", usual | {"batch": many, "classes": count}) for count in classes},
+        "images": {str(n): (OURS, "epoch", epoch | {"steps": n // few}) for n in images},
     }
-    for points in found.values():
-        for job in points.values():
-            job()
-    return found
-
-
-def whole(epochs: int, images: int, batch: int) -> dict[int, float]:
-    """Seconds from the beginning of a fresh `fit` to the end of its first epoch, second, fourth ..."""
-    import tempfile
-
-    import keras
-
-    from prl_keras.data.batches import Batches
-    from prl_keras.runs import create_run
-    from prl_keras.training.average import adam
-    from prl_keras.training.fit import fit
-
-    model = pretrainer(28, batch, "small", "query")
-    batches = Batches(*made_up(28, images), batch, 0, drop_remainder=True)
-    model.compile(adam(1e-3, epochs * len(batches), average=True))
-    ends: list[float] = []
-    stamp = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: ends.append(time.perf_counter()))
-    stamp.adds = ()
-    with tempfile.TemporaryDirectory() as folder:
-        run = create_run(Path(folder), "x", {"command": "pretrain"})
-        begun = time.perf_counter()
-        fit(model, batches, epochs, run, None, [stamp])
-    return {number: ends[number - 1] - begun for number in (1, 2, 4, 8, 16, 32) if number <= epochs}
 
 
 def measured(quick: bool, rounds: int) -> dict[str, Any]:
-    seconds: dict[str, dict[int, list[float]]] = {}
-    for name, points in series(quick).items():
+    seconds: dict[str, dict[str, list[float]]] = {}
+    for name, jobs in series(quick).items():
         print(name, file=sys.stderr, flush=True)
-        seconds[name] = {value: [] for value in points}
-        for number in range(rounds):
-            for value, job in points.items() if number % 2 == 0 else reversed(points.items()):
-                begun = time.perf_counter()
-                own = job()
-                seconds[name][value].append(time.perf_counter() - begun if own is None else own)
+        seconds[name] = {value: row["rounds"] for value, row in in_turn(jobs, rounds, calls=1).items()}
     print("epochs", file=sys.stderr, flush=True)
-    trained = [whole(4 if quick else 16, 32 if quick else 1024, 8 if quick else 128) for _ in range(min(rounds, 3))]
+    size = {"epochs": 4, "images": 32, "batch": 8} if quick else {"epochs": 16, "images": 1024, "batch": 128}
+    with Worker(OURS) as worker:
+        trained = [worker.ask("training", **size) for _ in range(min(rounds, 3))]
     seconds["epochs"] = {count: [each[count] for each in trained] for count in trained[0]}
     return {
-        name: {
-            str(value): {"seconds": statistics.median(each), "quartiles": quartiles(each)} for value, each in of.items()
-        }
+        name: {value: {"seconds": statistics.median(each), "quartiles": quartiles(each)} for value, each in of.items()}
         for name, of in seconds.items()
     }
 

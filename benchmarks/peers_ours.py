@@ -182,6 +182,28 @@ def epoch(size: int, batch: int, steps: int, work: str, variant: str, augment: s
     return bare if work == "bare" else fitted, {}
 
 
+def training(epochs: int, images: int, batch: int) -> dict[str, float]:
+    """Seconds from the beginning of a fresh `fit` to the end of its first epoch, second, fourth ..."""
+    import keras
+
+    from prl_keras.data.batches import Batches
+    from prl_keras.runs import create_run
+    from prl_keras.training.average import adam
+    from prl_keras.training.fit import fit
+
+    model = pretrainer(28, batch, "small", "query")
+    batches = Batches(*made_up(28, images), batch, 0, drop_remainder=True)
+    model.compile(adam(1e-3, epochs * len(batches), average=True))
+    ends: list[float] = []
+    stamp = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: ends.append(time.perf_counter()))
+    stamp.adds = ()
+    with tempfile.TemporaryDirectory() as folder:
+        run = create_run(Path(folder), "x", {"command": "pretrain"})
+        begun = time.perf_counter()
+        fit(model, batches, epochs, run, None, [stamp])
+    return {str(number): ends[number - 1] - begun for number in (1, 2, 4, 8, 16, 32) if number <= epochs}
+
+
 def matmul(dtype: str, sizes: list[int]) -> dict[str, float]:
     import tensorflow as tf
 
@@ -206,5 +228,5 @@ if __name__ == "__main__":
     start_keras(0)
     serve(
         {"step": step, "loss": loss, "epoch": epoch},
-        {"gradients": gradients, "matmul": matmul, "numpy_matmul": numpy_matmul},
+        {"gradients": gradients, "training": training, "matmul": matmul, "numpy_matmul": numpy_matmul},
     )

@@ -26,13 +26,15 @@ from prl_keras.files import write_json
 from prl_keras.runs import Run
 
 PRECISIONS = ("float32", "mixed_bfloat16")
-SEEDS = {"PRL query, frozen, linear": 6, "Supervised ResNet-18, light augmentation": 3}
-ROWS = {  # commands, of which the last one is tested; {} becomes the name of the one before
+ROWS = {  # seeds, and commands, of which the last one is tested; {} becomes the name of the one before
     "PRL query, frozen, linear": (
-        ("pretrain", "--variant", "query"),
-        ("finetune", "--encoder", "{}", "--head", "linear", "--freeze"),
+        6,
+        [
+            ("pretrain", "--variant", "query"),
+            ("finetune", "--encoder", "{}", "--head", "linear", "--freeze"),
+        ],
     ),
-    "Supervised ResNet-18, light augmentation": (("baseline", "--model", "resnet18", "--augment", "light"),),
+    "Supervised ResNet-18, light augmentation": (3, [("baseline", "--model", "resnet18", "--augment", "light")]),
 }
 
 
@@ -44,6 +46,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=25)
     parser.add_argument("--runs-dir", type=Path, default=ROOT / "saved_models" / "precision")
     options = parser.parse_args()
+    if options.seeds is not None and options.seeds < 2:
+        parser.error("--seeds: an interval over seeds takes two at least")
     with ThreadPoolExecutor(2) as pool:
         found = {
             row: {
@@ -52,7 +56,7 @@ def main() -> None:
                 ]
                 for precision in PRECISIONS
             }
-            for row, most in SEEDS.items()
+            for row, (most, _) in ROWS.items()
         }
     rows = {
         row: compared({name: [each.result() for each in runs] for name, runs in by.items()})
@@ -66,7 +70,7 @@ def main() -> None:
 
 def trained(options: argparse.Namespace, row: str, precision: str, seed: int) -> Run:
     name = None
-    for words in ROWS[row]:
+    for words in ROWS[row][1]:
         source, name = name, f"{words[0]}-{precision}-s{seed}"
         run = Run(options.runs_dir / name)
         if run.result is None:

@@ -40,15 +40,7 @@ def test_several_machines_compute_in_the_same_type_and_only_the_chief_looks_for_
 
 def test_what_a_recipe_gave_is_still_not_given(monkeypatch):
     on(monkeypatch, "flags : avx512_bf16")
-    options = parse(
-        [
-            "pretrain",
-            "--recipe",
-            "strong",
-            "--epochs",
-            "3",
-        ]
-    )
+    options = parse(["pretrain", "--recipe", "strong", "--epochs", "3"])
     assert with_precision(options).given == options.given == {"recipe", "epochs"}
 
 

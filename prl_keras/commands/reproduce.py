@@ -269,12 +269,11 @@ def _asked(options: Reproduce) -> dict[str, Any]:
 
 def _command(options: Reproduce, dataset: Dataset, placed: bool = False) -> str:
     """The command line that makes this table; `placed`: in this folder."""
-    words = ["python main.py reproduce"]
+    words, left_out = ["python main.py reproduce"], {*_HOW, *_PLACED} - set(_PLACED if placed else ())
     for field in fields(Reproduce):
         value = getattr(options, field.name)
         value = dataset.name if field.name == "dataset" else value
-        left_out = field.name in _HOW or field.name in ("runs_dir", "name")
-        if value == field.default or (left_out and not (placed and field.name in _PLACED)):
+        if value == field.default or field.name in left_out:
             continue
         words.append(f"--{field.name.replace('_', '-')}")
         if value is not True:

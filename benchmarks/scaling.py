@@ -16,7 +16,6 @@ import argparse
 import json
 import os
 import platform
-import socket
 import statistics
 import subprocess
 import sys
@@ -26,6 +25,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+
+from loopback import tf_configs
+
 HOW = {"devices": (1, 2, 4), "processes": (1, 2)}
 CLASSES = 10
 THREADS = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")  # of each process; not set: TensorFlow's, all cores
@@ -89,11 +91,7 @@ def measured(options: argparse.Namespace, how: str, replicas: int, batch: int) -
     command += [f"--{name}={getattr(options, name)}" for name in SETTING[1:]] + [f"--batch={batch}"]
     tasks: list[dict[str, str]] = [{}]
     if how == "processes" and replicas > 1:
-        workers = [f"127.0.0.1:{port}" for port in _free_ports(replicas)]
-        tasks = [
-            {"TF_CONFIG": json.dumps({"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}})}
-            for index in range(replicas)
-        ]
+        tasks = [{"TF_CONFIG": config} for config in tf_configs(replicas)]
     elif replicas > 1:
         tasks = [{"PRL_KERAS_LOGICAL_DEVICES": str(replicas)}]
     quiet = {key: value for key, value in os.environ.items() if key not in THREADS} | {"TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -110,14 +108,6 @@ def measured(options: argparse.Namespace, how: str, replicas: int, batch: int) -
     if any(process.returncode for process in processes):
         raise SystemExit(f"{replicas} {how} failed")
     return json.loads(answers[0].splitlines()[-1])
-
-
-def _free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [server.getsockname()[1] for server in sockets]
-    for server in sockets:
-        server.close()
-    return ports
 
 
 def summary(measurements: dict[str, list[dict]]) -> dict[str, dict[str, float]]:

@@ -18,6 +18,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
+
+from loopback import tf_configs
+
 CASES = ("query", "loo", "simclr", "supcon", "classifier")
 SIDE, CLASSES, DIM = 32, 10, 128
 WARM = 5  # steps before the counted ones: the first is traced
@@ -135,11 +138,9 @@ def measured(options: argparse.Namespace, case: str) -> dict[str, object]:
     """Two workers of the case, and the formula's figures beside theirs."""
     command = [sys.executable, __file__, "--child", "--case", case]
     command += [f"--{name}={getattr(options, name)}" for name in ("batch", "steps", "width")]
-    workers = ["127.0.0.1:41001", "127.0.0.1:41002"]  # the namespace's own: nobody else has them
     processes = []
-    for index in (0, 1):
-        task = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
-        environment = os.environ | {"TF_CONFIG": json.dumps(task), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    for config in tf_configs(2):
+        environment = os.environ | {"TF_CONFIG": config, "TF_CPP_MIN_LOG_LEVEL": "3"}
         processes.append(
             subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, encoding="utf-8")
         )

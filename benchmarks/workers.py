@@ -16,7 +16,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from loopback import tf_configs
 from peers_machine import machine
 
 from prl_keras.files import write_json
@@ -114,19 +114,14 @@ def _round(runs_dir: Path, number: int, undisturbed: dict[str, Any]) -> dict[str
 def _start(runs_dir: Path) -> list[subprocess.Popen]:
     """The two workers, each of which has its standard error in a file of its own."""
     (runs_dir / "temporary").mkdir(parents=True, exist_ok=True)
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
-    cluster = {"worker": [f"127.0.0.1:{server.getsockname()[1]}" for server in sockets]}
-    for server in sockets:
-        server.close()
     crew = []
-    for index in (0, 1):
-        task = json.dumps({"cluster": cluster, "task": {"type": "worker", "index": index}})
+    for index, config in enumerate(tf_configs(2)):
         with (
             (runs_dir / f"{index}.err").open("w", encoding="utf-8") as errors,
             (runs_dir / f"{index}.out").open("a", encoding="utf-8") as log,
         ):
             words = [sys.executable, "main.py", *WORDS, "--runs-dir", str(runs_dir)]
-            own = os.environ | {"TF_CONFIG": task, "TMPDIR": str(runs_dir / "temporary")}
+            own = os.environ | {"TF_CONFIG": config, "TMPDIR": str(runs_dir / "temporary")}
             crew.append(subprocess.Popen(words, cwd=ROOT, env=own, stdout=log, stderr=errors))
     return crew
 

@@ -35,6 +35,7 @@ def guard() -> dict[str, float]:
     from prl_keras.runs import Run
     from prl_keras.training.average import adam
     from prl_keras.training.callbacks import FiniteGuard
+    from prl_keras.training.writer import CheckpointWriter
 
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (STEPS * 128, 28, 28, 3), dtype=np.uint8)
@@ -51,7 +52,7 @@ def guard() -> dict[str, float]:
         seconds: dict[bool, list[float]] = {False: [], True: []}
         for _ in range(ROUNDS + 1):
             for guarded in (False, True):
-                callbacks = [read_loss, *([FiniteGuard(Run(Path()), batches)] if guarded else [])]
+                callbacks = [read_loss, *([FiniteGuard(CheckpointWriter(Run(Path())), batches)] if guarded else [])]
                 timer = Timer(keras)
                 model.fit(batches, shuffle=False, verbose=0, callbacks=[*callbacks, timer.callback])
                 seconds[guarded].append(statistics.median(timer.steps[1:]))

@@ -11,6 +11,7 @@ import time
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -97,12 +98,20 @@ def draw_delay(seed: int, longest: float) -> float:
 
 def stop_after_first_checkpoint(patch: pytest.MonkeyPatch) -> None:
     """As Ctrl-C would, in this process, when the state after an epoch is saved."""
-    from prl_keras.training import callbacks
+    from prl_keras.training.writer import CheckpointWriter
 
-    save = callbacks.save_checkpoint
+    save = CheckpointWriter.save
 
-    def save_then_stop(*arguments: object) -> None:
-        save(*arguments)
+    def save_then_stop(writer: Any, *arguments: object) -> None:
+        save(writer, *arguments)
+        writer.wait()
         raise KeyboardInterrupt
 
-    patch.setattr(callbacks, "save_checkpoint", save_then_stop)
+    patch.setattr(CheckpointWriter, "save", save_then_stop)
+
+
+def save_checkpoint(model: Any, run: Any, *more: Any, **named: Any) -> Path:
+    """The file of a model's state as it is now; `more`: see `taken`."""
+    from prl_keras.training.checkpoint import taken, write
+
+    return write(run, taken(model, *more, **named))

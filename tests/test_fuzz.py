@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 from archives import fake_stl10, write_stl10_archive
+from faults import save_checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,7 +20,7 @@ from prl_keras.errors import InputError
 from prl_keras.runs import Run, create_run
 from prl_keras.runs.locks import working_on
 from prl_keras.runs.names import check_usable_name
-from prl_keras.training.checkpoint import restore_checkpoint, save_checkpoint
+from prl_keras.training.checkpoint import restore_checkpoint
 
 
 def test_a_damaged_checkpoint_never_passes_for_another(tmp_path: Path) -> None:

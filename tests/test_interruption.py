@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from faults import stop_after_first_checkpoint
+from faults import save_checkpoint, stop_after_first_checkpoint
 from test_training import MAKERS, Interrupt, pictures, small_encoder
 
 from prl_keras.cli import main
@@ -360,7 +360,7 @@ def test_float16_may_skip_some_steps_but_not_all_of_them(tmp_path: Path) -> None
 
 
 def test_weights_that_are_not_finite_are_never_kept(tmp_path: Path) -> None:
-    from prl_keras.training.checkpoint import restore_checkpoint, save_checkpoint
+    from prl_keras.training.checkpoint import restore_checkpoint
 
     run = create_run(tmp_path, "run", {})
     model = MAKERS["query"]()

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from faults import stop_after_first_checkpoint
+from faults import save_checkpoint, stop_after_first_checkpoint
 from PIL import Image
 from test_memory_pretrainer import TIMING, same, variables
 from test_training import CLASSES, Interrupt, pictures, small_encoder
@@ -39,7 +39,7 @@ from prl_keras.models.encode import encode
 from prl_keras.runs import Run, create_run
 from prl_keras.runs.recorded import recorded_options
 from prl_keras.training.average import adam
-from prl_keras.training.checkpoint import restore_checkpoint, save_checkpoint
+from prl_keras.training.checkpoint import restore_checkpoint
 from prl_keras.training.finetuning import compile_classifier
 from prl_keras.training.fit import fit
 from prl_keras.training.fixmatch import FixMatchClassifier

@@ -36,22 +36,24 @@ def test_keeping_takes_a_twentieth_of_the_time_at_most() -> None:
 def test_the_last_epoch_is_kept_and_every_one_if_asked(
     steps: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from prl_keras.training import callbacks
+    from prl_keras.training import callbacks, writer
 
     found = []
-    monkeypatch.setattr(callbacks, "save_checkpoint", lambda model, run, epoch, *more: found.append(epoch))
+    monkeypatch.setattr(writer, "taken", lambda model, epoch, *more: epoch)
+    monkeypatch.setattr(writer, "write", lambda run, epoch: found.append(epoch))
     order = SimpleNamespace(batches=[0] * 5, start=None)
-    checkpoint = callbacks.Checkpoint(order, None, None, SimpleNamespace(signal=None), steps)
+    keeper = writer.CheckpointWriter(SimpleNamespace(name="run", path=tmp_path))
+    checkpoint = callbacks.Checkpoint(order, None, keeper, SimpleNamespace(signal=None), steps)
     checkpoint.set_params({"epochs": 5})
     checkpoint.set_model(None)
     now = [0.0]
-    checkpoint.thrift = Thrift(lambda: now[0])
+    keeper.thrift = Thrift(lambda: now[0])
     for epoch in range(5):
         checkpoint.on_epoch_end(epoch)
-        checkpoint.thrift.cost = 1.0
+        keeper.wait()
+        keeper.thrift.cost = 1.0
     assert found == ([1, 5] if steps is None else [1, 2, 3, 4, 5])
     checkpoint.request.signal = 15
-    checkpoint.run = SimpleNamespace(name="run", path=tmp_path)
     with pytest.raises(callbacks.Stopped):
         checkpoint.on_epoch_end(2)
     assert found[-1] == 3

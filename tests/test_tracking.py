@@ -155,7 +155,8 @@ def test_a_resumed_run_goes_on_in_the_same_mlflow_run_and_no_step_comes_twice(st
 def test_an_epoch_that_was_sent_and_then_lost_is_not_sent_again(store, run, monkeypatch) -> None:
     """A kill between the line and the checkpoint, and before it was noted that the line was sent."""
     with monkeypatch.context() as patch:
-        patch.setattr("prl_keras.training.callbacks.save_checkpoint", lambda *given: 1 // 0 if given[2] == 2 else None)
+        save = "prl_keras.training.writer.CheckpointWriter.save"
+        patch.setattr(save, lambda writer, model, epoch, *more: 1 // 0 if epoch == 2 else None)
         with pytest.raises(ZeroDivisionError):
             train(run, "mlflow")
     record = run.path / "tracking.json"

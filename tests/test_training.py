@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from faults import save_checkpoint
 from keras import layers, ops
 
 import prl_keras
@@ -29,7 +30,7 @@ from prl_keras.runs import Run, create_run
 from prl_keras.training import callbacks, checkpoint, outlook
 from prl_keras.training.adam import FusedAdam
 from prl_keras.training.average import adam, cosine_schedule, recalibrate_batch_norm
-from prl_keras.training.checkpoint import restore_checkpoint, save_checkpoint
+from prl_keras.training.checkpoint import restore_checkpoint
 from prl_keras.training.cross_entropy import SmoothedCrossEntropy
 from prl_keras.training.finetuning import compile_classifier, train, train_classifier, train_head
 from prl_keras.training.fit import create_variables, fit

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import windows
+from faults import save_checkpoint
 from PIL import Image
 from test_fuzz import small_model
 
@@ -27,7 +28,7 @@ from prl_keras.runs.interruption import Stopped, noted, terminating
 from prl_keras.runs.locks import locked, working_on
 from prl_keras.screen.console import Terminal
 from prl_keras.terminal import ready_streams
-from prl_keras.training.checkpoint import restore_checkpoint, save_checkpoint
+from prl_keras.training.checkpoint import restore_checkpoint
 
 ROOT = Path(__file__).parents[1]
 TRAINING = ["--epochs", "1", "--batch-size", "8", "--runs-dir", "runs"]

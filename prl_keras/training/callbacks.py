@@ -18,8 +18,8 @@ from prl_keras.replicas import number
 from prl_keras.runs import Run
 from prl_keras.runs.interruption import Stopped, StopRequest
 from prl_keras.tracking import Tracking
-from prl_keras.training.checkpoint import Position, advice, last_position, save_checkpoint
-from prl_keras.training.thrift import Thrift
+from prl_keras.training.checkpoint import Position, advice, last_position
+from prl_keras.training.writer import CheckpointWriter
 
 
 class EpochOrder(keras.callbacks.Callback):
@@ -67,9 +67,9 @@ class FiniteGuard(keras.callbacks.Callback):
     is none.
     """
 
-    def __init__(self, run: Run, batches: Batches):
+    def __init__(self, writer: CheckpointWriter, batches: Batches):
         super().__init__()
-        self.run, self.batches = run, batches
+        self.writer, self.batches = writer, batches
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         vectors = [variable.value for variable in self.model.trainable_variables if len(variable.shape) < 2]
@@ -82,13 +82,14 @@ class FiniteGuard(keras.callbacks.Callback):
         loss_is_finite = math.isfinite(number(tracker.total))
         if loss_is_finite and math.isfinite(float(self.sum())) and self._loss_scale() >= 1:
             return
-        _, labels = self.batches[batch]
+        self.writer.wait()
+        run, (_, labels) = self.writer.run, self.batches[batch]
         classes, sizes = np.unique(labels, return_counts=True)
         counts = ", ".join(f"{label}: {size}" for label, size in zip(classes, sizes, strict=True))
         raise InputError(
-            f"run {self.run.name!r}: {'a gradient' if loss_is_finite else 'the loss'} is not finite in epoch "
+            f"run {run.name!r}: {'a gradient' if loss_is_finite else 'the loss'} is not finite in epoch "
             f"{self.batches.epoch + 1}, step {batch + 1} (images a class in its batch: "
-            f"{counts}); {advice(self.run)}"
+            f"{counts}); {advice(run)}"
         )
 
     def _loss_scale(self) -> float:
@@ -176,12 +177,16 @@ class Checkpoint(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, order: EpochOrder, metrics: MetricsLog, run: Run, request: StopRequest, steps: int | None = None
+        self,
+        order: EpochOrder,
+        metrics: MetricsLog,
+        writer: CheckpointWriter,
+        request: StopRequest,
+        steps: int | None = None,
     ):
         super().__init__()
         self.batches, self.start, self.metrics = order.batches, order.start, metrics
-        self.run, self.request, self.steps = run, request, steps
-        self.thrift = Thrift()
+        self.writer, self.request, self.steps = writer, request, steps
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         done = batch + 1
@@ -195,17 +200,18 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         last = epoch + 1 == self.params["epochs"]
-        if last or self.steps or self.request.signal is not None or self.thrift.due():
+        if last or self.steps or self.request.signal is not None or self.writer.due():
             self._save(epoch + 1, 0, 0.0)
         self._obey()
 
     def _save(self, epoch: int, step: int, seconds: float) -> None:
-        with self.thrift.keeping():
-            save_checkpoint(self.model, self.run, epoch, step, seconds, len(self.batches))
+        self.writer.save(self.model, epoch, step, seconds, len(self.batches))
 
     def _obey(self) -> None:
         if self.request.signal is not None:
-            raise Stopped(self.request.signal, self.run.name, last_position(self.run))
+            self.writer.wait()
+            run = self.writer.run
+            raise Stopped(self.request.signal, run.name, last_position(run))
 
 
 def finite(value: float) -> float | None:

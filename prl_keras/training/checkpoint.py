@@ -45,36 +45,43 @@ class _DamagedError(Exception):
     pass
 
 
-def save_checkpoint(
-    model: keras.Model,
-    run: Run,
-    epoch: int,
-    step: int = 0,
-    seconds: float = 0.0,
-    steps_per_epoch: int | None = None,
-) -> Path:
-    """Write the state after `epoch` complete epochs and `step` steps of the next, atomically; keep the last two.
+@dataclass(frozen=True, eq=False)
+class Taken:
+    """A copy of the state after `epoch` complete epochs and `step` steps of the next: nothing changes it any more."""
 
-    Args:
-        seconds, steps_per_epoch: see `Position`.
+    epoch: int
+    step: int
+    arrays: dict[str, np.ndarray]
 
-    Raises:
-        InputError: a weight is not finite; the checkpoints before stay.
-    """
-    folder = run.path / "checkpoint"
-    folder.mkdir(exist_ok=True)
+
+def taken(
+    model: keras.Model, epoch: int, step: int = 0, seconds: float = 0.0, steps_per_epoch: int | None = None
+) -> Taken:
+    """Args: see `Position`."""
     values = [keras.ops.convert_to_numpy(variable) for variable in state(model)]
-    if not all(np.isfinite(value).all() for value in values if value.dtype.kind == "f"):
-        raise InputError(
-            f"after epoch {epoch}, step {step} of the next, some weights of run {run.name!r} are not finite: "
-            f"no checkpoint was written; {advice(run)}"
-        )
     metrics = [keras.ops.convert_to_numpy(variable) for variable in model.metrics_variables] if step else []
     arrays = {f"v{i:05d}": v for i, v in enumerate(values)} | {f"metric{i:05d}": v for i, v in enumerate(metrics)}
     arrays["seconds"] = np.array(seconds)
     if steps_per_epoch is not None:
         arrays["steps_per_epoch"] = np.array(steps_per_epoch)
     arrays["average_every"] = np.array(average_every(model))
+    return Taken(epoch, step, arrays)
+
+
+def write(run: Run, taken: Taken) -> Path:
+    """Write a state atomically; keep the last two.
+
+    Raises:
+        InputError: a weight is not finite; the checkpoints before stay.
+    """
+    epoch, step, arrays = taken.epoch, taken.step, taken.arrays
+    folder = run.path / "checkpoint"
+    folder.mkdir(exist_ok=True)
+    if not all(np.isfinite(v).all() for name, v in arrays.items() if name.startswith("v") and v.dtype.kind == "f"):
+        raise InputError(
+            f"after epoch {epoch}, step {step} of the next, some weights of run {run.name!r} are not finite: "
+            f"no checkpoint was written; {advice(run)}"
+        )
     header = {"epoch": epoch, "step": step, "crc32": _crc32(epoch, step, arrays)}
     target = folder / _name(epoch, step)
     with atomic_path(target) as temporary:

@@ -18,6 +18,7 @@ from prl_keras.training.checkpoint import Position, average_every, restore_check
 from prl_keras.training.screen import EpochScreen, figures_ahead
 from prl_keras.training.tensorboard import TensorBoardLog, log_config
 from prl_keras.training.workers import fit_on_workers, from_chief, of_workers
+from prl_keras.training.writer import CheckpointWriter
 
 
 def fit(
@@ -64,17 +65,17 @@ def fit(
     keys = figures_ahead(model, validation is not None, monitors) | {"learning_rate"}
     shown = {"chance_loss": chance} | constants
     screen = TrainingScreen(keys, epochs, len(batches), batches.images, shown, metrics.lines, verbose)
-    with noted() as request, tracking(run, track) as tracker, screen:
+    with noted() as request, tracking(run, track) as tracker, screen, CheckpointWriter(run) as writer:
         agreed = StopRequest() if of_workers(model) else request
         callbacks = [
             order,
-            FiniteGuard(run, batches),
+            FiniteGuard(writer, batches),
             *monitors,
             metrics,
             TensorBoardLog(run, metrics),
             EpochScreen(screen, lambda: metrics.lines[-1]),
             TrackLog(tracker, metrics),
-            Checkpoint(order, metrics, run, agreed, checkpoint_steps),
+            Checkpoint(order, metrics, writer, agreed, checkpoint_steps),
         ]
         if of_workers(model):
             fit_on_workers(model, batches, epochs, start.epoch, callbacks, request, agreed)

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import peers_commands
 from peers_agreement import DisagreementError, differences
 from peers_machine import bfloat16_is_fast, load, machine
-from peers_tables import quartiles, tables
+from peers_tables import EPOCHS, quartiles, tables
 from peers_worker import OURS, THEIRS, TWO_VIEWS, Worker, WorkerError
 
 from prl_keras.errors import InputError
@@ -146,7 +146,7 @@ def fit(options: argparse.Namespace, torch: bool) -> dict[str, Any]:
     for variant, augment in (("query", "none"), ("simclr", "simclr")):
         batch, steps = (16, 4) if options.quick else (128 if variant == "simclr" else 256, 18)
         shape = {"size": 28, "batch": batch, "steps": steps, "variant": variant, "augment": augment}
-        jobs = {work: (OURS, "epoch", shape | {"work": work, "warm": 1}) for work in ("bare", "fit", "monitored")}
+        jobs = {work: (OURS, "epoch", shape | {"work": work, "warm": 1}) for work in EPOCHS}
         found[variant] = shape | {"load": load(), "rows": in_turn(jobs, min(options.rounds, 7), calls=1)}
     return found
 

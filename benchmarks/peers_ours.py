@@ -141,10 +141,14 @@ def gradients(file: str, size: int, batch: int, stem: str, variant: str, dtype: 
 
 
 def epoch(size: int, batch: int, steps: int, work: str, variant: str, augment: str) -> tuple[Callable, dict[str, Any]]:
-    """Seconds of an epoch. work: "bare", steps one after the other; "fit", with the program's callbacks and
-    checkpoints; "monitored", with validation and the monitor of every epoch too.
+    """Seconds of an epoch.
 
-    Of `fit` the second epoch counts, from its beginning to that of the third: nothing that is done once is in it.
+    work: "bare", steps one after the other; "fit", with the program's callbacks; "writing", while the checkpoint of the
+    epoch before is written; "validated", with validation as Keras does it; "monitored", with the monitor of every
+    epoch, which validates by the way.
+
+    Of `fit` the second ("writing") or third epoch counts, from its beginning to that of the next: nothing that is done
+    once is in it. After the first there is always a checkpoint, soon after it there is none.
     """
     import keras
 
@@ -163,6 +167,8 @@ def epoch(size: int, batch: int, steps: int, work: str, variant: str, augment: s
     model.compile(adam(1e-3, 1000, average=True))
     both = (batches.inputs, batches.labels), (watched.inputs, watched.labels)
     monitor = RepresentationMonitor(model, *both, CLASSES, batches=watched)
+    watch = {"validated": (watched, []), "monitored": (monitor.unjudged, [monitor])}
+    validation, monitors = watch.get(work, (None, []))
     begins: list[float] = []
     stamp = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: begins.append(time.perf_counter()))
     stamp.adds = ()
@@ -175,9 +181,9 @@ def epoch(size: int, batch: int, steps: int, work: str, variant: str, augment: s
         begins.clear()
         with tempfile.TemporaryDirectory() as folder:
             run = create_run(Path(folder), "x", {"command": "pretrain"})
-            watch = (monitor.unjudged, [stamp, monitor]) if work == "monitored" else (None, [stamp])
-            fit(model, batches, 3, run, *watch)
-        return begins[2] - begins[1]
+            fit(model, batches, 4, run, validation, [stamp, *monitors])
+        first = 1 if work == "writing" else 2
+        return begins[first + 1] - begins[first]
 
     return bare if work == "bare" else fitted, {}
 

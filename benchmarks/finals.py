@@ -4,8 +4,9 @@
     python benchmarks/finals.py run --seeds 3 --labels 50    # with 50 training images a class, trained end to end
     python benchmarks/finals.py table                        # as docs/results.md shows it
 
-Each line of the file is one training of one row: what `reproduce --cell` made of it, which of the 8,000 test images
-were answered rightly, and what `evaluate` says of its features. An interrupted training is continued.
+Each line of the file is one training of one row: what `reproduce --cell` made of it, and which of the 8,000 test images
+its own head, and every classifier on its features, answered rightly. An interrupted training is continued. What is
+compared was written down in docs/method.md before.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,31 +26,57 @@ sys.path.insert(0, str(ROOT))
 
 from prl_keras.evaluation import statistics
 from prl_keras.experiments.table import ROWS
+from prl_keras.markdown import pipe_table
 from prl_keras.runs import Run
 
 RESULTS = ROOT / "docs" / "results" / "finals.jsonl"
 ALL = 450  # training images a class
-REFERENCE = "strong-resnet18"
-FINALISTS = (
-    *(REFERENCE, "strong-prl-frozen-linear", "strong-supcon-frozen-linear", "query-frozen-linear"),
-    *("strong-loo-frozen-linear", "strong-simclr-frozen-linear"),
-)
+SUPERVISED, OURS = "strong-resnet18", "strong-prl-frozen-linear"
+LOO, SUPCON, SIMCLR = (f"strong-{name}-frozen-linear" for name in ("loo", "supcon", "simclr"))
+PAPER = "query-frozen-linear"  # whose recipe does not fit fewer images
+FINALISTS = (SUPERVISED, OURS, SUPCON, LOO, SIMCLR, PAPER)
+HEAD, PROTOTYPE, CHOSEN = "own head", "nearest prototype", "what validation chose"
+CLASSIFIERS = ("linear probe", "kNN", PROTOTYPE, "centred prototype", "ridge", "average")
 _PAUSE = 2.0  # seconds
+
+
+class Question(NamedTuple):
+    """Is one row's classifier more accurate than another's, on the same seeds and images?"""
+
+    row: str
+    classifier: str
+    other: str
+    of_other: str
+
+
+QUESTIONS = (
+    *(Question(OURS, HEAD, other, HEAD) for other in (SUPERVISED, SUPCON, SIMCLR, LOO, PAPER)),
+    Question(OURS, PROTOTYPE, SUPERVISED, HEAD),
+    Question(OURS, PROTOTYPE, SUPERVISED, PROTOTYPE),
+    Question(OURS, PROTOTYPE, OURS, CHOSEN),
+    Question(OURS, CHOSEN, SUPERVISED, CHOSEN),
+)
+
+Trained = dict[str, dict[int, dict[str, Any]]]  # row -> seed -> its line
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("action", choices=("run", "table"))
-    parser.add_argument("--rows", nargs="+", default=FINALISTS, choices=FINALISTS)
+    parser.add_argument("--rows", nargs="+", choices=FINALISTS, help="default: all that fit so many labels")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--labels", type=int, default=ALL, help="training images a class")
+    parser.add_argument("--labels", type=int, default=ALL, help=f"training images a class, {ALL} at most")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--precision", default="float32", help="of all trainings, as of `reproduce`")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--runs-dir", type=Path, default=ROOT / "saved_models" / "finals")
     options = parser.parse_args()
+    lines = read(options.results)
     if options.action == "table":
-        print("\n\n".join(tables(read(options.results))))
+        print("\n\n".join(tables(lines)))
         return 0
+    if other := {line["precision"] for line in lines} - {options.precision}:
+        parser.error(f"{options.results} is of --precision {', '.join(sorted(other))}; one file has one")
     return run(options)
 
 
@@ -60,29 +87,38 @@ def read(file: Path) -> list[dict[str, Any]]:
 
 def run(options: argparse.Namespace) -> int:
     """Make what is missing, so many at a time; whatever is stopped here is stopped there."""
+    folder = options.runs_dir / f"labels-{options.labels}"
     command = [sys.executable, "main.py", "reproduce", "--dataset", "fashion_500", "--seeds", str(options.seeds)]
-    command += ["--rows", *FINALISTS, "--runs-dir", str(options.runs_dir), "--name", f"labels-{options.labels}"]
+    rows = [row for row in FINALISTS if row != PAPER or options.labels == ALL]
+    command += ["--rows", *rows, "--runs-dir", str(folder.parent), "--name", folder.name]
+    command += ["--precision", options.precision]
     if options.labels != ALL:
         command += ["--samples-per-class", str(options.labels)]
-    plan = subprocess.run(
-        [*command, "--plan"], cwd=ROOT, capture_output=True, text=True, encoding="utf-8", check=True
-    ).stdout
-    numbers = {name: number for number, name in re.findall(r"--cell (\d+)  # ([\w-]+)(?:, done)?$", plan, re.MULTILINE)}
+    plan = subprocess.run([*command, "--plan"], cwd=ROOT, stdout=subprocess.PIPE, text=True, encoding="utf-8")
+    if plan.returncode:
+        return plan.returncode
+    numbers = re.findall(r"--cell (\d+)  # ([\w-]+)(?:, done)?$", plan.stdout, re.MULTILINE)
+    cells = {name: number for number, name in numbers}
     known = {(line["row"], line["labels"], line["seed"]) for line in read(options.results)}
-    wanted = [(row, seed) for seed in range(options.seeds) for row in FINALISTS if row in options.rows]
+    wanted = [(row, seed) for seed in range(options.seeds) for row in rows if row in (options.rows or rows)]
     todo = [(row, seed) for row, seed in wanted if (row, options.labels, seed) not in known]
     under_way: dict[tuple[str, int], subprocess.Popen] = {}
+
+    def begin() -> None:
+        while todo and len(under_way) < options.jobs:
+            row, seed = todo.pop(0)
+            words = [*command, "--cell", cells[f"{row}-s{seed}"]]
+            under_way[row, seed] = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL)
+
     try:
-        while todo or under_way:
-            while todo and len(under_way) < options.jobs:
-                row, seed = todo.pop(0)
-                words = [*command, "--cell", numbers[f"{row}-s{seed}"]]
-                under_way[row, seed] = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL)
+        begin()
+        while under_way:
             time.sleep(_PAUSE)
             for row, seed in [each for each, process in under_way.items() if process.poll() is not None]:
-                if under_way.pop((row, seed)).returncode:
-                    return 1
-                line = collected(options.runs_dir / f"labels-{options.labels}", row, options.labels, seed)
+                if code := under_way.pop((row, seed)).returncode:
+                    return code
+                begin()
+                line = collected(folder, row, options.labels, seed)
                 with options.results.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(line) + "\n")
                 print(f"{row}, seed {seed}: {100 * line['accuracy']['test']:.2f} %, {len(todo)} to go", flush=True)
@@ -95,105 +131,152 @@ def run(options: argparse.Namespace) -> int:
 
 
 def collected(folder: Path, row: str, labels: int, seed: int) -> dict[str, Any]:
-    """The line of a finished run, with what `evaluate` measures of its encoder."""
-    source = Run(folder / f"{ROWS[row].source}-s{seed}")
-    own = Run(folder / f"{row}-s{seed}")
-    evaluate = [sys.executable, "main.py", "evaluate", source.name, "--runs-dir", str(folder)]
-    if not (source.path / "evaluation.json").exists():
-        subprocess.run(evaluate, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
-    evaluation = json.loads((source.path / "evaluation.json").read_text(encoding="utf-8"))
+    """The line of a finished run, with every classifier on its encoder's features, and their silhouette."""
+    from sklearn.metrics import silhouette_score
+
+    from prl_keras import load_dataset
+    from prl_keras.evaluation.closed_form import classifiers
+    from prl_keras.evaluation.probes import Features
+    from prl_keras.models.encode import encode
+    from prl_keras.models.storage import load_encoder
+
+    source, own = Run(folder / f"{ROWS[row].source}-s{seed}"), Run(folder / f"{row}-s{seed}")
     with np.load(own.predictions_file) as answers:
         right = answers["test_logits"].argmax(axis=1) == answers["test_labels"]
+    dataset, encoder = load_dataset(**source.part("data", "request")), load_encoder(source)
+    splits = [Features(encode(encoder, s.images), s.labels) for s in (dataset.train, dataset.validation, dataset.test)]
+    of_features = {
+        name: _figures(each.predicted == dataset.test.labels, each.validation_accuracy)
+        for name, each in classifiers(*splits, dataset.num_classes).items()
+    }
     trained = [source] if source.path == own.path else [source, own]
     return {
         "row": row,
         "labels": labels,
         "seed": seed,
+        "precision": source.part("options", "precision"),
         "accuracy": {split: figure["value"] for split, figure in own.result["accuracy"].items()},
-        "right": base64.b64encode(np.packbits(right).tobytes()).decode(),
+        "classifiers": {HEAD: _figures(right, own.result["accuracy"]["validation"]["value"]), **of_features},
         "n": len(right),
         "test_sha256": own.result["test_sha256"],
-        "of_features": {name: figure["value"] for name, figure in evaluation["accuracy"].items()},
-        "best_on_validation": evaluation["best_on_validation"],
-        "silhouette": silhouette(source),
+        "silhouette": float(silhouette_score(splits[2].features, splits[2].labels)),  # Rousseeuw 1987
         "epochs": source.result["epochs"],
+        "batch_size": source.part("options", "batch_size"),
         "seconds": round(sum(each.result["seconds"] for each in trained), 1),
         "versions": source.part("versions"),
     }
 
 
-def silhouette(source: Run) -> float:
-    """Of the test images' features (Rousseeuw 1987)."""
-    from sklearn.metrics import silhouette_score
+def _figures(right: np.ndarray, on_validation: float) -> dict[str, Any]:
+    return {"validation": on_validation, "right": base64.b64encode(np.packbits(right).tobytes()).decode()}
 
-    from prl_keras import load_dataset
-    from prl_keras.models.encode import encode
-    from prl_keras.models.storage import load_encoder
 
-    test = load_dataset(**source.part("data", "request")).test
-    return float(silhouette_score(encode(load_encoder(source), test.images), test.labels))
+def answered(line: dict[str, Any], classifier: str) -> np.ndarray:
+    """(n,) bool: which test images that classifier of a training answered rightly."""
+    if classifier == CHOSEN:  # of equals the first, as they stand in the line
+        classifier = max(line["classifiers"], key=lambda name: line["classifiers"][name]["validation"])
+    bits = np.frombuffer(base64.b64decode(line["classifiers"][classifier]["right"]), np.uint8)
+    return np.unpackbits(bits, count=line["n"]) > 0
 
 
 def tables(lines: list[dict[str, Any]]) -> list[str]:
-    """A table of accuracy, then one of the features, for each number of labels; of seeds that the reference has too."""
+    """Of each number of labels: accuracies, the features, the questions; then all numbers of labels side by side."""
+    counts = sorted({line["labels"] for line in lines}, reverse=True)
+    by_labels = {labels: _by_row(lines, labels) for labels in counts}
     found = []
-    for labels in sorted({line["labels"] for line in lines}, reverse=True):
-        rows = {
-            row: {each["seed"]: each for each in lines if (each["row"], each["labels"]) == (row, labels)}
-            for row in FINALISTS
-        }
-        found += [_accuracies(labels, rows), _features(rows)]
+    for labels, rows in by_labels.items():
+        found += [_accuracies(labels, rows), _features(labels, rows), _questions(labels, rows)]
+    return found + ([_by_number_of_labels(by_labels)] if len(counts) > 1 else [])
+
+
+def _by_row(lines: list[dict[str, Any]], labels: int) -> Trained:
+    found: Trained = {}
+    for row in FINALISTS:
+        if own := {line["seed"]: line for line in lines if (line["row"], line["labels"]) == (row, labels)}:
+            found[row] = dict(sorted(own.items()))
     return found
 
 
-def _accuracies(labels: int, rows: dict[str, dict[int, dict[str, Any]]]) -> str:
-    text = [f"| {labels} labels a class | n | test % | 95 % over seeds | 95 % over images | {_AGAINST} | p, images |"]
-    text += ["|---|---|---|---|---|---|---|"]
+def _accuracies(labels: int, rows: Trained) -> str:
+    head = [f"{labels} labels a class", "seeds", "test % by its own head", "95 % over seeds", "95 % over images"]
+    head += [CHOSEN, "minutes"]
+    found = []
     for row, trained in rows.items():
-        if not trained:
-            continue
-        seeds, values = sorted(trained), np.array([trained[s]["accuracy"]["test"] for s in sorted(trained)])
-        mean, over = statistics.mean_over_seeds(values), statistics.interval_over_images(_right(trained, seeds))
-        shared = [seed for seed in seeds if seed in rows[REFERENCE]]
-        cells = ["", ""]
-        if row != REFERENCE and shared:
-            pair = [np.array([rows[name][s]["accuracy"]["test"] for s in shared]) for name in (row, REFERENCE)]
-            test = statistics.compare_seeds(*pair)
-            p = statistics.compare_images(_right(trained, shared), _right(rows[REFERENCE], shared))
-            cells = [f"{100 * test['difference']:+.2f}{_between(test, '+.2f')}", f"{p:.2g}"]
+        correct = np.stack([answered(line, HEAD) for line in trained.values()])
+        mean = statistics.mean_over_seeds(correct.mean(axis=1))
+        chosen = np.mean([answered(line, CHOSEN).mean() for line in trained.values()])
         spread = "" if mean["sd"] is None else f" ± {100 * mean['sd']:.2f}"
-        ends = [
-            f"{100 * mean['mean']:.2f}{spread}",
-            _between(mean, ".2f").strip(" ()"),
-            _between(over, ".2f").strip(" ()"),
-        ]
-        text.append(f"| {ROWS[row].title} | {len(seeds)} | {' | '.join([*ends, *cells])} |")
-    return "\n".join(text)
+        minutes = np.mean([line["seconds"] for line in trained.values()]) / 60
+        own = [f"{100 * mean['mean']:.2f}{spread}", _between(mean), _between(statistics.interval_over_images(correct))]
+        found.append([ROWS[row].title, str(len(trained)), *own, f"{100 * chosen:.2f}", f"{minutes:.1f}"])
+    return pipe_table(head, found, left=(0,))
 
 
-_AGAINST = f"minus {ROWS[REFERENCE].title} (95 % over seeds)"
-
-
-def _features(rows: dict[str, dict[int, dict[str, Any]]]) -> str:
-    names = ("linear probe", "kNN", "nearest prototype", "centred prototype", "ridge", "average")
-    text = [f"| features of | {' | '.join(names)} | silhouette | minutes |", f"|{'---|' * (len(names) + 3)}"]
+def _features(labels: int, rows: Trained) -> str:
+    found = []
     for row, trained in rows.items():
-        if trained:
-            means = [100 * np.mean([line["of_features"][name] for line in trained.values()]) for name in names]
-            apart, minutes = (np.mean([line[key] for line in trained.values()]) for key in ("silhouette", "seconds"))
-            cells = [*(f"{mean:.2f}" for mean in means), f"{apart:.3f}", f"{minutes / 60:.0f}"]
-            text.append(f"| {ROWS[row].title} | {' | '.join(cells)} |")
-    return "\n".join(text)
+        of = [np.array([answered(line, name).mean() for line in trained.values()]) for name in CLASSIFIERS]
+        apart = statistics.mean_over_seeds(np.array([line["silhouette"] for line in trained.values()]))
+        spread = "" if apart["sd"] is None else f" ± {apart['sd']:.3f}"
+        found.append([ROWS[row].title, *map(_mean_and_sd, of), f"{apart['mean']:.3f}{spread}"])
+    return pipe_table([f"{labels} labels a class: features of", *CLASSIFIERS, "silhouette"], found, left=(0,))
 
 
-def _right(trained: dict[int, dict[str, Any]], seeds: list[int]) -> np.ndarray:
-    """(seeds, n) bool: which test images were answered rightly."""
-    bits = [np.frombuffer(base64.b64decode(trained[seed]["right"]), np.uint8) for seed in seeds]
-    return np.stack([np.unpackbits(each, count=trained[seed]["n"]) for each, seed in zip(bits, seeds, strict=True)]) > 0
+def _questions(labels: int, rows: Trained) -> str:
+    """Each p is corrected for all of the table (Benjamini & Hochberg 1995)."""
+    asked = []
+    for question in QUESTIONS:
+        seeds = sorted(rows.get(question.row, {}).keys() & rows.get(question.other, {}).keys())
+        if seeds:
+            pairs = ((question.row, question.classifier), (question.other, question.of_other))
+            first, second = (np.stack([answered(rows[row][seed], name) for seed in seeds]) for row, name in pairs)
+            over_seeds = statistics.compare_seeds(first.mean(axis=1), second.mean(axis=1))
+            asked.append((question, len(seeds), over_seeds, _over_images(first, second)))
+    by_seeds = statistics.with_corrected([each[2] for each in asked])
+    by_images = statistics.corrected([each[3]["p"] for each in asked])
+    found = []
+    for (question, seeds, _, images), test, p in zip(asked, by_seeds, by_images, strict=True):
+        words = f"{_named(question.row, question.classifier)} minus {_named(question.other, question.of_other)}"
+        figures = [f"{100 * test['difference']:+.2f}", _between(test, "+.2f"), _between(images, "+.2f")]
+        found.append([words, str(seeds), *figures, "" if test["p"] is None else f"{test['p']:.2g}", f"{p:.2g}"])
+    head = [f"{labels} labels a class, points", "seeds", "difference", "95 % over seeds", "95 % over images"]
+    return pipe_table([*head, "p over seeds", "p over images"], found, left=(0,))
 
 
-def _between(figure: dict[str, Any], form: str) -> str:
-    return "" if figure["low"] is None else f" ({100 * figure['low']:{form}} - {100 * figure['high']:{form}})"
+def _over_images(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
+    """Of the difference of two (seeds, n) right or wrong, the trained models as they are: interval and p."""
+    from scipy.stats import ttest_1samp
+
+    interval = ttest_1samp(first.mean(axis=0) - second.mean(axis=0), 0.0).confidence_interval(0.95)
+    return {"low": interval.low, "high": interval.high, "p": statistics.compare_images(first, second)}
+
+
+def _by_number_of_labels(by_labels: dict[int, Trained]) -> str:
+    """Mean over seeds and its 95 % interval, own head; of PRL-2 the nearest prototype too."""
+    shown = [(row, HEAD) for row in FINALISTS if row != PAPER] + [(OURS, PROTOTYPE)]
+    rows = []
+    for labels, trained in sorted(by_labels.items()):
+        cells = []
+        for row, classifier in shown:
+            accuracies = np.array([answered(line, classifier).mean() for line in trained.get(row, {}).values()])
+            mean = statistics.mean_over_seeds(accuracies) if len(accuracies) else None
+            ends = f" ({_between(mean, '.1f')})" if mean and mean["low"] is not None else ""
+            cells.append(f"{100 * mean['mean']:.1f}{ends}" if mean else "")
+        rows.append([str(labels), *cells])
+    return pipe_table(["labels a class", *(_named(*each) for each in shown)], rows)
+
+
+def _named(row: str, classifier: str) -> str:
+    title = ROWS[row].title.removesuffix(", frozen, linear")
+    return title if classifier == HEAD else f"{title} ({classifier})"
+
+
+def _mean_and_sd(values: np.ndarray) -> str:
+    return f"{100 * values.mean():.2f}" + (f" ± {100 * values.std(ddof=1):.2f}" if len(values) > 1 else "")
+
+
+def _between(figure: dict[str, Any], form: str = ".2f") -> str:
+    return "" if figure["low"] is None else f"{100 * figure['low']:{form}} to {100 * figure['high']:{form}}"
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 Each line of the file of trials is one training: {"name": ..., "command": "pretrain" or "baseline", "options": {...},
 "seed": 0}; options as on the command line, and perhaps an "idea" of benchmarks/ideas.py. The development set is
 10,000 training images of Fashion-MNIST that fashion_500 does not have. What has a line among the results is not
-repeated; an interrupted training is continued.
+repeated; an interrupted training is continued, and one that fails has a line that says so.
 
     python benchmarks/study.py docs/results/method_trials_planned.jsonl
     python benchmarks/study.py --table        # what there is so far, as docs/method.md shows it
@@ -28,6 +28,7 @@ from prl_keras.startup import forget_models, start_keras
 
 RESULTS = ROOT / "docs" / "results" / "method_trials.jsonl"
 DEVELOPMENT, DRAW = 10_000, 1
+FAILED = 2  # exit code of a training that cannot go on, such as one whose loss is not finite
 
 
 def main() -> int:
@@ -46,11 +47,15 @@ def main() -> int:
         done = {(line["name"], line["seed"]) for line in read_results(options.results)}
         if (trial["name"], trial["seed"]) in done:
             continue
-        run = train(trial, options.runs_dir)
-        if run is None:
-            return 1
-        line = trial | {"resolved": run.part("options"), "result": measure(run)}
-        line |= {"seconds": run.result["seconds"], "versions": run.part("versions")}
+        run = Run(options.runs_dir / f"{trial['name']}-s{trial['seed']}")
+        code = train(trial, run)
+        if code not in (0, FAILED) or not run.path.exists():
+            return code
+        line = trial | {"resolved": run.part("options"), "versions": run.part("versions")}
+        if code == FAILED:
+            line |= {"result": {}, "seconds": 0, "failed": "stopped by its command; repeat it to see why"}
+        else:
+            line |= {"result": measure(run), "seconds": run.result["seconds"]}
         with options.results.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         print(f"{trial['name']} seed {trial['seed']}: {json.dumps(line['result'])}", flush=True)
@@ -71,29 +76,30 @@ COLUMNS = ("head", "linear probe", "kNN", "nearest prototype", "centred prototyp
 
 def table(lines: list[dict[str, Any]]) -> str:
     """Accuracy on the development set in %, on validation in brackets; behind / with mirrored images too."""
-    rows = [f"| trial | {' | '.join(COLUMNS)} | minutes |", f"|{'---|' * (len(COLUMNS) + 2)}"]
+    rows = [f"| trial | {' | '.join(COLUMNS)} | type | minutes |", f"|{'---|' * (len(COLUMNS) + 3)}"]
     for line in lines:
         cells = []
         for column in COLUMNS:
             plain, both = (line["result"].get(name) for name in (column, f"{column}, mirrored too"))
             cell = f"{100 * plain['development']:.1f} ({100 * plain['validation']:.1f})" if plain else ""
             cells.append(cell + (f" / {100 * both['development']:.1f}" if both else ""))
-        rows.append(f"| {line['name']}, seed {line['seed']} | {' | '.join(cells)} | {line['seconds'] / 60:.0f} |")
+        of = "failed" if "failed" in line else line["resolved"].get("precision", "float32").removeprefix("mixed_")
+        cells += [of, f"{line['seconds'] / 60:.0f}"]
+        rows.append(f"| {line['name']}, seed {line['seed']} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
-def train(trial: dict[str, Any], runs_dir: Path) -> Run | None:
-    """The finished run; None if the command was interrupted or refused."""
-    run = Run(runs_dir / f"{trial['name']}-s{trial['seed']}")
+def train(trial: dict[str, Any], run: Run) -> int:
+    """The exit code of the command that makes the run; 0 where it is made already."""
     if (run.path / "result.json").exists():
-        return run
-    words = [trial["command"], "--dataset", "fashion_500", "--name", run.name, "--runs-dir", str(runs_dir)]
+        return 0
+    words = [trial["command"], "--dataset", "fashion_500", "--name", run.name, "--runs-dir", str(run.path.parent)]
     words += ["--seed", str(trial["seed"])]
     for name, value in trial["options"].items():
-        words += [f"--{name}", str(value)]
+        words += [f"--{name}", *([] if value is True else [str(value)])]
     print(" ".join(words), flush=True)
     with trained_with(trial.get("idea")):
-        return run if command_line(words) == 0 else None
+        return command_line(words)
 
 
 def measure(run: Run) -> dict[str, Any]:

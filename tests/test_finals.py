@@ -10,45 +10,78 @@ from faults import ROOT
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-from finals import FINALISTS, tables
+from finals import CHOSEN, CLASSIFIERS, FINALISTS, HEAD, PROTOTYPE, answered, tables
 
 N = 1000
+RESNET, PRL = "Strong ResNet-18", "Strong PRL-2"
 
 
-def line(row: str, seed: int, right: np.ndarray) -> dict:
-    names = ("linear probe", "kNN", "nearest prototype", "centred prototype", "ridge", "average")
+def line(row: str, seed: int, right: np.ndarray, prototype: np.ndarray | None = None, labels: int = 450) -> dict:
+    answers = dict.fromkeys((HEAD, *CLASSIFIERS), right) | {PROTOTYPE: right if prototype is None else prototype}
     return {
         "row": row,
-        "labels": 450,
+        "labels": labels,
         "seed": seed,
-        "accuracy": {"test": float(right.mean())},
-        "right": base64.b64encode(np.packbits(right).tobytes()).decode(),
         "n": len(right),
-        "of_features": dict.fromkeys(names, 0.5),
+        "classifiers": {
+            name: {"validation": 0.5 + 0.1 * (name == PROTOTYPE), "right": base64.b64encode(np.packbits(each)).decode()}
+            for name, each in answers.items()
+        },
         "silhouette": 0.25,
         "seconds": 60.0,
     }
 
 
-def test_the_tables_say_what_the_lines_hold() -> None:
-    rng = np.random.default_rng(0)
-    lines = []
+def rows_of(table: str) -> dict[str, list[str]]:
+    found = [re.split(r" *\| *", text)[1:-1] for text in table.splitlines()[2:]]
+    return {cells[0]: cells[1:] for cells in found}
+
+
+@pytest.fixture
+def lines() -> list[dict]:
+    """PRL-2 is better by about eight points with its head, and as good as the other with its prototypes."""
+    rng, found = np.random.default_rng(0), []
     for seed in range(3):
         base = rng.random(N) < 0.8
         better = base | (rng.random(N) < 0.4)
-        lines += [line("strong-resnet18", seed, base), line("strong-prl-frozen-linear", seed, better)]
-    lines.append(line("strong-supcon-frozen-linear", 7, base))  # of a seed that the reference has not
-    accuracies, features = tables(lines)
-    plain, prl = (np.mean([each["accuracy"]["test"] for each in lines if each["row"] == row]) for row in FINALISTS[:2])
-    rows = {cells[1]: cells[2:] for cells in (re.split(r" *\| *", text) for text in accuracies.splitlines()[2:])}
-    assert [float(rows[name][1].split()[0]) for name in ("Strong ResNet-18", "Strong PRL-2, frozen, linear")] == [
-        pytest.approx(100 * plain, abs=0.006),
-        pytest.approx(100 * prl, abs=0.006),
+        found += [line(FINALISTS[0], seed, base), line(FINALISTS[1], seed, better, base)]
+    return [*found, line(FINALISTS[2], 7, base)]  # of a seed that no other row has
+
+
+def test_the_tables_say_what_the_lines_hold(lines: list[dict]) -> None:
+    accuracies, features, questions = tables(lines)
+    means = [
+        100 * np.mean([answered(each, HEAD).mean() for each in lines if each["row"] == row]) for row in FINALISTS[:2]
     ]
-    assert rows["Strong PRL-2, frozen, linear"][0] == "3"
-    difference, low, high = map(float, re.findall(r"[+-]\d+\.\d+", rows["Strong PRL-2, frozen, linear"][4]))
-    assert low < 100 * (prl - plain) < high
-    assert difference == pytest.approx(100 * (prl - plain), abs=0.006)
-    assert float(rows["Strong PRL-2, frozen, linear"][5]) < 1e-6
-    assert rows["Strong SupCon, frozen, linear"][4:6] == ["", ""], "no seed to compare it on"
-    assert "| Strong ResNet-18 | 50.00 | 50.00 | 50.00 | 50.00 | 50.00 | 50.00 | 0.250 | 1 |" in features
+    rows = rows_of(accuracies)
+    for name, mean in zip((RESNET, f"{PRL}, frozen, linear"), means, strict=True):
+        assert float(rows[name][1].split()[0]) == pytest.approx(mean, abs=0.006)
+        assert rows[name][0] == "3"
+    chosen = float(rows[f"{PRL}, frozen, linear"][4])
+    assert chosen == pytest.approx(means[0], abs=0.006), "validation prefers the prototypes"
+    assert rows_of(features)[RESNET][-1] == "0.250 ± 0.000"
+    asked = rows_of(questions)
+    seeds, difference, over_seeds, over_images, p_seeds, p_images = asked[f"{PRL} minus {RESNET}"]
+    assert (seeds, float(difference)) == ("3", pytest.approx(means[1] - means[0], abs=0.006))
+    for interval in (over_seeds, over_images):
+        low, high = map(float, re.findall(r"[+-]\d+\.\d+", interval))
+        assert low < means[1] - means[0] < high
+    assert float(p_images) < 1e-6 < float(p_seeds) < 0.05
+    same = asked[f"{PRL} ({PROTOTYPE}) minus {RESNET}"]
+    assert (same[1], same[-1]) == ("+0.00", "1")
+    assert not any("SupCon" in name for name in asked), "no seed to compare it on"
+
+
+def test_each_number_of_labels_has_its_tables_and_one_has_all(lines: list[dict]) -> None:
+    found = tables([*lines, line(FINALISTS[0], 0, np.arange(N) < 700, labels=10)])
+    assert len(found) == 3 + 3 + 1
+    rows = rows_of(found[-1])
+    assert list(rows) == ["10", "450"]
+    assert rows["10"][0] == "70.0"
+    assert rows["10"][1] == "", "not trained"
+
+
+def test_of_equal_validation_the_first_classifier_is_chosen() -> None:
+    each = line(FINALISTS[0], 0, np.arange(N) < 300, np.arange(N) < 700)
+    each["classifiers"][PROTOTYPE]["validation"] = 0.5
+    assert answered(each, CHOSEN).mean() == 0.3

@@ -7,7 +7,7 @@ A recipe has a name, and one record for each kind of training: a variant of pre-
 from dataclasses import dataclass, fields, replace
 
 NAMES = ("paper", "strong")
-MOST_EPOCHS = 400  # to which `least_images` may lengthen a training
+MOST_EPOCHS = 400  # to which `least_images` may lengthen a training; of two views half as many
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class Recipe:
     schedule, warmup: of the learning rate; the share of all steps in which it rises.
     weight_decay, decay: decoupled, of "all" weights or of "kernels", without biases and norms.
     average: keep the moving average of the weights over about the last tenth of the steps.
-    least_images: as many go through the encoder at least, each view counting, by more epochs where images are few.
+    least_images: about as many go through the encoder, each view counting, by more epochs where images are few.
     memory_momentum, teacher_momentum, soft_weight: of PRL-2, see `training.memory.MemoryPretrainer`.
     """
 

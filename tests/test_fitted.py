@@ -27,6 +27,13 @@ def test_the_default_leaves_four_batches_an_epoch(images: int, size: int) -> Non
     assert note is None if size == 256 else f"To fit {images:,} training images: batches of {size} images" == note
 
 
+@pytest.mark.parametrize(("images", "size"), [(4500, 64), (200, 32), (100, 16)])
+def test_a_strong_baseline_has_the_batches_of_its_rivals(images: int, size: int) -> None:
+    for options in (Baseline(model="resnet18", recipe="strong"), Pretrain(variant="prl", recipe="strong")):
+        assert fitted(options, labels(10, images // 10))[0].batch_size == size
+    assert fitted(Baseline(model="resnet18"), labels(10, images // 10))[0].batch_size == 128, "the paper's"
+
+
 def test_what_was_given_stays() -> None:
     asked = Pretrain(batch_size=200)
     assert fitted(asked, labels(10, 30)) == (asked, None)
@@ -65,6 +72,7 @@ def test_a_batch_has_no_more_images_of_a_class_than_most_classes_have() -> None:
         (Pretrain(variant="prl"), 900, 250),  # which is younger than the paper
         (Pretrain(variant="supcon", recipe="strong"), 4500, 25),  # of two views each
         (Pretrain(variant="supcon", recipe="strong"), 900, 125),
+        (Pretrain(variant="supcon", recipe="strong"), 180, MOST_EPOCHS // 2),
         (Baseline(recipe="strong"), 2250, 100),
         (Finetune(recipe="strong"), 900, 125),
         (Finetune(), 90, 25),

@@ -17,10 +17,11 @@ _EACH = 4  # images of a class that make a prototype worth the name, the query i
 def fitted(options: Pretrain | Finetune | Baseline, labels: np.ndarray) -> tuple[Any, str | None]:
     """The options as they fit the data, and one line if that is something else than the recipe's.
 
-    The batch of a pre-training becomes the largest power of two that leaves four batches an epoch, if the recipe's
-    leaves fewer. Where prototypes are those of the batch, and it has fewer than two images a class, it gets fewer
-    classes, with four images each, instead of queries that nothing can answer; where a batch would have more images of
-    a class than most classes have, it gets more classes. Who gives a size gets that one, of images as they come.
+    The batch of a pre-training, or of a baseline whose recipe has `least_images`, becomes the largest power of two that
+    leaves four batches an epoch, if the recipe's leaves fewer: rivals get as many steps. Where prototypes are those of
+    the batch, and it has fewer than two images a class, it gets fewer classes, with four images each, instead of queries
+    that nothing can answer; where a batch would have more images of a class than most classes have, it gets more
+    classes. Who gives a size gets that one, of images as they come.
 
     Epochs become as many as the recipe's `least_images` ask for.
 
@@ -30,6 +31,8 @@ def fitted(options: Pretrain | Finetune | Baseline, labels: np.ndarray) -> tuple
     found = {"epochs": _epochs(options, len(labels))}
     if isinstance(options, Pretrain):
         found |= _batch(options, labels)
+    elif isinstance(options, Baseline) and RECIPES[options.recipe][options.kind].least_images:
+        found["batch_size"] = _size(options, len(labels))
     other = {name: value for name, value in found.items() if value != getattr(options, name)}
     if not other:
         return options, None
@@ -43,18 +46,23 @@ def fitted(options: Pretrain | Finetune | Baseline, labels: np.ndarray) -> tuple
 
 
 def _epochs(options: Pretrain | Finetune | Baseline, images: int) -> int:
-    least = RECIPES[options.recipe][options.kind].least_images / (2 if options.kind in VIEWS else 1)
+    views = 2 if options.kind in VIEWS else 1
+    least = RECIPES[options.recipe][options.kind].least_images / views
     if "epochs" in options.given or not images:
         return options.epochs
-    return max(options.epochs, min(MOST_EPOCHS, math.ceil(least / images)))
+    return max(options.epochs, min(MOST_EPOCHS // views, math.ceil(least / images)))
+
+
+def _size(options: Pretrain | Baseline, images: int) -> int:
+    if "batch_size" in options.given or images // options.batch_size >= FEWEST_BATCHES:
+        return options.batch_size
+    return 1 << max(1, (images // FEWEST_BATCHES).bit_length() - 1)
 
 
 def _batch(options: Pretrain, labels: np.ndarray) -> dict[str, int | None]:
-    size, classes = options.batch_size, options.classes_per_batch
+    size, classes = _size(options, len(labels)), options.classes_per_batch
     if "batch_size" in options.given:
         return {}
-    if len(labels) // size < FEWEST_BATCHES:
-        size = 1 << max(1, (len(labels) // FEWEST_BATCHES).bit_length() - 1)
     _, counts = np.unique(labels, return_counts=True)
     of_the_batch = options.variant in (*PROTOTYPES, "views") and "classes_per_batch" not in options.given
     few = size < _FEW * min(classes or len(counts), len(counts))

@@ -66,7 +66,8 @@ def sides(case: Case, bfloat16: bool, torch: bool) -> dict[str, tuple[str, dict[
     theirs = {"PyTorch, eager": {}, "PyTorch, channels_last, fused Adam": _FAST}
     theirs["PyTorch, the same, compiled"] = _FAST | {"compiled": True}
     if bfloat16:
-        ours["ours, bfloat16"] = {"precision": "mixed_bfloat16"}
+        ours |= {f"{name}, bfloat16": more | {"precision": "mixed_bfloat16"} for name, more in ours.items()}
+        del ours["plain Keras, bfloat16"]
         theirs["PyTorch, channels_last, fused Adam, bfloat16"] = _FAST | {"bfloat16": True}
         theirs["PyTorch, the same, bfloat16, compiled"] = _FAST | {"bfloat16": True, "compiled": True}
     if not torch or case.variant in NOT_IN_PYTORCH:
@@ -141,11 +142,12 @@ def peak(options: argparse.Namespace, torch: bool) -> dict[str, Any]:
 
 
 def fit(options: argparse.Namespace, torch: bool) -> dict[str, Any]:
-    """An epoch of `fit` beside one of bare steps."""
+    """An epoch of `fit` beside one of bare steps, in the precision that trainings take here."""
     found = {}
     for variant, augment in (("query", "none"), ("simclr", "simclr")):
         batch, steps = (16, 4) if options.quick else (128 if variant == "simclr" else 256, 18)
         shape = {"size": 28, "batch": batch, "steps": steps, "variant": variant, "augment": augment}
+        shape["precision"] = "mixed_bfloat16" if bfloat16_is_fast() else "float32"
         jobs = {work: (OURS, "epoch", shape | {"work": work, "warm": 1}) for work in EPOCHS}
         found[variant] = shape | {"load": load(), "rows": in_turn(jobs, min(options.rounds, 7), calls=1)}
     return found

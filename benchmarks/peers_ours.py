@@ -140,15 +140,18 @@ def gradients(file: str, size: int, batch: int, stem: str, variant: str, dtype: 
     return float(value)
 
 
-def epoch(size: int, batch: int, steps: int, work: str, variant: str, augment: str) -> tuple[Callable, dict[str, Any]]:
+def epoch(
+    size: int, batch: int, steps: int, work: str, variant: str, augment: str, precision: str
+) -> tuple[Callable[[], Any], dict[str, Any]]:
     """Seconds of an epoch.
 
     work: "bare", steps one after the other; "fit", with the program's callbacks; "writing", while the checkpoint of the
     epoch before is written; "validated", with validation as Keras does it; "monitored", with the monitor of every
     epoch, which validates by the way.
 
-    Of `fit` the second ("writing") or third epoch counts, from its beginning to that of the next: nothing that is done
-    once is in it. After the first there is always a checkpoint, soon after it there is none.
+    Of `fit` the second ("writing") or third epoch counts, from the end of the epoch before to its own end, the copy for
+    a checkpoint included: nothing that is done once is in it. After the first there is always a checkpoint, soon after
+    it there is none.
     """
     import keras
 
@@ -158,6 +161,7 @@ def epoch(size: int, batch: int, steps: int, work: str, variant: str, augment: s
     from prl_keras.training.fit import fit
     from prl_keras.training.monitor import RepresentationMonitor
 
+    keras.mixed_precision.set_global_policy(precision)
     keras.utils.set_random_seed(0)
     held_out = max(batch, batch * steps // 9)  # as 500 to 4,500 of fashion_500
     images, labels = made_up(size, batch * steps + held_out)
@@ -169,8 +173,8 @@ def epoch(size: int, batch: int, steps: int, work: str, variant: str, augment: s
     monitor = RepresentationMonitor(model, *both, CLASSES, batches=watched)
     watch = {"validated": (watched, []), "monitored": (monitor.unjudged, [monitor])}
     validation, monitors = watch.get(work, (None, []))
-    begins: list[float] = []
-    stamp = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: begins.append(time.perf_counter()))
+    ends: list[float] = []
+    stamp = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: ends.append(time.perf_counter()))
     stamp.adds = ()
 
     def bare() -> None:
@@ -178,12 +182,12 @@ def epoch(size: int, batch: int, steps: int, work: str, variant: str, augment: s
             model.train_on_batch(*batches[number])
 
     def fitted() -> float:
-        begins.clear()
+        ends.clear()
         with tempfile.TemporaryDirectory() as folder:
             run = create_run(Path(folder), "x", {"command": "pretrain"})
             fit(model, batches, 4, run, validation, [stamp, *monitors])
-        first = 1 if work == "writing" else 2
-        return begins[first + 1] - begins[first]
+        number = 1 if work == "writing" else 2
+        return ends[number] - ends[number - 1]
 
     return bare if work == "bare" else fitted, {}
 

@@ -185,8 +185,9 @@ def test_a_browser_shows_labelled_points_with_thumbnails(tensorboard: str, tmp_p
                 projector.get_by_text("Points: 130").wait_for(timeout=1000 * seconds)
                 break
             except TimeoutError:
-                print(errors, projector.locator("vz-projector-data-panel").all_inner_texts())
-                errors.clear()
+                assert not errors
+        else:
+            pytest.fail(f"no points are shown: {projector.locator('vz-projector-data-panel').all_inner_texts()}")
         assert projector.get_by_text("2 runs found").count() + projector.get_by_text("3 runs found").count() == 1
         projector.locator(".state-radio paper-icon-button").click()  # the bookmark
         for k in range(10):

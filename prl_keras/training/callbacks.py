@@ -4,6 +4,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import keras
 import numpy as np
@@ -82,7 +83,8 @@ class FiniteGuard(keras.callbacks.Callback):
         loss_is_finite = math.isfinite(number(tracker.total))
         if loss_is_finite and math.isfinite(float(self.sum())) and self._loss_scale() >= 1:
             return
-        self.writer.wait()
+        with suppress(OSError, InputError):  # what ended the training is said, not what failed to be kept
+            self.writer.wait()
         run, (_, labels) = self.writer.run, self.batches[batch]
         classes, sizes = np.unique(labels, return_counts=True)
         counts = ", ".join(f"{label}: {size}" for label, size in zip(classes, sizes, strict=True))
@@ -122,7 +124,7 @@ class MetricsLog(keras.callbacks.Callback):
     """Keep metrics.jsonl: one line an epoch, the constants first, rewritten atomically.
 
     `seconds` are those of the epoch's training steps, also of those that were taken before an interruption; without
-    validation, monitors and the writing of files.
+    validation, monitors and what a checkpoint holds up.
     """
 
     def __init__(self, run: Run, images_per_epoch: int, constants: dict[str, float], start: Position | None = None):
@@ -189,6 +191,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.writer, self.request, self.steps = writer, request, steps
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        self.writer.look()
         done = batch + 1
         if done == len(self.batches):
             return  # the epoch's own checkpoint follows
@@ -202,6 +205,8 @@ class Checkpoint(keras.callbacks.Callback):
         last = epoch + 1 == self.params["epochs"]
         if last or self.steps or self.request.signal is not None or self.writer.due():
             self._save(epoch + 1, 0, 0.0)
+        if last:
+            self.writer.wait()  # and only then is it too late to stop
         self._obey()
 
     def _save(self, epoch: int, step: int, seconds: float) -> None:

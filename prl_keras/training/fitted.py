@@ -19,9 +19,9 @@ def fitted(options: Pretrain | Finetune | Baseline, labels: np.ndarray) -> tuple
 
     The batch of a pre-training, or of a baseline whose recipe has `least_images`, becomes the largest power of two that
     leaves four batches an epoch, if the recipe's leaves fewer: rivals get as many steps. Where prototypes are those of
-    the batch, and it has fewer than two images a class, it gets fewer classes, with four images each, instead of queries
-    that nothing can answer; where a batch would have more images of a class than most classes have, it gets more
-    classes. Who gives a size gets that one, of images as they come.
+    the batch, and it has fewer than two images a class, it gets fewer classes, with four images each, instead of
+    queries that nothing can answer; where a batch would have more images of a class than most classes have, it gets
+    more classes. Who gives a size gets that one, of images as they come.
 
     Epochs become as many as the recipe's `least_images` ask for.
 

@@ -13,7 +13,8 @@ from prl_keras.training.thrift import Thrift
 class CheckpointWriter:
     """Writes the states of a training one after the other, in a thread of its own.
 
-    What goes wrong there is raised by the next call of any method. At the end of a `with` nothing is left to write.
+    What goes wrong there is raised by the next call of any method. At the end of a `with` nothing is left to write:
+    also where that was interrupted, what is being written is finished.
     """
 
     def __init__(self, run: Run):
@@ -42,12 +43,16 @@ class CheckpointWriter:
         if pending is not None:
             pending.result()
 
-    def due(self) -> bool:
-        """Whether another state may be kept without being felt."""
+    def look(self) -> bool:
+        """Whether nothing is being written."""
         if self._pending is not None and not self._pending.done():
             return False
         self.wait()
-        return self.thrift.due()
+        return True
+
+    def due(self) -> bool:
+        """Whether another state may be kept without being felt."""
+        return self.look() and self.thrift.due()
 
     def _write(self, state: Taken) -> None:
         with self.thrift.keeping():

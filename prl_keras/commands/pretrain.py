@@ -115,18 +115,19 @@ def _finish(trained: Any, run: Run, options: Pretrain) -> None:
         line += f"validation accuracy with the nearest prototype {figure}"
     say(line)
     picture = plot_training(run)
+    head = f"--head linear --freeze{' --recipe strong' if options.recipe == 'strong' else ''}"
     reference, held_out = run_argument(run, options.runs_dir), tuple(run.part("data").get("held_out", ()))
     following = [
         f"python main.py visualize {reference} --before",
         f"python main.py evaluate {reference}",
         *_with_held_out(reference, held_out),
         *stronger(options),
-        f"python main.py finetune --encoder {reference} --head linear --freeze",
+        f"python main.py finetune --encoder {reference} {head}",
     ]
     if not labelled:
         following = [
             f"python main.py embed {reference} FOLDER --out vectors.parquet",
-            f"python main.py finetune --encoder {reference} --head linear --freeze --dataset PATH",
+            f"python main.py finetune --encoder {reference} {head} --dataset PATH",
         ]
     print_end([run.encoder_file, picture, run.path / "metrics.jsonl", *([card] if card else [])], following)
 

@@ -1,5 +1,6 @@
 """Options of the commands that train: pretrain, finetune, baseline."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -43,6 +44,21 @@ class RunOptions:
     """Show all figures of each epoch, not only those that matter. metrics.jsonl always has all."""
 
 
+BASELINES = ("resnet18", "mlp", "pca")
+CLASSIFIERS = (*BASELINES, "finetune")
+KINDS = tuple(RECIPES["paper"])
+VARIANTS = tuple(kind for kind in KINDS if kind not in CLASSIFIERS)
+
+
+def by_recipe(name: str, kinds: Sequence[str]) -> Any:
+    """What `--help` shows for an option without a value of its own: those of the recipes, of all kinds of training."""
+    found = []
+    for recipe, records in RECIPES.items():
+        values = dict.fromkeys(getattr(records[kind], name) for kind in kinds)
+        found.append(f"{recipe} {' or '.join('its own' if value is None else str(value) for value in values)}")
+    return arg(help_behavior_hint=f"(default: {', '.join(found)})")
+
+
 _Options = TypeVar("_Options", bound="RecipeOptions")
 
 
@@ -56,22 +72,26 @@ class RecipeOptions:
     average: bool = True
     """Keep the moving average of the weights over about the last tenth of the steps instead of what the last
     step leaves. --no-average: the last step, as in the paper."""
-    label_smoothing: Number = None
+    label_smoothing: Annotated[Number, by_recipe("label_smoothing", KINDS)] = None
     """Share of the target that is spread over all classes (the paper: 0)."""
-    mix: Annotated[Literal["none", "mixup", "cutmix"] | None, arg(metavar="{none,mixup,cutmix}")] = None
+    mix: Annotated[
+        Literal["none", "mixup", "cutmix"] | None, arg(metavar="{none,mixup,cutmix}"), by_recipe("mix", KINDS)
+    ] = None
     """Mix each image with another one, and their labels: mixup (Zhang et al. 2018) or cutmix (Yun et al. 2019); for
     prl the queries only (the paper: none)."""
-    mix_alpha: Number = None
+    mix_alpha: Annotated[Number, by_recipe("mix_alpha", KINDS)] = None
     """Their shares are drawn from Beta(alpha, alpha) (1)."""
-    mix_probability: Number = None
+    mix_probability: Annotated[Number, by_recipe("mix_probability", KINDS)] = None
     """Share of the images that are mixed (0.5)."""
-    schedule: Annotated[Literal["constant", "cosine"] | None, arg(metavar="{constant,cosine}")] = None
+    schedule: Annotated[
+        Literal["constant", "cosine"] | None, arg(metavar="{constant,cosine}"), by_recipe("schedule", KINDS)
+    ] = None
     """Of the learning rate: constant (the paper), or cosine to 0 after a warm-up."""
-    warmup: Number = None
+    warmup: Annotated[Number, by_recipe("warmup", KINDS)] = None
     """Share of all steps in which a cosine schedule rises (0.05)."""
-    weight_decay: Number = None
+    weight_decay: Annotated[Number, by_recipe("weight_decay", KINDS)] = None
     """Of Adam, decoupled: each step also shrinks the weights by this times the learning rate (the paper: 0)."""
-    decay: Annotated[Literal["all", "kernels"] | None, arg(metavar="{all,kernels}")] = None
+    decay: Annotated[Literal["all", "kernels"] | None, arg(metavar="{all,kernels}"), by_recipe("decay", KINDS)] = None
     """Which weights that shrinks: all, or kernels, without biases and norms."""
 
     def __post_init__(self) -> None:
@@ -146,44 +166,46 @@ class Pretrain(DataOptions, RecipeOptions, StrategyOptions, UnlabelledOptions, T
     keras:MobileNetV3Small. None: a ResNet-18 with random weights."""
     weights: File = None
     """--init keras:NAME: file of its weights without the top, .weights.h5 or .h5. None: random ones."""
-    epochs: Count = None
+    epochs: Annotated[Count, by_recipe("epochs", VARIANTS)] = None
     """Passes over the training images (the paper: 25). None: the recipe's; the strong one takes more of few images, 400
     at most, so that as many steps are left."""
-    batch_size: Count = None
+    batch_size: Annotated[Count, by_recipe("batch_size", VARIANTS)] = None
     """Images a step; an incomplete last batch is left out (the paper: 256). None: the recipe's, or of few images the
     largest power of two that leaves four batches an epoch."""
-    classes_per_batch: Count = None
+    classes_per_batch: Annotated[Count, by_recipe("classes_per_batch", VARIANTS)] = None
     """As many classes in each batch, with equally many images of each. None: the recipe's, or as they come; without
     --batch-size, and with more than half as many classes as images in a batch: as many as get four images."""
-    learning_rate: Number = None
+    learning_rate: Annotated[Number, by_recipe("learning_rate", VARIANTS)] = None
     """Of Adam (the paper: 0.001)."""
-    augment: Annotated[Augmentation | None, arg(metavar=POLICIES)] = None
+    augment: Annotated[Augmentation | None, arg(metavar=POLICIES), by_recipe("augment", VARIANTS)] = None
     """none (the paper), light (flip, gentle crop), simclr, strong (shift, flip, cutout), strong-noflip, trivial (for
     photographs: one random operation, flip, cutout). None: the recipe's; the paper's is simclr for simclr and supcon,
     else none."""
-    distance: Annotated[Distance | None, arg(metavar="{euclidean,squared,cosine}")] = None
+    distance: Annotated[Distance | None, arg(metavar="{euclidean,squared,cosine}"), by_recipe("distance", VARIANTS)] = (
+        None
+    )
     """Distance to the prototypes: euclidean (the paper), squared (Snell et al. 2017) or cosine. Not for prl, simclr
     and supcon, which compare by cosine."""
-    temperature: Number = None
+    temperature: Annotated[Number, by_recipe("temperature", VARIANTS)] = None
     """Logits are divided by it. None: 1 for prototypes (0.1 with --distance cosine, whose similarities are between
     -1 and 1), matched to the label smoothing for prl, 0.07 for simclr, 0.1 for supcon."""
-    memory_momentum: Number = None
+    memory_momentum: Annotated[Number, by_recipe("memory_momentum", VARIANTS)] = None
     """prl: share of the old embedding when an image of the memory is visited again (0.5)."""
-    teacher_momentum: Number = None
+    teacher_momentum: Annotated[Number, by_recipe("teacher_momentum", VARIANTS)] = None
     """prl: of the averaged encoder that fills the memory (0.99)."""
     learn_temperature: bool = False
     """prl: train the temperature too, from its value on, down to 0.01."""
-    soft_weight: Number = None
+    soft_weight: Annotated[Number, by_recipe("soft_weight", VARIANTS)] = None
     """prl: share of the target that is that encoder's own answer (0)."""
-    projection_dim: Count = None
+    projection_dim: Annotated[Count, by_recipe("projection_dim", VARIANTS)] = None
     """Output size of the projection head (512 -> 512 -> this); 0: no head, the loss acts on the features."""
-    neck: Annotated[Literal["none", "norm"] | None, arg(metavar="{none,norm}")] = None
+    neck: Annotated[Literal["none", "norm"] | None, arg(metavar="{none,norm}"), by_recipe("neck", VARIANTS)] = None
     """norm: a batch normalisation between features and projection, which spreads their cosines (the paper: none)."""
-    stem: Annotated[Stem | None, arg(metavar=STEMS)] = None
+    stem: Annotated[Stem | None, arg(metavar=STEMS), by_recipe("stem", VARIANTS)] = None
     """First layers of the ResNet, by how much they shrink the image: imagenet and small 4 times, stride2 2, stride1
     not at all; fine: stride2 for images under 64 px, else small. None: the recipe's; the paper's is small for images
     under 64 px, else imagenet."""
-    width: Number = None
+    width: Annotated[Number, by_recipe("width", VARIANTS)] = None
     """Multiplies the filters of all layers, and the 512 features (the paper: 1)."""
     precision: Precision = "auto"
     """Compute type of training; the saved encoder is always float32. auto: bfloat16 where the processor multiplies it
@@ -211,14 +233,14 @@ class Pretrain(DataOptions, RecipeOptions, StrategyOptions, UnlabelledOptions, T
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions(RecipeOptions, StrategyOptions, TrackOptions):
-    epochs: Count = None
+    epochs: Annotated[Count, by_recipe("epochs", CLASSIFIERS)] = None
     """Passes over the training images (the paper: 25). None: the recipe's; the strong one takes more of few images, 400
     at most, so that as many steps are left."""
-    batch_size: Count = None
+    batch_size: Annotated[Count, by_recipe("batch_size", CLASSIFIERS)] = None
     """Images a step (the paper: 128); a last batch of less than a quarter joins the one before."""
-    learning_rate: Number = None
+    learning_rate: Annotated[Number, by_recipe("learning_rate", CLASSIFIERS)] = None
     """Of Adam (the paper: 0.001)."""
-    augment: Annotated[Augmentation | None, arg(metavar=POLICIES)] = None
+    augment: Annotated[Augmentation | None, arg(metavar=POLICIES), by_recipe("augment", CLASSIFIERS)] = None
     """none (the paper), light (flip, gentle crop), simclr, strong (shift, flip, cutout), strong-noflip, trivial (for
     photographs: one random operation, flip, cutout)."""
     precision: Precision = "auto"
@@ -264,11 +286,11 @@ class Baseline(DataOptions, TrainingOptions, UnlabelledOptions, RunOptions):
     model: Literal["mlp", "resnet18", "pca"] = "resnet18"
     """mlp: pixels -> 1024 -> 512 -> 256 -> classes. resnet18: the same network as the encoder. pca: logistic
     regression on 100 principal components of the pixels, the floor; nothing is learned by epochs."""
-    stem: Annotated[Stem | None, arg(metavar=STEMS)] = None
+    stem: Annotated[Stem | None, arg(metavar=STEMS), by_recipe("stem", BASELINES)] = None
     """First layers of the ResNet, by how much they shrink the image: imagenet and small 4 times, stride2 2, stride1
     not at all; fine: stride2 for images under 64 px, else small. None: the recipe's; the paper's is small for images
     under 64 px, else imagenet."""
-    width: Number = None
+    width: Annotated[Number, by_recipe("width", BASELINES)] = None
     """Multiplies the filters of all layers, and the 512 features (the paper: 1)."""
 
     def __post_init__(self) -> None:

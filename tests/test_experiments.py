@@ -223,6 +223,22 @@ def test_the_findings_name_what_was_planted_and_nothing_else(planted: Analysis) 
     assert ";" not in worse
 
 
+@pytest.mark.parametrize(
+    ("planted", "words"),
+    [
+        (0.75, "PRL-2 is the better choice"),
+        (0.45, "plain supervision is the better choice"),
+        (0.6, "speak for neither; plain supervision is one training less"),
+    ],
+)
+def test_the_findings_say_which_of_the_strong_ones_to_use(planted: float, words: str, tmp_path: Path) -> None:
+    options = Reproduce(seeds=3, rows=("strong",))
+    cells = fake_table(tmp_path, options, {"strong-prl-frozen-linear": planted})
+    text = "\n".join(findings(analyse(options, tmp_path, cells)))
+    assert re.search(rf"\*\*PRL-2 or plain supervision\?\*\* PRL-2 minus cross-entropy.*{words}\.", text)
+    assert "**Against PRL-2 by the strong recipe**" in text
+
+
 def test_of_a_long_list_the_findings_give_the_ends() -> None:
     numbers = (3, 7, 5, 2, 4, 6, 8)
     compared = [(f"row {n}", Comparison(n / 100, (n - 1) / 100, (n + 1) / 100, 0.0, 0.0)) for n in numbers]

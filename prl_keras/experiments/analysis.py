@@ -12,6 +12,7 @@ from prl_keras.experiments.checks import check_cells, check_same_images, read_la
 from prl_keras.experiments.rows import Comparison, RowFigures, read_row
 from prl_keras.experiments.table import (
     SELF_SUPERVISED,
+    STRONG_OURS,
     STRONG_SUPERVISED,
     SUPERVISED,
     Cell,
@@ -23,7 +24,7 @@ from prl_keras.experiments.table import (
 from prl_keras.files import atomic_path
 from prl_keras.runs import Run
 
-REFERENCES = (SUPERVISED, SELF_SUPERVISED, STRONG_SUPERVISED, "pca")
+REFERENCES = (SUPERVISED, SELF_SUPERVISED, STRONG_SUPERVISED, STRONG_OURS, "pca")
 CONFUSIONS = "confusion.npz"
 # question, and what in a row's name is replaced by what to get the row that it is compared with
 FAMILIES = (

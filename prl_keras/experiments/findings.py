@@ -3,7 +3,7 @@
 import numpy as np
 
 from prl_keras.experiments.analysis import Analysis, Comparison
-from prl_keras.experiments.table import PAPER, SELF_SUPERVISED, STRONG_SUPERVISED, SUPERVISED
+from prl_keras.experiments.table import PAPER, SELF_SUPERVISED, STRONG_OURS, STRONG_SUPERVISED, SUPERVISED
 
 _LONG = 6  # rows
 
@@ -13,7 +13,9 @@ def findings(analysis: Analysis) -> list[str]:
     paragraphs = [
         _against(analysis, SUPERVISED, "supervised ResNet-18"),
         _against(analysis, SELF_SUPERVISED, "SimCLR (unfrozen, linear)"),
-        _against(analysis, STRONG_SUPERVISED, "the strong ResNet-18, tuned cross-entropy"),
+        _against(analysis, STRONG_SUPERVISED, "the strong ResNet-18, cross-entropy by the strong recipe"),
+        _against(analysis, STRONG_OURS, "PRL-2 by the strong recipe"),
+        _choice(analysis),
         _against(analysis, "pca", "PCA with logistic regression, the floor"),
         _family(analysis, "Query against standard", "fine-tuning"),
         _family(analysis, "Leave-one-out against query", "fine-tuning"),
@@ -54,6 +56,22 @@ def _against(analysis: Analysis, reference: str, name: str) -> str | None:
         rest = _count(undecided, "row") if undecided == len(compared) else f"the other {_count(undecided, 'row')}"
         parts.append(f"For {rest} these runs show no difference that holds over images and seeds{few}.")
     return start + " ".join(parts)
+
+
+def _choice(analysis: Analysis) -> str | None:
+    """PRL-2 or plain supervision, as far as accuracy on these classes decides it."""
+    ours, several = analysis.row(STRONG_OURS), len(analysis.replicates) > 1
+    if ours is None or STRONG_SUPERVISED not in ours.against or not several:
+        return None
+    against = ours.against[STRONG_SUPERVISED]
+    found = _with_interval("PRL-2 minus cross-entropy, both by the strong recipe", against)
+    if not against.significant:
+        words = "for accuracy on these classes these runs speak for neither; plain supervision is one training less"
+    elif against.difference > 0:
+        words = "with labels as many as these PRL-2 is the better choice"
+    else:
+        words = "with labels as many as these plain supervision is the better choice"
+    return f"**PRL-2 or plain supervision?** {found}: {words}."
 
 
 def listed(compared: list[tuple[str, Comparison]]) -> str:

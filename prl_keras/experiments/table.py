@@ -86,6 +86,7 @@ OURS = (
 )
 # What every row is compared with.
 SUPERVISED, SELF_SUPERVISED, STRONG_SUPERVISED = "resnet18", "simclr-unfrozen-linear", "strong-resnet18"
+STRONG_OURS = "strong-prl-frozen-linear"
 
 
 @dataclass(frozen=True)

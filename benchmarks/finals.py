@@ -142,7 +142,8 @@ def collected(folder: Path, row: str, labels: int, seed: int) -> dict[str, Any]:
 
     source, own = Run(folder / f"{ROWS[row].source}-s{seed}"), Run(folder / f"{row}-s{seed}")
     with np.load(own.predictions_file) as answers:
-        right = answers["test_logits"].argmax(axis=1) == answers["test_labels"]
+        labels_of_test = answers["test_labels"]
+        right = answers["test_logits"].argmax(axis=1) == labels_of_test
     dataset, encoder = load_dataset(**source.part("data", "request")), load_encoder(source)
     splits = [Features(encode(encoder, s.images), s.labels) for s in (dataset.train, dataset.validation, dataset.test)]
     of_features = {
@@ -157,6 +158,9 @@ def collected(folder: Path, row: str, labels: int, seed: int) -> dict[str, Any]:
         "precision": source.part("options", "precision"),
         "accuracy": {split: figure["value"] for split, figure in own.result["accuracy"].items()},
         "classifiers": {HEAD: _figures(right, own.result["accuracy"]["validation"]["value"]), **of_features},
+        "recall": {
+            name: round(float(right[labels_of_test == k].mean()), 4) for k, name in enumerate(dataset.class_names)
+        },
         "n": len(right),
         "test_sha256": own.result["test_sha256"],
         "silhouette": float(silhouette_score(splits[2].features, splits[2].labels)),  # Rousseeuw 1987
@@ -180,12 +184,12 @@ def answered(line: dict[str, Any], classifier: str) -> np.ndarray:
 
 
 def tables(lines: list[dict[str, Any]]) -> list[str]:
-    """Of each number of labels: accuracies, the features, the questions; then all numbers of labels side by side."""
+    """Of each number of labels: accuracies, features, questions, classes; then all numbers of labels side by side."""
     counts = sorted({line["labels"] for line in lines}, reverse=True)
     by_labels = {labels: _by_row(lines, labels) for labels in counts}
     found = []
     for labels, rows in by_labels.items():
-        found += [_accuracies(labels, rows), _features(labels, rows), _questions(labels, rows)]
+        found += [_accuracies(labels, rows), _features(labels, rows), _questions(labels, rows), _recalls(labels, rows)]
     return found + ([_by_number_of_labels(by_labels)] if len(counts) > 1 else [])
 
 
@@ -220,6 +224,16 @@ def _features(labels: int, rows: Trained) -> str:
         spread = "" if apart["sd"] is None else f" ± {apart['sd']:.3f}"
         found.append([ROWS[row].title, *map(_mean_and_sd, of), f"{apart['mean']:.3f}{spread}"])
     return pipe_table([f"{labels} labels a class: features of", *CLASSIFIERS, "silhouette"], found, left=(0,))
+
+
+def _recalls(labels: int, rows: Trained) -> str:
+    """In %, means over seeds: where the errors are."""
+    classes = list(next(iter(next(iter(rows.values())).values()))["recall"])
+    found = [
+        [ROWS[row].title, *(f"{100 * np.mean([line['recall'][k] for line in trained.values()]):.0f}" for k in classes)]
+        for row, trained in rows.items()
+    ]
+    return pipe_table([f"{labels} labels a class: % of each class found", *classes], found, left=(0,))
 
 
 def _questions(labels: int, rows: Trained) -> str:

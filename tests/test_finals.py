@@ -27,6 +27,7 @@ def line(row: str, seed: int, right: np.ndarray, prototype: np.ndarray | None = 
             name: {"validation": 0.5 + 0.1 * (name == PROTOTYPE), "right": base64.b64encode(np.packbits(each)).decode()}
             for name, each in answers.items()
         },
+        "recall": {"Bag": 0.9, "Shirt": 0.6},
         "silhouette": 0.25,
         "seconds": 60.0,
     }
@@ -49,7 +50,7 @@ def lines() -> list[dict]:
 
 
 def test_the_tables_say_what_the_lines_hold(lines: list[dict]) -> None:
-    accuracies, features, questions = tables(lines)
+    accuracies, features, questions, recalls = tables(lines)
     means = [
         100 * np.mean([answered(each, HEAD).mean() for each in lines if each["row"] == row]) for row in FINALISTS[:2]
     ]
@@ -60,6 +61,7 @@ def test_the_tables_say_what_the_lines_hold(lines: list[dict]) -> None:
     chosen = float(rows[f"{PRL}, frozen, linear"][4])
     assert chosen == pytest.approx(means[0], abs=0.006), "validation prefers the prototypes"
     assert rows_of(features)[RESNET][-1] == "0.250 ± 0.000"
+    assert rows_of(recalls)[RESNET] == ["90", "60"]
     asked = rows_of(questions)
     seeds, difference, over_seeds, over_images, p_seeds, p_images = asked[f"{PRL} minus {RESNET}"]
     assert (seeds, float(difference)) == ("3", pytest.approx(means[1] - means[0], abs=0.006))
@@ -74,7 +76,7 @@ def test_the_tables_say_what_the_lines_hold(lines: list[dict]) -> None:
 
 def test_each_number_of_labels_has_its_tables_and_one_has_all(lines: list[dict]) -> None:
     found = tables([*lines, line(FINALISTS[0], 0, np.arange(N) < 700, labels=10)])
-    assert len(found) == 3 + 3 + 1
+    assert len(found) == 4 + 4 + 1
     rows = rows_of(found[-1])
     assert list(rows) == ["10", "450"]
     assert rows["10"][0] == "70.0"

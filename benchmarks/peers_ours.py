@@ -32,11 +32,12 @@ def pretrainer(
     from prl_keras.models.layer_types import FAST, STOCK
     from prl_keras.training.build import KINDS, Parts, build_encoder
 
-    options = Pretrain(variant=variant, stem=stem, temperature=TEMPERATURES.get(variant))
+    options = Pretrain(variant=variant, stem=stem, width=1.0, temperature=TEMPERATURES.get(variant))
     encoder = build_encoder(options, (size, size, 3), STOCK if stock else FAST)
     augmenting = augmentation(augment, (size, size), 0)
     labels = made_up(size, batch, classes)[1]
-    model = KINDS[variant].assemble(Parts(options, encoder, projection_head(), augmenting, classes, labels, total))
+    head = projection_head(options.projection_dim, input_dim=encoder.output_shape[-1], neck=options.neck)
+    model = KINDS[variant].assemble(Parts(options, encoder, head, augmenting, classes, labels, total))
     model.build((None, size, size, 3))
     return model
 

@@ -21,6 +21,7 @@ from prl_keras.data.seen import seen_by, short_digests
 from prl_keras.data.splits import Split
 from prl_keras.errors import InputError
 from prl_keras.evaluation.few_shot import CLASSIFIERS, episode_accuracies, retrieval
+from prl_keras.reports.record import run_record
 from prl_keras.runs import Run
 
 NAMES = ("ant", "bee", "cat", "dog", "elk")
@@ -245,6 +246,12 @@ def test_the_run_says_which_classes_it_never_saw_and_they_are_measured(held, cap
     assert f"{100 * found['accuracy']['5']['ridge']['mean']:.1f} %" in shown
     assert few_shot(held) == 0
     assert json.loads((held.path / "few_shot.json").read_text(encoding="utf-8")) == found
+
+
+def test_the_page_of_the_run_names_them(held):
+    dataset = load_dataset(**held.part("data", "request"))
+    made = dict(run_record(held, dataset, "", None)["options"])
+    assert made["classes held out"] == ", ".join(held.part("data", "held_out"))
 
 
 @pytest.mark.slow

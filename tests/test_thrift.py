@@ -26,7 +26,7 @@ def share(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(thrift, "SHARE", 0.05)
 
 
-def test_keeping_takes_a_twentieth_of_the_time_at_most() -> None:
+def test_keeping_takes_its_share_of_the_time_at_most() -> None:
     assert kept(5.0, 2.0, 30) == [1, 9, 17, 25], "every 40 s"
     assert kept(60.0, 2.0, 4) == [1, 2, 3, 4], "a long epoch is worth it"
     assert kept(0.1, 0.002, 5) == [1, 2, 3, 4, 5]

@@ -211,7 +211,7 @@ class Pretrain(DataOptions, RecipeOptions, StrategyOptions, UnlabelledOptions, T
     """Compute type of training; the saved encoder is always float32. auto: bfloat16 where the processor multiplies it
     by itself, which takes two thirds of the time; else float32, as bfloat16 takes many times as long there."""
     checkpoint_steps: Count = None
-    """Keep the state every N steps and after every epoch. None: after an epoch, as often as takes a twentieth of the
+    """Keep the state every N steps and after every epoch. None: after an epoch, as often as takes a fiftieth of the
     time at most, and when the run is stopped."""
     deterministic: bool = False
     """Forbid operations that may answer differently twice. On a CPU the same seed gives the same bits without it."""
@@ -247,7 +247,7 @@ class TrainingOptions(RecipeOptions, StrategyOptions, TrackOptions):
     """Compute type of training; the saved model is always float32. auto: bfloat16 where the processor multiplies it
     by itself, which takes two thirds of the time; else float32, as bfloat16 takes many times as long there."""
     checkpoint_steps: Count = None
-    """Keep the state every N steps and after every epoch. None: after an epoch, as often as takes a twentieth of the
+    """Keep the state every N steps and after every epoch. None: after an epoch, as often as takes a fiftieth of the
     time at most, and when the run is stopped."""
     deterministic: bool = False
     """Forbid operations that may answer differently twice. On a CPU the same seed gives the same bits without it."""

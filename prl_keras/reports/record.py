@@ -33,6 +33,7 @@ def run_record(run: Run, dataset: Dataset, suffix: str, seen: dict[str, int] | N
     """
     options, evaluation = run.config.get("options", {}), _evaluation(run, dataset, suffix)
     made = [[name.replace("_", " "), str(options[name])] for name in _OPTIONS if options.get(name) is not None]
+    made += [["classes held out", ", ".join(dataset.held_out)]] if dataset.held_out else []
     return {
         "run": run.name,
         "command": run.config.get("command", ""),

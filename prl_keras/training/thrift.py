@@ -4,11 +4,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-SHARE = 0.05  # of the time, at most
+SHARE = 0.02  # of the time, at most
 
 
 class Thrift:
-    """Whether as much time has passed as makes what keeping costs a twentieth of it; the first time, it has."""
+    """Whether as much time has passed as makes what keeping costs a fiftieth of it; the first time, it has."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic):
         self.clock = clock

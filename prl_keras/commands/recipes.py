@@ -4,6 +4,7 @@ from rich.table import Table
 from rich.text import Text
 
 from prl_keras.config import Recipes
+from prl_keras.config.training import BASELINES
 from prl_keras.recipes import DECIDING, NAMES, RECIPES
 from prl_keras.screen.console import console
 
@@ -22,11 +23,20 @@ def run(options: Recipes) -> None:
         values = [getattr(RECIPES[name][kind], field) for name, kind in columns]
         same = len(set(values)) == 1
         cells = ["-" if value is None else str(value) for value in values]
-        table.add_row(f"--{field.replace('_', '-')}", *(Text(cell, style="dim" if same else "bold") for cell in cells))
+        option = "least images" if field == "least_images" else f"--{field.replace('_', '-')}"
+        table.add_row(option, *(Text(cell, style="dim" if same else "bold") for cell in cells))
     console.print(table)
     console.print("-: left to the loss or to the size of the images")
     for name, kind in columns:
         recipe = RECIPES[name][kind]
         console.print(f"\n{kind}, {name}: {recipe.what}\n  why: {recipe.why}\n  source: {recipe.source}")
-        console.print(f"  measured: {recipe.measured}\n  cost: {recipe.cost}")
+        console.print(f"  measured: {recipe.measured}\n  cost: {recipe.cost}\n  command: {_command(name, kind)}")
     console.print("\nNext:\n  python main.py pretrain --variant prl --recipe strong")
+
+
+def _command(recipe: str, kind: str) -> str:
+    if kind == "finetune":
+        words = "finetune --encoder latest"
+    else:
+        words = f"baseline --model {kind}" if kind in BASELINES else f"pretrain --variant {kind}"
+    return f"python main.py {words} --recipe {recipe}"

@@ -12,6 +12,7 @@ compared was written down in docs/method.md before.
 import argparse
 import base64
 import json
+import os
 import re
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from prl_keras.evaluation import statistics
 from prl_keras.experiments.table import ROWS
 from prl_keras.markdown import pipe_table
 from prl_keras.runs import Run
+from prl_keras.startup import cores
 
 RESULTS = ROOT / "docs" / "results" / "finals.jsonl"
 ALL = 450  # training images a class
@@ -103,12 +105,15 @@ def run(options: argparse.Namespace) -> int:
     wanted = [(row, seed) for seed in range(options.seeds) for row in rows if row in (options.rows or rows)]
     todo = [(row, seed) for row, seed in wanted if (row, options.labels, seed) not in known]
     under_way: dict[tuple[str, int], subprocess.Popen] = {}
+    threads = str(max(1, cores() // options.jobs))  # more would wait for each other
+    names = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+    environment = {**os.environ, **dict.fromkeys(names, threads)}
 
     def begin() -> None:
         while todo and len(under_way) < options.jobs:
             row, seed = todo.pop(0)
             words = [*command, "--cell", cells[f"{row}-s{seed}"]]
-            under_way[row, seed] = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL)
+            under_way[row, seed] = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, env=environment)
 
     try:
         begin()

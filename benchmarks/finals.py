@@ -14,6 +14,7 @@ import base64
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -89,6 +90,7 @@ def read(file: Path) -> list[dict[str, Any]]:
 
 def run(options: argparse.Namespace) -> int:
     """Make what is missing, so many at a time; whatever is stopped here is stopped there."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     folder = options.runs_dir / f"labels-{options.labels}"
     command = [sys.executable, "main.py", "reproduce", "--dataset", "fashion_500", "--seeds", str(options.seeds)]
     rows = [row for row in FINALISTS if row != PAPER or options.labels == ALL]

@@ -295,6 +295,14 @@ def results(**rows: tuple[list[float], list[float], float]) -> dict:
     }
 
 
+def test_beyond_the_classes_the_domains_are_in_one_table(art, capsys):
+    words = ["reproduce", "--dataset", str(art), "--cache-dir", "none", "--domains", "--rows", "beyond"]
+    assert main([*words, "--seeds", "2", "--hold-out-classes", "1", "--plan"]) == 0
+    assert capsys.readouterr().out.count("--cell") == 2 * 6
+    assert main([*words[:-2], "--plan"]) == 2
+    assert "--plan and --cell are of one table: add --hold-out-domain NAME" in capsys.readouterr().err
+
+
 def test_what_the_domains_say_together():
     found = across(
         {

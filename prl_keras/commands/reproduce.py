@@ -42,7 +42,7 @@ _PLACED = ("runs_dir", "name", "lease_seconds")  # of a command that makes one o
 
 def run(options: Reproduce) -> None:
     _check(options)
-    if options.domains and options.hold_out_domain is None and BEYOND not in options.rows:
+    if _leaves_each_out(options):
         dataset = _open_data(data_request(_data_options(options), seed=0), options)
         name = options.name or f"{_default_name(options, dataset)}-domains"
         domains.run(options, dataset, name, _make_table, _command(options, dataset))
@@ -148,10 +148,15 @@ def _check(options: Reproduce) -> None:
         raise InputError(
             "--jobs: with --shared or --cell each process makes one run at a time; start the command again"
         )
-    if options.domains and options.hold_out_domain is None and (options.plan or options.cell is not None):
+    if _leaves_each_out(options) and (options.plan or options.cell is not None):
         raise InputError("--plan and --cell are of one table: add --hold-out-domain NAME")
     if options.folds and options.seeds is not None:
         raise InputError("--folds repeats the table ten times, once a fold: leave out --seeds")
+
+
+def _leaves_each_out(options: Reproduce) -> bool:
+    """Whether it is a table for each domain; "beyond" has the domains in one, between support and query."""
+    return options.domains and options.hold_out_domain is None and BEYOND not in options.rows
 
 
 def _unused(options: Reproduce, cells: list[Cell]) -> list[str]:

@@ -3,6 +3,7 @@
     python benchmarks/finals.py run --seeds 5                # what docs/results/finals.jsonl lacks, seed by seed
     python benchmarks/finals.py run --seeds 3 --labels 50    # with 50 training images a class, trained end to end
     python benchmarks/finals.py table                        # as docs/results.md shows it
+    python benchmarks/finals.py draw                         # docs/pictures/strong.svg
 
 Each line of the file is one training of one row: what `reproduce --cell` made of it, and which of the 8,000 test images
 its own head, and every classifier on its features, answered rightly. An interrupted training is continued. What is
@@ -33,6 +34,7 @@ from prl_keras.runs import Run
 from prl_keras.startup import cores
 
 RESULTS = ROOT / "docs" / "results" / "finals.jsonl"
+PICTURE = ROOT / "docs" / "pictures" / "strong.svg"
 ALL = 450  # training images a class
 SUPERVISED, OURS = "strong-resnet18", "strong-prl-frozen-linear"
 LOO, SUPCON, SIMCLR = (f"strong-{name}-frozen-linear" for name in ("loo", "supcon", "simclr"))
@@ -65,7 +67,7 @@ Trained = dict[str, dict[int, dict[str, Any]]]  # row -> seed -> its line
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=("run", "table"))
+    parser.add_argument("action", choices=("run", "table", "draw"))
     parser.add_argument("--rows", nargs="+", choices=FINALISTS, help="default: all that fit so many labels")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--labels", type=int, default=ALL, help=f"training images a class, {ALL} at most")
@@ -77,6 +79,9 @@ def main() -> int:
     lines = read(options.results)
     if options.action == "table":
         print("\n\n".join(tables(lines)))
+        return 0
+    if options.action == "draw":
+        draw(lines, PICTURE)
         return 0
     if other := {line["precision"] for line in lines} - {options.precision}:
         parser.error(f"{options.results} is of --precision {', '.join(sorted(other))}; one file has one")
@@ -285,6 +290,41 @@ def _by_number_of_labels(by_labels: dict[int, Trained]) -> str:
             cells.append(f"{100 * mean['mean']:.1f}{ends}" if mean else "")
         rows.append([str(labels), *cells])
     return pipe_table(["labels a class", *(_named(*each) for each in shown)], rows)
+
+
+def draw(lines: list[dict[str, Any]], file: Path) -> None:
+    """Left, each row with all labels: its head and the nearest prototype; right, heads by the number of labels."""
+    from prl_keras.visualization.canvas import add_legend, new_figure, save_figure
+
+    figure, (left, right) = new_figure(11, 3.6, columns=2)
+    rows = list(_by_row(lines, ALL).items())
+    for classifier, colour, shift in ((HEAD, "tab:blue", -0.12), (PROTOTYPE, "tab:orange", 0.12)):
+        for place, (_, trained) in enumerate(rows):
+            mean, half = _mean_and_half(trained, classifier)
+            label = classifier if place == 0 else None
+            left.errorbar(mean, place + shift, xerr=half, color=colour, marker="o", capsize=3, label=label)
+    left.set(yticks=range(len(rows)), yticklabels=[_named(row, HEAD) for row, _ in rows])
+    left.set(xlabel=f"test accuracy, %; bars: 95 % over {len(rows[0][1])} trainings", title=f"{ALL} labels a class")
+    left.invert_yaxis()
+    counts = sorted({line["labels"] for line in lines})
+    for row in (row for row in FINALISTS if row != PAPER):
+        points = [(labels, _by_row(lines, labels).get(row)) for labels in counts]
+        means = [(labels, *_mean_and_half(trained, HEAD)) for labels, trained in points if trained]
+        if len(means) > 1:
+            x, y, half = zip(*means, strict=True)
+            right.errorbar(x, y, yerr=half, marker="o", markersize=4, capsize=3, label=_named(row, HEAD))
+    right.set(xscale="log", xticks=counts, xticklabels=counts, xlabel="labels a class", title="fewer labels")
+    right.minorticks_off()
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        add_legend(axes)
+    save_figure(figure, file)
+
+
+def _mean_and_half(trained: dict[int, dict[str, Any]], classifier: str) -> tuple[float, float]:
+    """In %: the mean over trainings and half of its 95 % interval, 0 of one training."""
+    mean = statistics.mean_over_seeds(np.array([answered(line, classifier).mean() for line in trained.values()]))
+    return 100 * mean["mean"], 0.0 if mean["low"] is None else 50 * (mean["high"] - mean["low"])
 
 
 def _named(row: str, classifier: str) -> str:

@@ -10,7 +10,7 @@ from faults import ROOT
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-from finals import CHOSEN, CLASSIFIERS, FINALISTS, HEAD, PROTOTYPE, answered, tables
+from finals import CHOSEN, CLASSIFIERS, FINALISTS, HEAD, PROTOTYPE, answered, draw, tables
 
 N = 1000
 RESNET, PRL = "Strong ResNet-18", "Strong PRL-2"
@@ -81,6 +81,14 @@ def test_each_number_of_labels_has_its_tables_and_one_has_all(lines: list[dict])
     assert list(rows) == ["10", "450"]
     assert rows["10"][0] == "70.0"
     assert rows["10"][1] == "", "not trained"
+
+
+def test_the_picture_has_a_bar_for_each_training_and_a_line_for_more_than_one_number_of_labels(lines, tmp_path) -> None:
+    few = [line(FINALISTS[0], seed, np.arange(N) < 700 + seed, labels=10) for seed in range(3)]
+    draw([*lines, *few], tmp_path / "strong.svg")
+    text = (tmp_path / "strong.svg").read_text(encoding="utf-8")
+    for words in (RESNET, PRL, HEAD, PROTOTYPE, "450 labels a class", "fewer labels"):
+        assert words in text, words
 
 
 def test_of_equal_validation_the_first_classifier_is_chosen() -> None:

@@ -53,10 +53,10 @@ def test_a_batch_of_many_classes_has_four_images_of_some_instead_of_two_of_all()
 
 
 def test_a_batch_has_no_more_images_of_a_class_than_most_classes_have() -> None:
-    """The recipe's 250 images of 10 classes would be each picture a dozen times."""
+    """The recipe's 100 images of 10 classes would be each picture five times."""
     options, note = fitted(Pretrain(variant="loo", recipe="strong"), np.append(labels(1300, 2), 1300))
-    assert (options.batch_size, options.classes_per_batch) == (250, 125)
-    assert note == "To fit 2,601 training images: batches of 250 images of 125 classes, 87 epochs"
+    assert (options.batch_size, options.classes_per_batch) == (100, 50)
+    assert note == "To fit 2,601 training images: batches of 100 images of 50 classes, 87 epochs"
     usual = Pretrain(variant="loo", recipe="strong")
     assert fitted(usual, labels(10, 500)) == (usual, None)
     assert fitted(usual, labels(20, 225)) == (usual, None)

@@ -155,8 +155,8 @@ def test_classes_a_batch_are_the_options_and_no_more_than_there_are() -> None:
     )
     asked = Pretrain(variant="loo", recipe="strong", width=0.125, epochs=1, classes_per_batch=9, batch_size=60)
     assert pretraining.plan(three, asked).batches.batch_size == 60
-    assert fitted(Pretrain(variant="loo", recipe="strong"), np.repeat([0, 1, 2], 500))[0].batch_size == 249, (
-        "the recipe's 250 are for ten classes"
+    assert fitted(Pretrain(variant="loo", recipe="strong"), np.repeat([0, 1, 2], 500))[0].batch_size == 99, (
+        "the recipe's 100 are for ten classes"
     )
 
 

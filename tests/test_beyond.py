@@ -1,6 +1,7 @@
 """The table of what encoders are worth beyond their training classes."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -127,7 +128,10 @@ def test_all_are_measured_alike_and_only_what_is_missing(folder, monkeypatch, ca
     def evaluated(options):
         asked.append(options)
         name = "few_shot" if options.few_shot else "unknown" if options.unknown else "shift"
-        (options.runs_dir / options.run / f"{name}.json").write_text("{}", encoding="utf-8")
+        content = {"far": list(options.far), "accuracy": dict.fromkeys(map(str, options.shots))}
+        content |= {key: getattr(options, key) for key in ("ways", "queries", "episodes")}
+        content |= {"relative_to": {"run": options.relative_to}} if options.relative_to else {}
+        (options.runs_dir / options.run / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
 
     monkeypatch.setattr(command.evaluate, "run", evaluated)
     options = Reproduce(rows=("beyond",), seeds=2, ways=3, shots=(2,), far=("digits",), runs_dir=folder)
@@ -150,6 +154,27 @@ def test_all_are_measured_alike_and_only_what_is_missing(folder, monkeypatch, ca
     assert "measuring 36 of 36: strong-query-s1, shift" in capsys.readouterr().out
     command._measure(Run(folder), cells, options)
     assert len(asked) == 36, "nothing is missing"
+    command._measure(Run(folder), cells, replace(options, ways=4))
+    assert [each.few_shot for each in asked[36:]] == [True] * 12, "as it was measured in another way"
+    for name in ("few_shot", "shift"):  # by hand: of another number of shots, and without a reference
+        file = folder / "strong-prl-s1" / f"{name}.json"
+        content = json.loads(file.read_text(encoding="utf-8")) | {"accuracy": {"7": None}}
+        content.pop("relative_to", None)
+        file.write_text(json.dumps(content), encoding="utf-8")
+    command._measure(Run(folder), cells, replace(options, ways=4))
+    assert [each.run for each in asked[48:]] == ["strong-prl-s1"] * 2
+
+
+def test_what_could_not_be_measured_is_told_before_anything_is_trained(tmp_path, capsys):
+    words = ["reproduce", "--dataset", "digits", "--rows", "beyond", "--hold-out-classes", "4"]
+    for more, line in (
+        ([], "4 classes have the 1 + 15 pictures"),
+        (["--ways", "3", "--far", "nowhere"], "--far nowhere: no such data set or folder"),
+        (["--ways", "3", "--far", "digits"], "--far digits: these are the known pictures"),
+    ):
+        assert main([*words, *more, "--runs-dir", str(tmp_path)]) == 2
+        assert line in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

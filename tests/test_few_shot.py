@@ -248,6 +248,29 @@ def test_the_run_says_which_classes_it_never_saw_and_they_are_measured(held, cap
     assert json.loads((held.path / "few_shot.json").read_text(encoding="utf-8")) == found
 
 
+def test_pictures_that_a_training_class_has_too_are_left_out(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    for name in "abcde":
+        (tmp_path / "art" / name).mkdir(parents=True)
+        for k in range(24):
+            Image.fromarray(rng.integers(0, 256, (8, 8, 3), "uint8")).save(tmp_path / "art" / name / f"{name}{k}.png")
+    for k in range(3):
+        shutil.copy(tmp_path / "art" / "a" / f"a{k}.png", tmp_path / "art" / "e" / f"as-a{k}.png")
+    words = ["--dataset", str(tmp_path / "art"), "--cache-dir", "none", "--batch-size", "16", "--epochs", "1"]
+    how = ["--hold-out-classes", "d", "e", "--name", "held", "--runs-dir", str(tmp_path)]
+    assert main(["pretrain", *words, *how]) == 0
+    run = Run(tmp_path / "held")
+    capsys.readouterr()
+    assert few_shot(run, "--ways", "2", "--shots", "1", "--queries", "5") == 0
+    found = json.loads((run.path / "few_shot.json").read_text(encoding="utf-8"))
+    left_out = found["left_out_as_trained_on"]
+    assert 0 < left_out <= 3, "some of them are in train"
+    assert found["pictures"] == 24 + 27 - left_out
+    assert (
+        f"{left_out} pictures are left out: pictures of the training classes have the same" in capsys.readouterr().out
+    )
+
+
 def test_the_page_of_the_run_names_them(held):
     dataset = load_dataset(**held.part("data", "request"))
     made = dict(run_record(held, dataset, "", None)["options"])

@@ -88,8 +88,15 @@ def test_the_strong_recipe_takes_as_many_steps_with_few_images(options: object, 
     assert note is None or "epochs" not in note
 
 
+@pytest.mark.parametrize(("each", "batch", "classes"), [(30, 64, 16), (2, 64, 32), (3, 63, 21)])
+def test_supcon_has_pairs_in_a_batch_of_many_classes(each: int, batch: int, classes: int) -> None:
+    options, _ = fitted(Pretrain(variant="supcon", recipe="strong"), labels(200, each))
+    assert (options.batch_size, options.classes_per_batch) == (batch, classes)
+    assert fitted(Pretrain(variant="supcon", recipe="strong"), labels(10, 30))[0].classes_per_batch is None
+
+
 def test_pairs_memories_and_rare_classes_are_left_as_they_are() -> None:
-    for variant in ("simclr", "supcon", "prl"):
+    for variant in ("simclr", "prl"):
         assert fitted(Pretrain(variant=variant), labels(200, 30))[0].classes_per_batch is None
     rare = np.append(labels(200, 30), [200, 200])
     assert fitted(Pretrain(), rare) == (Pretrain(), None)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
 from typing import Any
 
 from prl_keras.commands import evaluate
+from prl_keras.commands.few_shot import check_episodes
+from prl_keras.commands.unknown import check_far
 from prl_keras.config import Evaluate, Reproduce
 from prl_keras.data import Dataset
+from prl_keras.data.catalog import load_held_out
 from prl_keras.experiments.beyond import FEW_SHOT, SHIFT, UNKNOWN
 from prl_keras.experiments.table import STRONG_SUPERVISED, Cell, Replicate, encoder_run, replicates
 from prl_keras.files import write_json, write_text
@@ -41,14 +46,37 @@ def run(
     print_end([page, picture, file], [f"python main.py runs --runs-dir {quoted([str(table.path)])}"])
 
 
+def check(options: Reproduce, request: dict[str, Any]) -> None:
+    """Raise InputError, before anything is trained, if the encoders could not be measured afterwards."""
+    check_far(options.far, request)
+    check_episodes(load_held_out(**request)[0], options)
+
+
 def _measure(table: Run, cells: list[Cell], options: Reproduce) -> None:
-    """What is missing; what the measurements print goes into reproduce.log."""
-    to_do = [(cell, name) for cell in cells for name in _KINDS if not (cell.run.path / name).exists()]
+    """What is missing, or was measured in another way; what the measurements print goes into reproduce.log."""
+    asked = [(cell, name, _asked(cell, name, options)) for cell in cells for name in _KINDS]
+    to_do = [(cell, name, how) for cell, name, how in asked if not _made(cell.run.path / name, how)]
     with (table.path / "reproduce.log").open("a", buffering=1, encoding="utf-8") as log:
-        for number, (cell, name) in enumerate(to_do, start=1):
+        for number, (cell, name, how) in enumerate(to_do, start=1):
             say(f"measuring {number} of {len(to_do)}: {cell.name}, {name.removesuffix('.json').replace('_', ' ')}")
             with redirect_stdout(log), redirect_stderr(log):
-                evaluate.run(_asked(cell, name, options))
+                evaluate.run(how)
+
+
+def _made(file: Path, how: Evaluate) -> bool:
+    """Whether the file is there, and is what `evaluate` would write now. What is damaged is told by who reads it."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if how.few_shot:
+            numbers = [content[name] == getattr(how, name) for name in ("ways", "queries", "episodes")]
+            return all(numbers) and set(content["accuracy"]) == set(map(str, how.shots))
+        if how.unknown:
+            return content["far"] == list(how.far)
+        return content.get("relative_to", {}).get("run") == how.relative_to
+    except FileNotFoundError:
+        return False
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return True
 
 
 def _asked(cell: Cell, name: str, options: Reproduce) -> Evaluate:

@@ -11,11 +11,12 @@ from rich.table import Table
 from prl_keras.commands.common import run_argument
 from prl_keras.commands.finetune import check_encoder
 from prl_keras.config import Evaluate
+from prl_keras.config.tables import EpisodeOptions
 from prl_keras.data import Dataset
 from prl_keras.data.catalog import load_held_out
 from prl_keras.data.domains import domain_names
 from prl_keras.data.request import data_request_of_run, file_suffix, open_data
-from prl_keras.data.seen import never_seen
+from prl_keras.data.seen import never_seen, short
 from prl_keras.data.splits import Split, joined_splits
 from prl_keras.errors import InputError
 from prl_keras.files import atomic_path, write_json
@@ -82,7 +83,7 @@ def _measured(
         return found, retrieval(*pictures)
 
 
-def check_episodes(novel: Split, options: Evaluate) -> None:
+def check_episodes(novel: Split, options: EpisodeOptions) -> None:
     """Raise InputError unless such episodes can be played."""
     from prl_keras.evaluation.few_shot import pools
 
@@ -104,13 +105,16 @@ def _novel(run: Run, dataset: Dataset, request: dict[str, Any]) -> tuple[Dataset
         if not dataset.held_out:
             raise InputError(f"run {run.name!r} was trained on all classes of {dataset.label}: add --dataset of others")
         split, names = load_held_out(**request)
+        drawn_alike = int(np.isin(short(split.digests), short(dataset.train.digests)).sum())
         split, left_out = never_seen(run, split)
-        if left_out:
+        if left_out > drawn_alike:
             raise InputError(
                 f"run {run.name!r} began with an encoder that was trained on {left_out:,} pictures of its held-out "
                 "classes: hold them out there too"
             )
-        return dataset, split, names, 0
+        if left_out:
+            say(f"{left_out:,} pictures are left out: pictures of the training classes have the same pixels")
+        return dataset, split, names, left_out
     own = open_data(run.part("data", "request"), run, labelled=False)
     split, left_out = never_seen(run, joined_splits([dataset.train, dataset.validation, dataset.test]))
     if left_out:

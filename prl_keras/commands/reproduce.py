@@ -36,7 +36,8 @@ _PAPER_TEST = 100  # images a class
 _PAPER_VALIDATION = 0.002  # one image a class: the report trains on all, we keep one to have a curve
 # When the command is repeated: what changes which runs there are, not what a run is. Data are known by their images.
 _HOW = ("jobs", "shared", "cell", "plan", "lease_seconds", "dry_run")
-_MAY_DIFFER = ("seeds", "rows", "name", "runs_dir", "dataset", "data_dir", "cache_dir", "labels", *_HOW)
+_MEASURED = tuple(field.name for field in fields(EpisodeOptions))  # after the training; what differs is measured anew
+_MAY_DIFFER = ("seeds", "rows", "name", "runs_dir", "dataset", "data_dir", "cache_dir", "labels", *_HOW, *_MEASURED)
 _PLACED = ("runs_dir", "name", "lease_seconds")  # of a command that makes one of the table's runs
 
 
@@ -66,6 +67,8 @@ def _make_table(options: Reproduce) -> Path:
     unused = _unused(options, cells)
     for cell in cells:
         check_training(cell.options, len(dataset.train), isinstance(cell.options, Pretrain))
+    if BEYOND in options.rows:
+        beyond.check(options, request)
     config = run_config("reproduce", options, _MAY_DIFFER, request, dataset)
     table = Run(folder) if folder.exists() else None
     if table is not None:
@@ -127,7 +130,7 @@ def _report_once(table: Run, options: Reproduce, dataset: Dataset, cells: list[C
 def _check(options: Reproduce) -> None:
     choose_rows(options.rows)
     if BEYOND not in options.rows:
-        for name in ("hold_out_classes", *(field.name for field in fields(EpisodeOptions))):
+        for name in ("hold_out_classes", *_MEASURED):
             if getattr(options, name) != getattr(Reproduce, name):
                 raise InputError(f"--{name.replace('_', '-')} does nothing without --rows beyond: leave it out")
     elif options.protocol == "paper" or options.folds or options.hold_out_domain:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,7 @@ def run(options: Evaluate) -> None:
         "dataset": dataset.name,
         "known": {"classes": list(dataset.class_names), "test": len(dataset.test)},
         "strange": {name: len(split) for name, split in strange.items()},
+        "far": list(options.far),
         "positive": "strange",
         "logits": "the run's classifier" if has_classifier(run) else "a linear probe, C chosen on validation",
         "scores": found,
@@ -79,7 +81,12 @@ def _check(options: Evaluate) -> None:
             f"run {run.name!r} was trained on all classes of its data: add --far of another data set, or pre-train "
             "with --hold-out-classes 0.3"
         )
-    for name in options.far:
+    check_far(options.far, request)
+
+
+def check_far(names: Sequence[str], request: dict[str, Any]) -> None:
+    """Raise InputError unless they are data sets, and others than the known one."""
+    for name in names:
         if resolved(name) == request["name"]:
             raise InputError(f"--far {name}: these are the known pictures; name another data set")
         if is_folder(resolved(name)) and not Path(name).expanduser().is_dir():

@@ -155,9 +155,13 @@ class Taught:
         if self.spread is None:
             return None
         mine = self.examples.take(self.examples.taught)
-        own = [mine.features[mine.labels == name].astype(np.float64) for name in np.unique(mine.labels)]
-        taught = [np.cov(features, rowvar=False) for features in own if len(features) > 1]
-        return (self.spread_classes * self.spread + sum(taught)) / (self.spread_classes + len(taught))
+        names, place, counts = np.unique(mine.labels, return_inverse=True, return_counts=True)
+        means = np.zeros((len(names), len(self.spread)))
+        np.add.at(means, place, mine.features.astype(np.float64))
+        apart = mine.features - (means / counts[:, None])[place]
+        several = counts > 1
+        scaled = (apart / np.sqrt(np.maximum(counts - 1, 1))[place, None])[several[place]]
+        return (self.spread_classes * self.spread + scaled.T @ scaled) / (self.spread_classes + several.sum())
 
     def limit_in_words(self) -> str:
         """Where "none of these" begins, if it was calibrated, and of how many known pictures that is said."""

@@ -20,8 +20,9 @@ def fitted(options: Pretrain | Finetune | Baseline, labels: np.ndarray) -> tuple
     The batch of a pre-training, or of a baseline whose recipe has `least_images`, becomes the largest power of two that
     leaves four batches an epoch, if the recipe's leaves fewer: rivals get as many steps. Where prototypes are those of
     the batch, and it has fewer than two images a class, it gets fewer classes, with four images each, instead of
-    queries that nothing can answer; where a batch would have more images of a class than most classes have, it gets
-    more classes. Who gives a size gets that one, of images as they come.
+    queries that nothing can answer; SupCon likewise, with as many images as most classes have, four at most, instead of
+    anchors that find no other of their class. Where a batch would have more images of a class than most classes have,
+    it gets more classes. Who gives a size gets that one, of images as they come.
 
     Epochs become as many as the recipe's `least_images` ask for.
 
@@ -64,12 +65,14 @@ def _batch(options: Pretrain, labels: np.ndarray) -> dict[str, int | None]:
     if "batch_size" in options.given:
         return {}
     _, counts = np.unique(labels, return_counts=True)
-    of_the_batch = options.variant in (*PROTOTYPES, "views") and "classes_per_batch" not in options.given
-    few = size < _FEW * min(classes or len(counts), len(counts))
-    if of_the_batch and few and counts.min() >= _EACH and size >= 2 * _EACH:
+    open_ = "classes_per_batch" not in options.given
+    few = open_ and size < _FEW * min(classes or len(counts), len(counts)) and size >= 2 * _EACH
+    if few and options.variant in (*PROTOTYPES, "views") and counts.min() >= _EACH:
         classes = size // _EACH
     typical = max(_FEW, int(np.median(counts)))
-    more = classes and classes < len(counts) and "classes_per_batch" not in options.given
+    if few and options.variant == "supcon" and np.median(counts) >= _FEW:
+        classes = size // min(typical, _EACH)
+    more = open_ and classes and classes < len(counts)
     if more and size // classes > typical:
         classes = size // typical
     if classes:

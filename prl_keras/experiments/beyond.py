@@ -113,7 +113,8 @@ def as_markdown(found: dict[str, Any], title: str, command: str) -> str:
     parts = [
         f"# {plain(title)}: beyond the training classes\n",
         f"Figures in %, mean and 95 % t-interval over {count} draws of held-out classes, each with a training of its "
-        "own. What each measure is: docs/beyond.md. Nothing was chosen on these pictures.\n",
+        "own; draws from few classes overlap, so that others may differ by more. What each measure is, and why these "
+        "stand here: docs/beyond.md. No classifier or threshold was chosen on these pictures.\n",
         pipe_table(["", *names], rows, left=(0,)),
         f"\n{TITLES[OURS]} minus the others, points, paired by draw; a star: p below {LEVEL} after correction for all "
         "comparisons of this page (Benjamini and Hochberg 1995).\n",

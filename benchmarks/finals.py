@@ -43,6 +43,7 @@ FINALISTS = (SUPERVISED, OURS, SUPCON, LOO, SIMCLR, PAPER)
 HEAD, PROTOTYPE, CHOSEN = "own head", "nearest prototype", "what validation chose"
 CLASSIFIERS = ("linear probe", "kNN", PROTOTYPE, "centred prototype", "ridge", "average")
 _PAUSE = 2.0  # seconds
+_LEAST = 0.0001  # p that is told
 
 
 class Question(NamedTuple):
@@ -264,9 +265,13 @@ def _questions(labels: int, rows: Trained) -> str:
     for (question, seeds, _, images), test, p in zip(asked, by_seeds, by_images, strict=True):
         words = f"{_named(question.row, question.classifier)} minus {_named(question.other, question.of_other)}"
         figures = [f"{100 * test['difference']:+.2f}", _between(test, "+.2f"), _between(images, "+.2f")]
-        found.append([words, str(seeds), *figures, "" if test["p"] is None else f"{test['p']:.2g}", f"{p:.2g}"])
+        found.append([words, str(seeds), *figures, _chance(test["p"]), _chance(p)])
     head = [f"{labels} labels a class, points", "seeds", "difference", "95 % over seeds", "95 % over images"]
     return pipe_table([*head, "p over seeds", "p over images"], found, left=(0,))
+
+
+def _chance(p: float | None) -> str:
+    return "" if p is None else f"{p:.2g}" if p >= _LEAST else f"below {_LEAST}"
 
 
 def _over_images(first: np.ndarray, second: np.ndarray) -> dict[str, float]:

@@ -271,8 +271,10 @@ def _report(table: Run, options: Reproduce, dataset: Dataset, cells: list[Cell])
 
 
 def _asked(options: Reproduce) -> dict[str, Any]:
-    """Which runs a report is of; the table may have others."""
-    return {"rows": list(options.rows), "seeds": options.seeds, "folds": options.folds}
+    """Which runs a report is of, and how they were measured; the table may have others."""
+    measured = {name: getattr(options, name) for name in _MEASURED} if BEYOND in options.rows else {}
+    lists = {name: list(value) if isinstance(value, tuple) else value for name, value in measured.items()}
+    return {"rows": list(options.rows), "seeds": options.seeds, "folds": options.folds, **lists}
 
 
 def _command(options: Reproduce, dataset: Dataset, placed: bool = False) -> str:

@@ -298,10 +298,14 @@ def _by_number_of_labels(by_labels: dict[int, Trained]) -> str:
 
 
 def draw(lines: list[dict[str, Any]], file: Path) -> None:
-    """Left, each row with all labels: its head and the nearest prototype; right, heads by the number of labels."""
+    """Left, each row with all labels: its head and the nearest prototype; right, heads by the number of labels, if there
+    is more than one. Without SimCLR's, which are ten points and more below the others."""
     from prl_keras.visualization.canvas import add_legend, new_figure, save_figure
 
-    figure, (left, right) = new_figure(11, 3.6, columns=2)
+    lines = [line for line in lines if line["row"] != SIMCLR]
+    counts = sorted({line["labels"] for line in lines})
+    figure, panels = new_figure(11 if len(counts) > 1 else 7, 3.6, columns=2 if len(counts) > 1 else 1)
+    left, *others = np.ravel(panels)
     rows = list(_by_row(lines, ALL).items())
     for classifier, colour, shift in ((HEAD, "tab:blue", -0.12), (PROTOTYPE, "tab:orange", 0.12)):
         for place, (_, trained) in enumerate(rows):
@@ -311,16 +315,16 @@ def draw(lines: list[dict[str, Any]], file: Path) -> None:
     left.set(yticks=range(len(rows)), yticklabels=[_named(row, HEAD) for row, _ in rows])
     left.set(xlabel=f"test accuracy, %; bars: 95 % over {len(rows[0][1])} trainings", title=f"{ALL} labels a class")
     left.invert_yaxis()
-    counts = sorted({line["labels"] for line in lines})
-    for row in (row for row in FINALISTS if row != PAPER):
-        points = [(labels, _by_row(lines, labels).get(row)) for labels in counts]
-        means = [(labels, *_mean_and_half(trained, HEAD)) for labels, trained in points if trained]
-        if len(means) > 1:
-            x, y, half = zip(*means, strict=True)
-            right.errorbar(x, y, yerr=half, marker="o", markersize=4, capsize=3, label=_named(row, HEAD))
-    right.set(xscale="log", xticks=counts, xticklabels=counts, xlabel="labels a class", title="fewer labels")
-    right.minorticks_off()
-    for axes in (left, right):
+    for right in others:
+        for row in (row for row in FINALISTS if row != PAPER):
+            points = [(labels, _by_row(lines, labels).get(row)) for labels in counts]
+            means = [(labels, *_mean_and_half(trained, HEAD)) for labels, trained in points if trained]
+            if len(means) > 1:
+                x, y, half = zip(*means, strict=True)
+                right.errorbar(x, y, yerr=half, marker="o", markersize=4, capsize=3, label=_named(row, HEAD))
+        right.set(xscale="log", xticks=counts, xticklabels=counts, xlabel="labels a class", title="fewer labels")
+        right.minorticks_off()
+    for axes in (left, *others):
         axes.grid(alpha=0.3)
         add_legend(axes)
     save_figure(figure, file)

@@ -90,6 +90,8 @@ def test_the_picture_has_a_bar_for_each_training_and_a_line_for_more_than_one_nu
     text = (tmp_path / "strong.svg").read_text(encoding="utf-8")
     for words in (RESNET, PRL, HEAD, PROTOTYPE, "450 labels a class", "fewer labels"):
         assert words in text, words
+    draw(lines, tmp_path / "one.svg")
+    assert "fewer labels" not in (tmp_path / "one.svg").read_text(encoding="utf-8")
 
 
 def test_of_equal_validation_the_first_classifier_is_chosen() -> None:

@@ -298,8 +298,8 @@ def _by_number_of_labels(by_labels: dict[int, Trained]) -> str:
 
 
 def draw(lines: list[dict[str, Any]], file: Path) -> None:
-    """Left, each row with all labels: its head and the nearest prototype; right, heads by the number of labels, if there
-    is more than one. Without SimCLR's, which are ten points and more below the others."""
+    """Left, each row with all labels: its head and the nearest prototype; right, heads by the number of labels, if
+    there is more than one. Without SimCLR's, which are ten points and more below the others."""
     from prl_keras.visualization.canvas import add_legend, new_figure, save_figure
 
     lines = [line for line in lines if line["row"] != SIMCLR]

@@ -5,7 +5,7 @@
 
 The query variant, small stem, float32, as the program trains by default but without augmentation. Points of a series
 take turns, in an order that is turned around each round; reported are medians and quartiles. Steps: `train_on_batch`;
-an epoch is the second one of `fit` with its callbacks; "epochs" is a whole `fit`, its tracing included.
+an epoch is the third one of `fit` with its callbacks; "epochs" is a whole `fit`, its tracing included.
 """
 
 import argparse

@@ -142,7 +142,7 @@ def gradients(file: str, size: int, batch: int, stem: str, variant: str, dtype: 
 
 
 def epoch(
-    size: int, batch: int, steps: int, work: str, variant: str, augment: str, precision: str
+    size: int, batch: int, steps: int, work: str, variant: str, augment: str, precision: str = "float32"
 ) -> tuple[Callable[[], Any], dict[str, Any]]:
     """Seconds of an epoch.
 

@@ -66,8 +66,8 @@ def sides(case: Case, bfloat16: bool, torch: bool) -> dict[str, tuple[str, dict[
     theirs = {"PyTorch, eager": {}, "PyTorch, channels_last, fused Adam": _FAST}
     theirs["PyTorch, the same, compiled"] = _FAST | {"compiled": True}
     if bfloat16:
-        ours |= {f"{name}, bfloat16": more | {"precision": "mixed_bfloat16"} for name, more in ours.items()}
-        del ours["plain Keras, bfloat16"]
+        own = {name: more for name, more in ours.items() if "stock" not in more}
+        ours |= {f"{name}, bfloat16": more | {"precision": "mixed_bfloat16"} for name, more in own.items()}
         theirs["PyTorch, channels_last, fused Adam, bfloat16"] = _FAST | {"bfloat16": True}
         theirs["PyTorch, the same, bfloat16, compiled"] = _FAST | {"bfloat16": True, "compiled": True}
     if not torch or case.variant in NOT_IN_PYTORCH:

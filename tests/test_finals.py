@@ -10,7 +10,7 @@ from faults import ROOT
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
-from finals import CHOSEN, CLASSIFIERS, FINALISTS, HEAD, PROTOTYPE, answered, draw, tables
+from finals_tables import CHOSEN, CLASSIFIERS, FINALISTS, HEAD, PROTOTYPE, answered, draw, tables
 
 N = 1000
 RESNET, PRL = "Strong ResNet-18", "Strong PRL-2"

@@ -104,15 +104,14 @@ def _novel(run: Run, dataset: Dataset, request: dict[str, Any]) -> tuple[Dataset
     if dataset.fingerprint == run.part("data", "fingerprint"):
         if not dataset.held_out:
             raise InputError(f"run {run.name!r} was trained on all classes of {dataset.label}: add --dataset of others")
-        split, names = load_held_out(**request)
-        drawn_alike = int(np.isin(short(split.digests), short(dataset.train.digests)).sum())
-        split, left_out = never_seen(run, split)
-        if left_out > drawn_alike:
-            raise InputError(
-                f"run {run.name!r} began with an encoder that was trained on {left_out:,} pictures of its held-out "
-                "classes: hold them out there too"
-            )
+        whole, names = load_held_out(**request)
+        split, left_out = never_seen(run, whole)
         if left_out:
+            if left_out > np.isin(short(whole.digests), short(dataset.train.digests)).sum():
+                raise InputError(
+                    f"run {run.name!r} began with an encoder that was trained on {left_out:,} pictures of its held-out "
+                    "classes: hold them out there too"
+                )
             say(f"{left_out:,} pictures are left out: pictures of the training classes have the same pixels")
         return dataset, split, names, left_out
     own = open_data(run.part("data", "request"), run, labelled=False)

@@ -1,0 +1,201 @@
+"""What the finalists' lines say: tables of accuracies, features, questions and classes, and a picture (finals.py)."""
+
+import base64
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from prl_keras.evaluation import statistics
+from prl_keras.experiments.table import ROWS
+from prl_keras.markdown import pipe_table
+
+ALL = 450  # training images a class
+SUPERVISED, OURS = "strong-resnet18", "strong-prl-frozen-linear"
+LOO, SUPCON, SIMCLR = (f"strong-{name}-frozen-linear" for name in ("loo", "supcon", "simclr"))
+PAPER = "query-frozen-linear"  # whose recipe does not fit fewer images
+FINALISTS = (SUPERVISED, OURS, SUPCON, LOO, SIMCLR, PAPER)
+HEAD, PROTOTYPE, CHOSEN = "own head", "nearest prototype", "what validation chose"
+CLASSIFIERS = ("linear probe", "kNN", PROTOTYPE, "centred prototype", "ridge", "average")
+_LEAST = 0.0001  # p that is told
+
+
+class Question(NamedTuple):
+    """Is one row's classifier more accurate than another's, on the same seeds and images?"""
+
+    row: str
+    classifier: str
+    other: str
+    of_other: str
+
+
+QUESTIONS = (
+    *(Question(OURS, HEAD, other, HEAD) for other in (SUPERVISED, SUPCON, SIMCLR, LOO, PAPER)),
+    Question(OURS, PROTOTYPE, SUPERVISED, HEAD),
+    Question(OURS, PROTOTYPE, SUPERVISED, PROTOTYPE),
+    Question(OURS, PROTOTYPE, OURS, CHOSEN),
+    Question(OURS, CHOSEN, SUPERVISED, CHOSEN),
+)
+
+Trained = dict[str, dict[int, dict[str, Any]]]  # row -> seed -> its line
+
+
+def answered(line: dict[str, Any], classifier: str) -> np.ndarray:
+    """(n,) bool: which test images that classifier of a training answered rightly."""
+    if classifier == CHOSEN:  # of equals the first, as they stand in the line
+        classifier = max(line["classifiers"], key=lambda name: line["classifiers"][name]["validation"])
+    bits = np.frombuffer(base64.b64decode(line["classifiers"][classifier]["right"]), np.uint8)
+    return np.unpackbits(bits, count=line["n"]) > 0
+
+
+def tables(lines: list[dict[str, Any]]) -> list[str]:
+    """Of each number of labels: accuracies, features, questions, classes; then all numbers of labels side by side."""
+    counts = sorted({line["labels"] for line in lines}, reverse=True)
+    by_labels = {labels: _by_row(lines, labels) for labels in counts}
+    found = []
+    for labels, rows in by_labels.items():
+        found += [_accuracies(labels, rows), _features(labels, rows), _questions(labels, rows), _recalls(labels, rows)]
+    return found + ([_by_number_of_labels(by_labels)] if len(counts) > 1 else [])
+
+
+def _by_row(lines: list[dict[str, Any]], labels: int) -> Trained:
+    found: Trained = {}
+    for row in FINALISTS:
+        if own := {line["seed"]: line for line in lines if (line["row"], line["labels"]) == (row, labels)}:
+            found[row] = dict(sorted(own.items()))
+    return found
+
+
+def _accuracies(labels: int, rows: Trained) -> str:
+    head = [f"{labels} labels a class", "seeds", "test % by its own head", "95 % over seeds", "95 % over images"]
+    head += [CHOSEN, "minutes"]
+    found = []
+    for row, trained in rows.items():
+        correct = np.stack([answered(line, HEAD) for line in trained.values()])
+        mean = statistics.mean_over_seeds(correct.mean(axis=1))
+        chosen = np.mean([answered(line, CHOSEN).mean() for line in trained.values()])
+        spread = "" if mean["sd"] is None else f" ± {100 * mean['sd']:.2f}"
+        minutes = np.mean([line["seconds"] for line in trained.values()]) / 60
+        own = [f"{100 * mean['mean']:.2f}{spread}", _between(mean), _between(statistics.interval_over_images(correct))]
+        found.append([ROWS[row].title, str(len(trained)), *own, f"{100 * chosen:.2f}", f"{minutes:.1f}"])
+    return pipe_table(head, found, left=(0,))
+
+
+def _features(labels: int, rows: Trained) -> str:
+    found = []
+    for row, trained in rows.items():
+        of = [np.array([answered(line, name).mean() for line in trained.values()]) for name in CLASSIFIERS]
+        apart = statistics.mean_over_seeds(np.array([line["silhouette"] for line in trained.values()]))
+        spread = "" if apart["sd"] is None else f" ± {apart['sd']:.3f}"
+        found.append([ROWS[row].title, *map(_mean_and_sd, of), f"{apart['mean']:.3f}{spread}"])
+    return pipe_table([f"{labels} labels a class: features of", *CLASSIFIERS, "silhouette"], found, left=(0,))
+
+
+def _recalls(labels: int, rows: Trained) -> str:
+    """In %, means over seeds: where the errors are."""
+    classes = list(next(iter(next(iter(rows.values())).values()))["recall"])
+    found = [
+        [ROWS[row].title, *(f"{100 * np.mean([line['recall'][k] for line in trained.values()]):.0f}" for k in classes)]
+        for row, trained in rows.items()
+    ]
+    return pipe_table([f"{labels} labels a class: % of each class found", *classes], found, left=(0,))
+
+
+def _questions(labels: int, rows: Trained) -> str:
+    """Each p is corrected for all of the table (Benjamini & Hochberg 1995)."""
+    asked = []
+    for question in QUESTIONS:
+        seeds = sorted(rows.get(question.row, {}).keys() & rows.get(question.other, {}).keys())
+        if seeds:
+            pairs = ((question.row, question.classifier), (question.other, question.of_other))
+            first, second = (np.stack([answered(rows[row][seed], name) for seed in seeds]) for row, name in pairs)
+            over_seeds = statistics.compare_seeds(first.mean(axis=1), second.mean(axis=1))
+            asked.append((question, len(seeds), over_seeds, _over_images(first, second)))
+    by_seeds = statistics.with_corrected([each[2] for each in asked])
+    by_images = statistics.corrected([each[3]["p"] for each in asked])
+    found = []
+    for (question, seeds, _, images), test, p in zip(asked, by_seeds, by_images, strict=True):
+        words = f"{_named(question.row, question.classifier)} minus {_named(question.other, question.of_other)}"
+        figures = [f"{100 * test['difference']:+.2f}", _between(test, "+.2f"), _between(images, "+.2f")]
+        found.append([words, str(seeds), *figures, _chance(test["p"]), _chance(p)])
+    head = [f"{labels} labels a class, points", "seeds", "difference", "95 % over seeds", "95 % over images"]
+    return pipe_table([*head, "p over seeds", "p over images"], found, left=(0,))
+
+
+def _chance(p: float | None) -> str:
+    return "" if p is None else f"{p:.2g}" if p >= _LEAST else f"below {_LEAST}"
+
+
+def _over_images(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
+    """Of the difference of two (seeds, n) right or wrong, the trained models as they are: interval and p."""
+    from scipy.stats import ttest_1samp
+
+    interval = ttest_1samp(first.mean(axis=0) - second.mean(axis=0), 0.0).confidence_interval(0.95)
+    return {"low": interval.low, "high": interval.high, "p": statistics.compare_images(first, second)}
+
+
+def _by_number_of_labels(by_labels: dict[int, Trained]) -> str:
+    """Mean over seeds and its 95 % interval, own head; of PRL-2 the nearest prototype too."""
+    shown = [(row, HEAD) for row in FINALISTS if row != PAPER] + [(OURS, PROTOTYPE)]
+    rows = []
+    for labels, trained in sorted(by_labels.items()):
+        cells = []
+        for row, classifier in shown:
+            accuracies = np.array([answered(line, classifier).mean() for line in trained.get(row, {}).values()])
+            mean = statistics.mean_over_seeds(accuracies) if len(accuracies) else None
+            ends = f" ({_between(mean, '.1f')})" if mean and mean["low"] is not None else ""
+            cells.append(f"{100 * mean['mean']:.1f}{ends}" if mean else "")
+        rows.append([str(labels), *cells])
+    return pipe_table(["labels a class", *(_named(*each) for each in shown)], rows)
+
+
+def draw(lines: list[dict[str, Any]], file: Path) -> None:
+    """Left, each row with all labels: its head and the nearest prototype; right, heads by the number of labels, if
+    there is more than one. Without SimCLR's, which are ten points and more below the others."""
+    from prl_keras.visualization.canvas import add_legend, new_figure, save_figure
+
+    lines = [line for line in lines if line["row"] != SIMCLR]
+    counts = sorted({line["labels"] for line in lines})
+    figure, panels = new_figure(11 if len(counts) > 1 else 7, 3.6, columns=2 if len(counts) > 1 else 1)
+    left, *others = np.ravel(panels)
+    rows = list(_by_row(lines, ALL).items())
+    for classifier, colour, shift in ((HEAD, "tab:blue", -0.12), (PROTOTYPE, "tab:orange", 0.12)):
+        for place, (_, trained) in enumerate(rows):
+            mean, half = _mean_and_half(trained, classifier)
+            label = classifier if place == 0 else None
+            left.errorbar(mean, place + shift, xerr=half, color=colour, marker="o", capsize=3, label=label)
+    left.set(yticks=range(len(rows)), yticklabels=[_named(row, HEAD) for row, _ in rows])
+    left.set(xlabel=f"test accuracy, %; bars: 95 % over {len(rows[0][1])} trainings", title=f"{ALL} labels a class")
+    left.invert_yaxis()
+    for right in others:
+        for row in (row for row in FINALISTS if row != PAPER):
+            points = [(labels, _by_row(lines, labels).get(row)) for labels in counts]
+            means = [(labels, *_mean_and_half(trained, HEAD)) for labels, trained in points if trained]
+            if len(means) > 1:
+                x, y, half = zip(*means, strict=True)
+                right.errorbar(x, y, yerr=half, marker="o", markersize=4, capsize=3, label=_named(row, HEAD))
+        right.set(xscale="log", xticks=counts, xticklabels=counts, xlabel="labels a class", title="fewer labels")
+        right.minorticks_off()
+    for axes in (left, *others):
+        axes.grid(alpha=0.3)
+        add_legend(axes)
+    save_figure(figure, file)
+
+
+def _mean_and_half(trained: dict[int, dict[str, Any]], classifier: str) -> tuple[float, float]:
+    """In %: the mean over trainings and half of its 95 % interval, 0 of one training."""
+    mean = statistics.mean_over_seeds(np.array([answered(line, classifier).mean() for line in trained.values()]))
+    return 100 * mean["mean"], 0.0 if mean["low"] is None else 50 * (mean["high"] - mean["low"])
+
+
+def _named(row: str, classifier: str) -> str:
+    title = ROWS[row].title.removesuffix(", frozen, linear")
+    return title if classifier == HEAD else f"{title} ({classifier})"
+
+
+def _mean_and_sd(values: np.ndarray) -> str:
+    return f"{100 * values.mean():.2f}" + (f" ± {100 * values.std(ddof=1):.2f}" if len(values) > 1 else "")
+
+
+def _between(figure: dict[str, Any], form: str = ".2f") -> str:
+    return "" if figure["low"] is None else f"{100 * figure['low']:{form}} to {100 * figure['high']:{form}}"

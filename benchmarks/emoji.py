@@ -5,8 +5,8 @@
 
 writes emoji/categories/<vendor>/<category>/*.png, for `--domains` with nine or so classes, and emoji/names/ with
 labels.csv, in which each emoji is a class of its own with one picture of each vendor. Only emoji that all vendors draw
-are taken, without skin tones. One emoji in twenty lends its last vendor's picture to validation and another one to
-test, so that a training has both.
+are taken, without skin tones. One emoji in twenty lends a picture to validation and another one to test, of one vendor
+after the other, so that a training has both.
 
 Pictures: Google's Noto, Apache-2.0; Twitter's Twemoji, CC-BY 4.0. Nothing of them is in this repository.
 """
@@ -78,15 +78,15 @@ def _write_categories(root: Path, emoji: list[dict], vendors: dict) -> None:
 
 
 def _write_names(root: Path, emoji: list[dict], vendors: dict) -> None:
-    last = list(vendors)[-1]
-    rows = []
+    rows, names = [], list(vendors)
     for number, each in enumerate(emoji):
         lent = {0: "val", _EACH // 2: "test"}.get(number % _EACH, "train")
+        lender = names[number // _EACH % len(names)]
         for vendor, (_, files) in vendors.items():
             folder = root / vendor
             folder.mkdir(parents=True, exist_ok=True)
             (folder / each["image"]).write_bytes(files[each["image"]])
-            split = lent if vendor == last else "train"
+            split = lent if vendor == lender else "train"
             rows.append((f"{vendor}/{each['image']}", each["short_name"], split, vendor))
     with (root / "labels.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("path", "label", "split", "domain"), *rows])

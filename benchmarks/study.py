@@ -2,11 +2,13 @@
 
 Each line of the file of trials is one training: {"name": ..., "command": "pretrain" or "baseline", "options": {...},
 "seed": 0}; options as on the command line, and perhaps an "idea" of benchmarks/ideas.py. The development set is
-10,000 training images of Fashion-MNIST that fashion_500 does not have. What has a line among the results is not
-repeated; an interrupted training is continued, and one that fails has a line that says so.
+10,000 training images of Fashion-MNIST that fashion_500 does not have. A training with "hold-out-classes" is
+measured by few-shot episodes on those of the classes held out. What has a line among the results is not repeated; an
+interrupted training is continued, and one that fails has a line that says so.
 
     python benchmarks/study.py docs/results/method_trials_planned.jsonl
     python benchmarks/study.py --table        # what there is so far, as docs/method.md shows it
+    python benchmarks/study.py docs/results/novel_trials_planned.jsonl --results docs/results/novel_trials.jsonl
 """
 
 import argparse
@@ -72,15 +74,21 @@ def read_results(file: Path) -> list[dict[str, Any]]:
 
 
 COLUMNS = ("head", "linear probe", "kNN", "nearest prototype", "centred prototype", "ridge", "average")
+SHOTS, WAYS = (1, 5), 5
+FEW_SHOT_COLUMNS = (*(f"{k}-shot, {by}" for k in SHOTS for by in ("centred prototype", "ridge")), "mAP")
 
 
 def table(lines: list[dict[str, Any]]) -> str:
     """Accuracy on the development set in %, on validation in brackets; behind / with mirrored images too."""
-    rows = [f"| trial | {' | '.join(COLUMNS)} | type | minutes |", f"|{'---|' * (len(COLUMNS) + 3)}"]
+    columns = FEW_SHOT_COLUMNS if any("mAP" in line["result"] for line in lines) else COLUMNS
+    rows = [f"| trial | {' | '.join(columns)} | type | minutes |", f"|{'---|' * (len(columns) + 3)}"]
     for line in lines:
         cells = []
-        for column in COLUMNS:
+        for column in columns:
             plain, both = (line["result"].get(name) for name in (column, f"{column}, mirrored too"))
+            if isinstance(plain, float):
+                cells.append(f"{100 * plain:.1f}")
+                continue
             cell = f"{100 * plain['development']:.1f} ({100 * plain['validation']:.1f})" if plain else ""
             cells.append(cell + (f" / {100 * both['development']:.1f}" if both else ""))
         of = "failed" if "failed" in line else line["resolved"].get("precision", "float32").removeprefix("mixed_")
@@ -116,6 +124,8 @@ def measure(run: Run) -> dict[str, Any]:
     sets = (dataset.train, dataset.validation)
     pictures = [*(part.images for part in sets), images]
     encoder = load_encoder(run)
+    if dataset.held_out:
+        return few_shot(dataset, encoder, images, labels) | {"measuring": time.monotonic() - started}
     plain = [encode(encoder, part) for part in pictures]
     mirrored = [(each + encode(encoder, part[:, :, ::-1])) / 2 for each, part in zip(plain, pictures, strict=True)]
     figures = measured(plain, [part.labels for part in sets], labels, dataset.num_classes)
@@ -128,6 +138,26 @@ def measure(run: Run) -> dict[str, Any]:
         figures["head"] = {k: mean(a[0].argmax(axis=1) == pairs[k][1]) for k, a in answers.items()}
         figures["head, mirrored too"] = {k: mean(sum(a).argmax(axis=1) == pairs[k][1]) for k, a in answers.items()}
     return figures | {"n": len(labels), "weights": encoder.count_params(), "measuring": time.monotonic() - started}
+
+
+def few_shot(dataset: Any, encoder: Any, images: Any, labels: Any) -> dict[str, Any]:
+    """Mean accuracy of 2,000 episodes on the development images of classes that were held out, and retrieval."""
+    import numpy as np
+
+    from prl_keras.data.fashion import CLASS_NAMES
+    from prl_keras.evaluation.few_shot import episode_accuracies, retrieval
+    from prl_keras.models.encode import encode
+
+    chosen = np.flatnonzero(np.isin(np.array(CLASS_NAMES)[labels], dataset.held_out))
+    centre = encode(encoder, dataset.train.images).mean(axis=0, dtype=np.float64)
+    pictures = encode(encoder, images[chosen]), labels[chosen], centre
+    figures: dict[str, Any] = {
+        f"{shots}-shot, {name}": mean(each)
+        for shots in SHOTS
+        for name, each in episode_accuracies(*pictures, WAYS, shots).items()
+    }
+    figures["mAP"] = round(retrieval(*pictures)["mAP"], 4)
+    return figures | {"held_out": list(dataset.held_out), "n": len(chosen)}
 
 
 def measured(features: list[Any], known: list[Any], labels: Any, num_classes: int) -> dict[str, dict[str, float]]:

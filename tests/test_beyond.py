@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import false_discovery_control, ttest_rel
+from scipy.stats import false_discovery_control
 
 from prl_keras.cli import main
 from prl_keras.commands import beyond as command
 from prl_keras.config import Reproduce
 from prl_keras.errors import InputError
+from prl_keras.evaluation.statistics import compare_seeds, compare_with_control
 from prl_keras.experiments.beyond import ERRORS, OURS, as_markdown, draw, figures_of, sentences, together
 from prl_keras.experiments.table import STRONG, TITLES, Replicate, encoder_run, plan
 from prl_keras.runs import Run
@@ -53,7 +54,13 @@ def test_each_figure_is_over_the_draws_and_differences_are_paired(folder):
         assert OURS not in measure["differences"]
         for source, test in measure["differences"].items():
             assert test["difference"] == pytest.approx(np.mean(values[OURS]) - np.mean(values[source]))
-            raw.append((ttest_rel(values[OURS], values[source]).pvalue, test["p"]))
+        others = [source for source in STRONG if source != OURS]
+        tests = compare_with_control([values[source] for source in others], values[OURS])
+        raw += [(test["p"], measure["differences"][source]["p"]) for source, test in zip(others, tests, strict=True)]
+        for source, test in zip(others, tests, strict=True):
+            assert [measure["differences"][source][end] for end in ("low", "high")] == pytest.approx(
+                [-test["high"], -test["low"]]
+            )
     assert [p for _, p in raw] == pytest.approx(false_discovery_control([p for p, _ in raw]).tolist())
     assert found["classes"]["s2"] == ["2", "9"]
 
@@ -82,6 +89,21 @@ def test_what_is_not_defined_for_every_run_is_named_and_left_out(folder):
     assert found["undefined"] == [ERRORS]
     assert list(found["measures"]) == ["good", "same"]
     assert f"- {ERRORS}: not defined for every run" in as_markdown(found, "digits", "python main.py")
+
+
+def test_the_best_score_is_compared_with_what_most_programs_use(folder):
+    def figures(run: Run) -> dict[str, float]:
+        ours = run.name.startswith(OURS)
+        return {
+            "unknown, near, Mahalanobis": 0.9 if ours else 0.1,
+            "unknown, near, maximum probability": (0.2 if ours else 0.7) + 0.01 * int(run.name[-1]),
+        }
+
+    found = together(folder, REPLICATES, figures)
+    theirs = 0.7 + 0.01 * np.arange(4)
+    assert found["near_unknown"] == pytest.approx(compare_seeds(np.full(4, 0.9), theirs))
+    assert "by Mahalanobis minus Strong ResNet-18 by its maximum probability: +18.5 (+" in sentences(found)[-1]
+    assert together(folder, REPLICATES, planted)["near_unknown"] is None
 
 
 def test_one_draw_has_no_interval_and_no_test(folder):

@@ -16,6 +16,7 @@ from prl_keras.commands import domains
 from prl_keras.config import Reproduce
 from prl_keras.data import load_dataset
 from prl_keras.data.catalog import load_held_out
+from prl_keras.data.domains import domain_names
 from prl_keras.data.seen import seen_by, short_digests
 from prl_keras.errors import InputError
 from prl_keras.evaluation.few_shot import episode_accuracies
@@ -354,3 +355,4 @@ def test_pictures_of_emoji_become_domains(tmp_path, capsys):
     names = load_dataset(str(root), labels=root / "labels.csv", domains=True)
     assert names.num_classes == 23
     assert [len(names.train), len(names.validation), len(names.test)] == [43, 2, 1]
+    assert domain_names([names.validation]) == ("one", "two")

@@ -23,7 +23,18 @@ from prl_keras.experiments import estimate
 from prl_keras.experiments.analysis import Analysis, Comparison, analyse, as_json, write_confusions
 from prl_keras.experiments.findings import findings, listed
 from prl_keras.experiments.labels import label_efficiency, nested_subset
-from prl_keras.experiments.table import ENCODERS, GROUPS, PAPER, ROWS, STRONG, Cell, choose_rows, plan, replicates
+from prl_keras.experiments.table import (
+    ENCODERS,
+    GROUPS,
+    PAPER,
+    ROWS,
+    STRONG,
+    Cell,
+    choose_rows,
+    plan,
+    replicates,
+    rows_by_recipe,
+)
 from prl_keras.files import write_json
 from prl_keras.recipes import RECIPES
 from prl_keras.runs import Run, create_run
@@ -59,6 +70,19 @@ def test_the_table_has_the_papers_rows_and_ours() -> None:
     for ours in ("PCA + logistic regression", "Supervised ResNet-18, light augmentation", "SupCon, frozen, linear"):
         assert ours in titles
     assert len(GROUPS["all"]) == 4 + 8 * 4 == len(ROWS) - 1 - 5 * 4
+
+
+def test_a_recipe_names_the_rows_that_are_by_it() -> None:
+    assert rows_by_recipe(("table",), "paper") == ("table",)
+    assert rows_by_recipe(("table",), "strong") == ("strong",)
+    named = ("resnet18", "query-frozen-linear", "strong-prl-frozen-mlp")
+    assert rows_by_recipe(named, "strong") == ("strong-resnet18", "strong-query-frozen-linear", "strong-prl-frozen-mlp")
+    assert choose_rows(rows_by_recipe(rows_by_recipe(named, "strong"), "strong"))
+    for name in ("mlp", "paper", "query-light-frozen-linear"):
+        with pytest.raises(InputError, match=f"--recipe strong: there is no strong-{name}; known: strong, strong-"):
+            rows_by_recipe((name,), "strong")
+    with pytest.raises(InputError, match="nothing: no such row"):
+        choose_rows(rows_by_recipe(("nothing",), "strong"))
 
 
 def test_each_encoder_is_trained_once_and_before_its_rows(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from prl_keras.data.request import data_request, open_data
 from prl_keras.errors import InputError
 from prl_keras.experiments import estimate
 from prl_keras.experiments.checks import check_cells, check_fingerprints, unused_of
-from prl_keras.experiments.table import BEYOND, Cell, choose_rows, plan
+from prl_keras.experiments.table import BEYOND, Cell, choose_rows, plan, rows_by_recipe
 from prl_keras.files import write_json
 from prl_keras.runs import Run, create_run
 from prl_keras.runs.leases import LEASES, wait_for
@@ -37,11 +37,24 @@ _PAPER_VALIDATION = 0.002  # one image a class: the report trains on all, we kee
 # When the command is repeated: what changes which runs there are, not what a run is. Data are known by their images.
 _HOW = ("jobs", "shared", "cell", "plan", "lease_seconds", "dry_run")
 _MEASURED = tuple(field.name for field in fields(EpisodeOptions))  # after the training; what differs is measured anew
-_MAY_DIFFER = ("seeds", "rows", "name", "runs_dir", "dataset", "data_dir", "cache_dir", "labels", *_HOW, *_MEASURED)
+_MAY_DIFFER = (
+    "seeds",
+    "rows",
+    "recipe",
+    "name",
+    "runs_dir",
+    "dataset",
+    "data_dir",
+    "cache_dir",
+    "labels",
+    *_HOW,
+    *_MEASURED,
+)
 _PLACED = ("runs_dir", "name", "lease_seconds")  # of a command that makes one of the table's runs
 
 
 def run(options: Reproduce) -> None:
+    options = replace(options, rows=rows_by_recipe(options.rows, options.recipe))
     _check(options)
     if _leaves_each_out(options):
         dataset = _open_data(data_request(_data_options(options), seed=0), options)

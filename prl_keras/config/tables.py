@@ -92,6 +92,9 @@ class Reproduce(PictureOptions, EpisodeOptions, SharedOptions):
     """paper: its eleven rows. table: those and ours. all: all four fine-tunings of every encoder. strong: the strongest
     training of each kind, and the paper's two best. Or single rows, as query-frozen-linear or resnet18. beyond: another
     table, of the strongest encoders on what they were not trained on (docs/beyond.md)."""
+    recipe: RecipeName = "paper"
+    """strong: single rows by the strong recipe, so that query-frozen-linear is strong-query-frozen-linear; without
+    --rows the group strong."""
     hold_out_classes: Annotated[tuple[str, ...], arg(metavar="N|SHARE|NAME...")] = ()
     """--rows beyond: classes that no encoder is trained on (see `pretrain --help`), drawn anew for each seed. Without
     it half of them."""

@@ -66,7 +66,7 @@ def data_request(options: DataOptions, seed: int) -> dict[str, Any]:
 def data_request_of_run(run: Run, options: RunDataOptions) -> dict[str, Any]:
     """The run's own data, changed where the options say so; its validation images stay validation images.
 
-    Another data set is taken whole, unless it is a copy of the run's own that lies elsewhere.
+    Another data set is taken whole, unless it is a copy of the run's own that lies elsewhere, and in the run's size.
     """
     request = dict(run.part("data")["request"])
     request["name"] = resolved(request["name"])
@@ -97,7 +97,7 @@ def _of_another(own: dict[str, Any], name: str, options: RunDataOptions, run: Ru
     part = any(key in own for key in _HELD_OUT) or any(request.get(key, v) != v for key, v in whole.items())
     if part and not _is_copy(request, run):
         request = {key: value for key, value in (request | whole).items() if key not in _HELD_OUT}
-    return request
+    return request | {"image_size": list(run.part("data")["image_shape"][:2])}
 
 
 def reading_of(run: Run, max_megapixels: int | None = None) -> dict[str, Any]:

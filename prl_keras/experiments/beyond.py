@@ -11,8 +11,14 @@ import numpy as np
 
 from prl_keras.errors import InputError
 from prl_keras.evaluation.choice import LEVEL
-from prl_keras.evaluation.statistics import compare_seeds, mean_over_seeds, with_corrected
-from prl_keras.experiments.table import STRONG, TITLES, Replicate, encoder_run
+from prl_keras.evaluation.statistics import (
+    OWN_SPREAD_FROM,
+    compare_seeds,
+    compare_with_control,
+    mean_over_seeds,
+    with_corrected,
+)
+from prl_keras.experiments.table import STRONG, STRONG_SUPERVISED, TITLES, Replicate, encoder_run
 from prl_keras.markdown import pipe_table, plain
 from prl_keras.runs import Run
 from prl_keras.screen.console import mean_and_interval, signed_interval
@@ -21,6 +27,7 @@ OURS = "strong-prl"
 FEW_SHOT, UNKNOWN, SHIFT = "few_shot.json", "unknown.json", "shift.json"
 ERRORS = "mCE, less is better"
 _NEAR = "near: held-out classes"
+_OUR_SCORE, _USUAL_SCORE = "Mahalanobis", "maximum probability"
 
 Figures = dict[str, float | None]  # measure, as people read it -> figure, as a share; None: not defined for this run
 
@@ -51,7 +58,7 @@ def _few_shot(content: dict[str, Any]) -> Figures:
 
 def _unknown(content: dict[str, Any]) -> Figures:
     found = {}
-    for score in ("Mahalanobis", "maximum probability"):
+    for score in (_OUR_SCORE, _USUAL_SCORE):
         for group, figure in content["scores"][score].items():
             if group in content["strange"]:
                 found[f"unknown, {'near' if group == _NEAR else group}, {score}"] = figure["auroc"]
@@ -75,8 +82,10 @@ def together(
 
     Returns:
         measures: by name, of each method its `mean_over_seeds` and values, and `differences`: PRL-2 minus each other
-        method, paired by replicate, p corrected for all comparisons of the page; undefined: measures that some run has
-        no figure of, as mCE where the reference makes no errors; classes: those held out.
+        method, paired by replicate (`compare_with_control`), p corrected for all comparisons of the page; undefined:
+        measures that some run has no figure of, as mCE where the reference makes no errors; near_unknown: PRL-2 by
+        Mahalanobis's distance minus cross-entropy by its largest probability, as most programs do, paired and of
+        itself; None: not measured; classes: those held out.
     """
     runs = {source: [encoder_run(folder, source, each) for each in replicates] for source in STRONG}
     each = {source: [read(run) for run in of] for source, of in runs.items()}
@@ -88,13 +97,27 @@ def together(
         values = {source: np.array([figures[name] for figures in of]) for source, of in each.items()}
         measures[name] = {
             "methods": {s: {**mean_over_seeds(of), "values": of.tolist()} for s, of in values.items()},
-            "differences": {s: compare_seeds(values[OURS], of) for s, of in values.items() if s != OURS},
+            "differences": _ours_minus(values),
         }
     tests = iter(with_corrected([test for each in measures.values() for test in each["differences"].values()]))
     for measure in measures.values():
         measure["differences"] = {source: next(tests) for source in measure["differences"]}
     held_out = {each.suffix: run.part("data", "held_out") for each, run in zip(replicates, runs[OURS], strict=True)}
-    return {"classes": held_out, "measures": measures, "undefined": undefined}
+    return {"classes": held_out, "measures": measures, "undefined": undefined, "near_unknown": _near_unknown(measures)}
+
+
+def _ours_minus(values: dict[str, np.ndarray]) -> dict[str, dict[str, float | None]]:
+    others = [source for source in values if source != OURS]
+    tests = compare_with_control([-values[source] for source in others], -values[OURS])
+    return dict(zip(others, tests, strict=True))
+
+
+def _near_unknown(measures: dict[str, Any]) -> dict[str, float | None] | None:
+    names = [f"unknown, near, {score}" for score in (_OUR_SCORE, _USUAL_SCORE)]
+    if not all(name in measures for name in names):
+        return None
+    ours, usual = (measures[n]["methods"][s] for n, s in zip(names, (OURS, STRONG_SUPERVISED), strict=True))
+    return compare_seeds(np.array(ours["values"]), np.array(usual["values"]))
 
 
 def as_markdown(found: dict[str, Any], title: str, command: str) -> str:
@@ -116,8 +139,9 @@ def as_markdown(found: dict[str, Any], title: str, command: str) -> str:
         "own; draws from few classes overlap, so that others may differ by more. What each measure is, and why these "
         "stand here: docs/beyond.md. No classifier or threshold was chosen on these pictures.\n",
         pipe_table(["", *names], rows, left=(0,)),
-        f"\n{TITLES[OURS]} minus the others, points, paired by draw; a star: p below {LEVEL} after correction for all "
-        "comparisons of this page (Benjamini and Hochberg 1995).\n",
+        f"\n{TITLES[OURS]} minus the others, points, paired by draw; of fewer than {OWN_SPREAD_FROM} draws the spread "
+        f"is pooled over all methods. A star: p below {LEVEL} after correction for all comparisons of this page "
+        "(Benjamini and Hochberg 1995).\n",
         pipe_table(["", *names], differences, left=(0,)),
         "\n![All figures with their draws](beyond.png)\n",
         *(f"- {sentence}" for sentence in sentences(found)),
@@ -144,6 +168,11 @@ def sentences(found: dict[str, Any]) -> list[str]:
             others = [TITLES[s] for s, t in holds.items() if t["difference"] * way > 0]
             sentence += f"; it is {words} {', '.join(others)}, beyond chance" if others else ""
         said.append(sentence + ("." if holds else "; no difference to it holds over the draws."))
+    if found["near_unknown"] is not None:
+        said.append(
+            f"unknown, near: {TITLES[OURS]} by {_OUR_SCORE} minus {TITLES[STRONG_SUPERVISED]} by its {_USUAL_SCORE}: "
+            f"{100 * found['near_unknown']['difference']:+.1f}{signed_interval(found['near_unknown'])} points."
+        )
     return said
 
 

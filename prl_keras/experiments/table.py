@@ -164,6 +164,27 @@ def choose_rows(names: Iterable[str]) -> list[Row]:
     return [row for key, row in ROWS.items() if key in wanted]
 
 
+def rows_by_recipe(names: tuple[str, ...], recipe: str) -> tuple[str, ...]:
+    """The names of `choose_rows` that a recipe's are called by; those that say it themselves stay.
+
+    Raises:
+        InputError: a row or group that the recipe has not.
+    """
+    if recipe == "paper":
+        return names
+    return tuple(_strong_row(name) for name in names)
+
+
+def _strong_row(name: str) -> str:
+    if name in ("table", "strong", BEYOND) or (name in ROWS and ROWS[name].source in STRONG):
+        return "strong" if name == "table" else name
+    strong = f"strong-{name}"
+    if (name in ROWS or name in GROUPS) and strong not in ROWS:
+        known = [key for key, row in ROWS.items() if row.source in STRONG]
+        raise InputError(f"--recipe strong: there is no {strong}; known: strong, {', '.join(known)}")
+    return strong if strong in ROWS else name
+
+
 @dataclass(frozen=True)
 class Replicate:
     """One repetition of the whole table: a seed, or one of STL-10's folds (with the same number as seed)."""

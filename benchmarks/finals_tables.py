@@ -76,7 +76,7 @@ def _accuracies(labels: int, rows: Trained) -> str:
         chosen = np.mean([answered(line, CHOSEN).mean() for line in trained.values()])
         spread = "" if mean["sd"] is None else f" ± {100 * mean['sd']:.2f}"
         minutes = np.mean([line["seconds"] for line in trained.values()]) / 60
-        own = [f"{100 * mean['mean']:.2f}{spread}", _between(mean), _between(statistics.interval_over_images(correct))]
+        own = [f"{100 * mean['mean']:.2f}{spread}", between(mean), between(statistics.interval_over_images(correct))]
         found.append([ROWS[row].title, str(len(trained)), *own, f"{100 * chosen:.2f}", f"{minutes:.1f}"])
     return pipe_table(head, found, left=(0,))
 
@@ -110,23 +110,23 @@ def _questions(labels: int, rows: Trained) -> str:
             pairs = ((question.row, question.classifier), (question.other, question.of_other))
             first, second = (np.stack([answered(rows[row][seed], name) for seed in seeds]) for row, name in pairs)
             over_seeds = statistics.compare_seeds(first.mean(axis=1), second.mean(axis=1))
-            asked.append((question, len(seeds), over_seeds, _over_images(first, second)))
+            asked.append((question, len(seeds), over_seeds, over_images(first, second)))
     by_seeds = statistics.with_corrected([each[2] for each in asked])
     by_images = statistics.corrected([each[3]["p"] for each in asked])
     found = []
     for (question, seeds, _, images), test, p in zip(asked, by_seeds, by_images, strict=True):
         words = f"{_named(question.row, question.classifier)} minus {_named(question.other, question.of_other)}"
-        figures = [f"{100 * test['difference']:+.2f}", _between(test, "+.2f"), _between(images, "+.2f")]
-        found.append([words, str(seeds), *figures, _chance(test["p"]), _chance(p)])
+        figures = [f"{100 * test['difference']:+.2f}", between(test, "+.2f"), between(images, "+.2f")]
+        found.append([words, str(seeds), *figures, chance(test["p"]), chance(p)])
     head = [f"{labels} labels a class, points", "seeds", "difference", "95 % over seeds", "95 % over images"]
     return pipe_table([*head, "p over seeds", "p over images"], found, left=(0,))
 
 
-def _chance(p: float | None) -> str:
+def chance(p: float | None) -> str:
     return "" if p is None else f"{p:.2g}" if p >= _LEAST else f"below {_LEAST}"
 
 
-def _over_images(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
+def over_images(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
     """Of the difference of two (seeds, n) right or wrong, the trained models as they are: interval and p."""
     from scipy.stats import ttest_1samp
 
@@ -143,7 +143,7 @@ def _by_number_of_labels(by_labels: dict[int, Trained]) -> str:
         for row, classifier in shown:
             accuracies = np.array([answered(line, classifier).mean() for line in trained.get(row, {}).values()])
             mean = statistics.mean_over_seeds(accuracies) if len(accuracies) else None
-            ends = f" ({_between(mean, '.1f')})" if mean and mean["low"] is not None else ""
+            ends = f" ({between(mean, '.1f')})" if mean and mean["low"] is not None else ""
             cells.append(f"{100 * mean['mean']:.1f}{ends}" if mean else "")
         rows.append([str(labels), *cells])
     return pipe_table(["labels a class", *(_named(*each) for each in shown)], rows)
@@ -197,5 +197,5 @@ def _mean_and_sd(values: np.ndarray) -> str:
     return f"{100 * values.mean():.2f}" + (f" ± {100 * values.std(ddof=1):.2f}" if len(values) > 1 else "")
 
 
-def _between(figure: dict[str, Any], form: str = ".2f") -> str:
+def between(figure: dict[str, Any], form: str = ".2f") -> str:
     return "" if figure["low"] is None else f"{100 * figure['low']:{form}} to {100 * figure['high']:{form}}"

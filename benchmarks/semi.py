@@ -1,17 +1,20 @@
 """Unlabelled pictures of fashion_500: what they are worth to each kind of training, at equal steps.
 
-    python benchmarks/semi.py --epochs 12 --seeds 5        # trains what is not finished, one training at a time
-    python benchmarks/semi.py --epochs 12 --table          # what there is so far
+    python benchmarks/semi.py --epochs 12 --seeds 0 1 2    # trains what docs/results/semi.jsonl lacks, one at a time
+    python benchmarks/semi.py --table                      # what there is so far, and the differences
 
 Rows: the strong recipes on labels alone, PRL-2 and FixMatch with the 45,000 unlabelled images beside them, and SimCLR
 on these, then fine-tuned. --epochs are passes over the labelled images, and the same for all; SimCLR has as many steps,
 of as many images through the encoder as a step of PRL-2 with unlabelled ones, before its fine-tuning.
 
-Accuracy on the development set, which all choices (ratio, weight) were made on, and on test, which none was. What has
-been trained is not trained again, and an interrupted training is continued.
+Each line of the file is one training: which images of the development set, which all choices (ratio, weight) were made
+on, and of test, which none was, each classifier answered rightly. What has a line is not trained again, on any machine,
+and an interrupted training is continued; two processes with seeds of their own may share the file.
 """
 
 import argparse
+import base64
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,15 +23,16 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 import numpy as np
+from finals_tables import between, chance, over_images
 
 from prl_keras.cli import main as command_line
 from prl_keras.data.batches import steps_per_epoch
-from prl_keras.evaluation.statistics import interval_over_images, mean_over_seeds
-from prl_keras.files import atomic_path, write_json
+from prl_keras.evaluation.statistics import compare_seeds, interval_over_images
+from prl_keras.markdown import pipe_table
 from prl_keras.runs import Run
 from prl_keras.startup import forget_models, start_keras
 
-RESULTS = ROOT / "docs" / "results" / "semi.json"
+RESULTS = ROOT / "docs" / "results" / "semi.jsonl"
 LABELLED, UNLABELLED = 4_500, 45_000  # images
 BATCH, SIMCLR_BATCH = 64, 256
 SETS = ("development", "test")
@@ -43,27 +47,49 @@ ROWS = {
     "fixmatch": [[*_CE, "--unlabelled"]],
     "simclr-tuned": [_SIMCLR, _TUNED],
 }
+OURS = "prl-unlabelled"
+COLUMNS = ("head", "nearest prototype", "centred prototype", "linear probe", "kNN", "average")
+
+Trained = dict[int, dict[str, Any]]  # seed -> its line
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--seeds", type=int, default=3, help="seeds 0, 1, ...")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--runs-dir", type=Path, default=ROOT / "saved_models" / "semi")
     parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--precision", default="float32", help="of all trainings")
     parser.add_argument("--table", action="store_true", help="train nothing")
     options = parser.parse_args()
-    for seed in range(0 if options.table else options.seeds):  # all rows of a seed before the next one
+    if options.table:
+        print("\n\n".join(tables(read(options.results))))
+        return 0
+    for seed in options.seeds:  # all rows of a seed before the next one
         for row in options.rows:
-            if not done(row, seed, options.epochs, options.runs_dir):
+            if (row, seed, options.epochs) in {(e["row"], e["seed"], e["epochs"]) for e in read(options.results)}:
+                continue
+            made = commands(row, seed, options.epochs, options.runs_dir, options.precision)
+            if not all(done(name, words, options.runs_dir) for name, words in made):
                 return 1
-            write_json(options.results, summary(options.runs_dir, options.epochs))
-    print(table(summary(options.runs_dir, options.epochs)))
+            line = {"row": row, "seed": seed, "epochs": options.epochs, "precision": options.precision}
+            runs = [Run(options.runs_dir / name) for name, _ in made]
+            line |= {"seconds": round(sum(run.result["seconds"] for run in runs), 1), **measure(runs[-1])}
+            with options.results.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line | {"versions": runs[-1].part("versions")}) + "\n")
+            forget_models()
     return 0
 
 
-def commands(row: str, seed: int, epochs: int, runs_dir: Path) -> list[tuple[str, list[str]]]:
+def read(file: Path) -> list[dict[str, Any]]:
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    return [json.loads(line) for line in lines if line.strip()]
+
+
+def commands(
+    row: str, seed: int, epochs: int, runs_dir: Path, precision: str = "float32"
+) -> list[tuple[str, list[str]]]:
     """(name of the run, words) of a row's trainings, one after the other."""
     name, steps = f"{row}-{epochs}-s{seed}", epochs * (LABELLED // BATCH)
     found: list[tuple[str, list[str]]] = []
@@ -73,27 +99,22 @@ def commands(row: str, seed: int, epochs: int, runs_dir: Path) -> list[tuple[str
         own = [*words, "--seed", str(seed), "--epochs", str(epochs if last else first_epochs)]
         own += ["--encoder", found[-1][0]] if number else ["--dataset", "fashion_500"]
         run = name if last else f"{name}-first"
-        found.append((run, [*own, "--name", run, "--runs-dir", str(runs_dir)]))
+        found.append((run, [*own, "--precision", precision, "--name", run, "--runs-dir", str(runs_dir)]))
     return found
 
 
-def done(row: str, seed: int, epochs: int, runs_dir: Path) -> bool:
-    """Train and measure what is missing; False if a command was interrupted or refused."""
-    for name, words in commands(row, seed, epochs, runs_dir):
-        run = Run(runs_dir / name)
-        if run.result is None:
-            print(" ".join(words), flush=True)
-            if command_line(words) != 0:
-                return False
-            forget_models()
-    if not (run.path / "semi.npz").exists():
-        measure(run)
+def done(name: str, words: list[str], runs_dir: Path) -> bool:
+    """Train what is not finished; False if the command was interrupted or refused."""
+    if Run(runs_dir / name).result is None:
+        print(" ".join(words), flush=True)
+        if command_line(words) != 0:
+            return False
         forget_models()
     return True
 
 
-def measure(run: Run) -> None:
-    """Keep, for each classifier and set, which images are answered right: (n,) bool."""
+def measure(run: Run) -> dict[str, Any]:
+    """Which images are answered right, "classifier/set" -> bits, and how many images each set has."""
     start_keras(0)
     from prl_keras import load_dataset, load_encoder
     from prl_keras.data.fashion import development_set
@@ -110,66 +131,74 @@ def measure(run: Run) -> None:
     if run.classifier_file.exists():
         logits = [encode(load_model(run.classifier_file), asked[name].images) for name in SETS]
         answers["head"] = np.concatenate(logits).argmax(axis=1)
-    right = {name: given == np.concatenate([asked[each].labels for each in SETS]) for name, given in answers.items()}
-    end = len(asked["development"])
-    parts = {f"{name}/{part}": values for name, each in right.items() for part, values in _parted(each, end)}
-    with atomic_path(run.path / "semi.npz") as temporary:
-        np.savez_compressed(temporary, **parts)
+    truth, end = np.concatenate([asked[each].labels for each in SETS]), len(asked["development"])
+    right = {}
+    for name, given in answers.items():
+        for part, values in zip(SETS, np.split(given == truth, [end]), strict=True):
+            right[f"{name}/{part}"] = base64.b64encode(np.packbits(values).tobytes()).decode()
+    return {"n": {name: len(asked[name]) for name in SETS}, "right": right}
 
 
-def _parted(right: np.ndarray, end: int) -> list[tuple[str, np.ndarray]]:
-    return list(zip(SETS, (right[:end], right[end:]), strict=True))
+def answered(line: dict[str, Any], classifier: str, part: str) -> np.ndarray:
+    """(n,) bool."""
+    bits = np.frombuffer(base64.b64decode(line["right"][f"{classifier}/{part}"]), np.uint8)
+    return np.unpackbits(bits, count=line["n"][part]) > 0
 
 
-def summary(runs_dir: Path, epochs: int) -> dict[str, Any]:
-    """Row -> its seeds, the seconds of their trainings, and classifier -> set -> accuracy over them."""
-    rows = {}
-    for row in ROWS:
-        names = sorted(path.parent.name for path in runs_dir.glob(f"{row}-{epochs}-s*/semi.npz"))
-        if not names:
-            continue
-        kept = [dict(np.load(runs_dir / name / "semi.npz")) for name in names]
-        keys = [key.split("/") for key in kept[0]]
-        figures: dict[str, dict[str, Any]] = {classifier: {} for classifier, _ in keys}
-        for classifier, part in keys:
-            figures[classifier][part] = accuracies(np.stack([each[f"{classifier}/{part}"] for each in kept]))
-        seeds = [int(name.rpartition("-s")[2]) for name in names]
-        seconds = [sum(_seconds(runs_dir, run) for run, _ in commands(row, s, epochs, runs_dir)) for s in seeds]
-        rows[row] = {"seeds": seeds, "seconds": seconds, "figures": figures}
-    return {"epochs": epochs, "steps": epochs * (LABELLED // BATCH), "rows": rows}
+def primary(line: dict[str, Any]) -> str:
+    """What a row answers by: its own head, or a linear probe of an encoder alone."""
+    return "head" if f"head/{SETS[0]}" in line["right"] else "linear probe"
 
 
-def accuracies(right: np.ndarray) -> dict[str, Any]:
-    """(seeds, n) right or wrong -> mean and interval over trainings, and the interval over images."""
-    over_seeds = mean_over_seeds(right.mean(axis=1))
-    return {"n": right.shape[1], "seeds": over_seeds, "images": interval_over_images(right)}
+def tables(lines: list[dict[str, Any]]) -> list[str]:
+    """Of each number of epochs the accuracies, and PRL-2 with unlabelled images minus every other row."""
+    found = []
+    for epochs in sorted({line["epochs"] for line in lines}):
+        of = [line for line in lines if line["epochs"] == epochs]
+        rows = {row: {line["seed"]: line for line in of if line["row"] == row} for row in ROWS}
+        rows = {row: dict(sorted(trained.items())) for row, trained in rows.items() if trained}
+        found += [_accuracies(epochs, rows), *([_differences(epochs, rows)] if OURS in rows else [])]
+    return found
 
 
-def _seconds(runs_dir: Path, name: str) -> float:
-    return float(Run(runs_dir / name).result["seconds"])
+def _accuracies(epochs: int, rows: dict[str, Trained]) -> str:
+    """Mean in % over seeds on the development set / on test, with the interval over images of what a row answers by."""
+    found = []
+    for row, trained in rows.items():
+        by = primary(next(iter(trained.values())))
+        cells = [_cell(trained, column, column == by) for column in COLUMNS]
+        minutes = np.mean([line["seconds"] for line in trained.values()]) / 60
+        found.append([row, str(len(trained)), *cells, f"{minutes:.0f}"])
+    steps = epochs * (LABELLED // BATCH)
+    return pipe_table([f"{epochs} epochs, {steps} steps", "seeds", *COLUMNS, "minutes"], found, left=(0,))
 
 
-COLUMNS = ("head", "nearest prototype", "centred prototype", "linear probe", "kNN", "average")
-
-
-def table(found: dict[str, Any]) -> str:
-    """Mean accuracy in % over seeds on the development set, and on test behind the slash."""
-    lines = [f"| row | seeds | {' | '.join(COLUMNS)} | minutes |", f"|{'---|' * (len(COLUMNS) + 3)}"]
-    for name, row in found["rows"].items():
-        cells = [_cell(row["figures"].get(column)) for column in COLUMNS]
-        minutes = np.mean(row["seconds"]) / 60
-        lines.append(f"| {name} | {len(row['seeds'])} | {' | '.join(cells)} | {minutes:.0f} |")
-    return "\n".join(lines)
-
-
-def _cell(figures: dict[str, Any] | None) -> str:
-    if figures is None:
+def _cell(trained: Trained, classifier: str, with_interval: bool) -> str:
+    if any(f"{classifier}/{SETS[0]}" not in line["right"] for line in trained.values()):
         return ""
     shown = []
     for part in SETS:
-        over_images, mean = figures[part]["images"], figures[part]["seeds"]["mean"]
-        shown.append(f"{100 * mean:.1f} ({100 * over_images['low']:.1f} - {100 * over_images['high']:.1f})")
+        right = np.stack([answered(line, classifier, part) for line in trained.values()])
+        ends = f" ({between(interval_over_images(right), '.1f')})" if with_interval else ""
+        shown.append(f"{100 * right.mean():.1f}{ends}")
     return " / ".join(shown)
+
+
+def _differences(epochs: int, rows: dict[str, Trained]) -> str:
+    """On test, each row by what it answers by; p is of seeds, of images: not corrected."""
+    found = []
+    for row, trained in rows.items():
+        seeds = sorted(trained.keys() & rows[OURS].keys())
+        if row == OURS or not seeds:
+            continue
+        pairs = [[of[seed] for seed in seeds] for of in (rows[OURS], trained)]
+        ours, other = (np.stack([answered(line, primary(line), "test") for line in of]) for of in pairs)
+        means = [right.mean(axis=1) for right in (ours, other)]
+        test, images = compare_seeds(*means), over_images(ours, other)
+        figures = [f"{100 * test['difference']:+.2f}", between(test, "+.2f"), between(images, "+.2f")]
+        found.append([f"{OURS} minus {row}", str(len(seeds)), *figures, chance(test["p"]), chance(images["p"])])
+    head = [f"{epochs} epochs, test, points", "seeds", "difference", "95 % over seeds", "95 % over images"]
+    return pipe_table([*head, "p over seeds", "p over images"], found, left=(0,))
 
 
 if __name__ == "__main__":

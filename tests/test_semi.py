@@ -1,5 +1,6 @@
 """Unlabelled pictures beside labelled ones: which they are, in which order, and what is learned from them."""
 
+import base64
 import hashlib
 import json
 import sys
@@ -559,20 +560,18 @@ def test_every_row_of_the_campaign_is_a_command_of_as_many_steps(row: str, tmp_p
 
 
 def test_the_campaign_sums_up_what_is_finished(tmp_path: Path) -> None:
-    for seed, share in ((0, 0.5), (1, 0.7)):
-        run = create_run(tmp_path, f"ce-10-s{seed}", {})
-        (run.path / "result.json").write_text(json.dumps({"epochs": 10, "seconds": 60.0}))
-        right = np.arange(10) < 10 * share
-        np.savez(run.path / "semi.npz", **{"head/development": right, "head/test": ~right})
-    found = semi.summary(tmp_path, 10)
-    assert found["steps"] == 700
-    assert list(found["rows"]) == ["ce"]
-    row = found["rows"]["ce"]
-    assert (row["seeds"], row["seconds"]) == ([0, 1], [60.0, 60.0])
-    figures = row["figures"]["head"]
-    assert figures["development"]["n"] == 10
-    assert figures["development"]["seeds"]["mean"] == pytest.approx(0.6)
-    assert figures["test"]["seeds"]["mean"] == pytest.approx(0.4)
-    assert figures["test"]["images"]["low"] < 0.4 < figures["test"]["images"]["high"]
-    assert "| ce | 2 | 60.0 (" in semi.table(found)
-    assert semi.summary(tmp_path, 11)["rows"] == {}
+    lines = []
+    for row, by, more in (("ce", "head", 0), ("prl-unlabelled", "linear probe", 2)):
+        for seed, correct in ((0, 9), (1, 11)):
+            right = np.arange(20) < correct + more + seed * (by == "head")
+            packed = [base64.b64encode(np.packbits(each)).decode() for each in (~right, right)]
+            about = {"row": row, "seed": seed, "epochs": 10, "seconds": 60.0, "n": dict.fromkeys(semi.SETS, 20)}
+            lines.append(about | {"right": {f"{by}/{part}": packed[k] for k, part in enumerate(semi.SETS)}})
+    file = tmp_path / "semi.jsonl"
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    accuracies, differences = semi.tables(semi.read(file))
+    assert accuracies.startswith("| 10 epochs, 700 steps |")
+    assert "| ce | 2 | 47.5 (" in accuracies
+    assert " / 52.5 (" in accuracies
+    assert "| prl-unlabelled minus ce | 2 | +7.50 |" in differences, "(2 + 1) / 2 of 20 images"
+    assert semi.tables([]) == []

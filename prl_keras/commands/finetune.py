@@ -157,8 +157,10 @@ def check_encoder(shape: tuple[int, ...], dataset: Dataset, name: str) -> None:
     """Raise InputError unless the encoder takes the data set's images."""
     if tuple(shape) != dataset.image_shape:
         expected, found = ("x".join(map(str, s)) for s in (shape, dataset.image_shape))
-        hint = f"use --image-size {shape[0]}" if shape[0] == shape[1] else "pre-train on this data set"
-        raise InputError(f"encoder {name!r} takes {expected} images, but {dataset.label} has {found}: {hint}")
+        raise InputError(
+            f"encoder {name!r} takes {expected} images, and {found} were asked for: leave out --image-size, or "
+            "pre-train at this size"
+        )
 
 
 def _finish(

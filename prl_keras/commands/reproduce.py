@@ -80,7 +80,7 @@ def _make_table(options: Reproduce) -> Path:
     unused = _unused(options, cells)
     for cell in cells:
         check_training(cell.options, len(dataset.train), isinstance(cell.options, Pretrain))
-    if BEYOND in options.rows:
+    if BEYOND in options.rows and options.cell is None:  # what makes one run measures nothing
         beyond.check(options, request)
     config = run_config("reproduce", options, _MAY_DIFFER, request, dataset)
     table = Run(folder) if folder.exists() else None
@@ -89,7 +89,7 @@ def _make_table(options: Reproduce) -> Path:
         check_cells(cells, folder)
         check_fingerprints(cells)
     if options.dry_run:
-        _dry_run(cells, dataset, folder)
+        _dry_run(cells, dataset, folder, ", and their measurements" if BEYOND in options.rows else "")
         return folder
     if options.plan:
         _print_plan(cells, options, dataset)
@@ -235,8 +235,8 @@ def _check_table(table: Run, config: dict[str, Any], unused: Sequence[str]) -> N
     warn_of_versions(table, config["versions"])
 
 
-def _dry_run(cells: list[Cell], dataset: Dataset, folder: Path) -> None:
-    """Every run with its share of the time."""
+def _dry_run(cells: list[Cell], dataset: Dataset, folder: Path, after: str) -> None:
+    """Every run with its share of the time. after: what is to be done then, whose time is not known."""
     start_keras(0)
     with console.status("Measuring a few steps of each kind"):
         rates = estimate.measure(cells, dataset)
@@ -251,7 +251,7 @@ def _dry_run(cells: list[Cell], dataset: Dataset, folder: Path) -> None:
         table.add_row(cell.description, "done" if cell.done else "to do", duration(seconds))
     console.print(table)
     to_do = sum(not cell.done for cell in cells)
-    console.print(f"Left to do: {to_do} runs, about {duration(left)} on this machine, one at a time")
+    console.print(f"Left to do: {to_do} runs, about {duration(left)} on this machine, one at a time{after}")
     console.print("Next: the same command without --dry-run")
 
 

@@ -74,8 +74,7 @@ def read_results(file: Path) -> list[dict[str, Any]]:
 
 
 COLUMNS = ("head", "linear probe", "kNN", "nearest prototype", "centred prototype", "ridge", "average")
-SHOTS, WAYS = (1, 5), 5
-FEW_SHOT_COLUMNS = (*(f"{k}-shot, {by}" for k in SHOTS for by in ("centred prototype", "ridge")), "mAP")
+FEW_SHOT_COLUMNS = (*(f"{k}-shot, {by}" for k in (1, 5) for by in ("centred prototype", "ridge")), "mAP")
 
 
 def table(lines: list[dict[str, Any]]) -> str:
@@ -101,9 +100,8 @@ def train(trial: dict[str, Any], run: Run) -> int:
     """The exit code of the command that makes the run; 0 where it is made already."""
     if (run.path / "result.json").exists():
         return 0
-    words = [trial["command"], "--dataset", "fashion_500", "--name", run.name, "--runs-dir", str(run.path.parent)]
-    words += ["--seed", str(trial["seed"])]
-    for name, value in trial["options"].items():
+    words = [trial["command"], "--name", run.name, "--runs-dir", str(run.path.parent), "--seed", str(trial["seed"])]
+    for name, value in ({"dataset": "fashion_500"} | trial["options"]).items():
         words += [f"--{name}", *([] if value is True else [str(value)])]
     print(" ".join(words), flush=True)
     with trained_with(trial.get("idea")):
@@ -119,13 +117,12 @@ def measure(run: Run) -> dict[str, Any]:
     from prl_keras.runs import has_classifier
 
     started = time.monotonic()
-    dataset = load_dataset(**run.part("data", "request"))
+    dataset, encoder = load_dataset(**run.part("data", "request")), load_encoder(run)
+    if dataset.held_out:
+        return few_shot(run, dataset, encoder) | {"measuring": time.monotonic() - started}
     images, labels = development()
     sets = (dataset.train, dataset.validation)
     pictures = [*(part.images for part in sets), images]
-    encoder = load_encoder(run)
-    if dataset.held_out:
-        return few_shot(dataset, encoder, images, labels) | {"measuring": time.monotonic() - started}
     plain = [encode(encoder, part) for part in pictures]
     mirrored = [(each + encode(encoder, part[:, :, ::-1])) / 2 for each, part in zip(plain, pictures, strict=True)]
     figures = measured(plain, [part.labels for part in sets], labels, dataset.num_classes)
@@ -140,24 +137,38 @@ def measure(run: Run) -> dict[str, Any]:
     return figures | {"n": len(labels), "weights": encoder.count_params(), "measuring": time.monotonic() - started}
 
 
-def few_shot(dataset: Any, encoder: Any, images: Any, labels: Any) -> dict[str, Any]:
-    """Mean accuracy of 2,000 episodes on the development images of classes that were held out, and retrieval."""
+def few_shot(run: Run, dataset: Any, encoder: Any) -> dict[str, Any]:
+    """Mean accuracy of 2,000 episodes on pictures of the classes that were held out, and retrieval.
+
+    Of fashion_500 the development set's; of a folder all of them, across domains, where 20 classes of one picture a
+    domain are told apart.
+    """
     import numpy as np
 
+    from prl_keras.data.catalog import is_folder, load_held_out
     from prl_keras.data.fashion import CLASS_NAMES
     from prl_keras.evaluation.few_shot import episode_accuracies, retrieval
     from prl_keras.models.encode import encode
 
-    chosen = np.flatnonzero(np.isin(np.array(CLASS_NAMES)[labels], dataset.held_out))
+    request, how, shots = run.part("data", "request"), {"ways": 5}, (1, 5)
+    if is_folder(request["name"]):
+        novel, held_out = load_held_out(**request)
+        images, labels, held_out = novel.images, novel.labels, len(held_out)
+        how, shots = {"ways": 20, "queries": 1, "domains": novel.domains}, (1,)
+    else:
+        images, labels = development()
+        held_out = list(dataset.held_out)
+        chosen = np.flatnonzero(np.isin(np.array(CLASS_NAMES)[labels], held_out))
+        images, labels = images[chosen], labels[chosen]
     centre = encode(encoder, dataset.train.images).mean(axis=0, dtype=np.float64)
-    pictures = encode(encoder, images[chosen]), labels[chosen], centre
+    pictures = encode(encoder, images), labels, centre
     figures: dict[str, Any] = {
-        f"{shots}-shot, {name}": mean(each)
-        for shots in SHOTS
-        for name, each in episode_accuracies(*pictures, WAYS, shots).items()
+        f"{k}-shot, {name}": mean(each)
+        for k in shots
+        for name, each in episode_accuracies(*pictures, shots=k, **how).items()
     }
     figures["mAP"] = round(retrieval(*pictures)["mAP"], 4)
-    return figures | {"held_out": list(dataset.held_out), "n": len(chosen)}
+    return figures | {"held_out": held_out, "n": len(labels)}
 
 
 def measured(features: list[Any], known: list[Any], labels: Any, num_classes: int) -> dict[str, dict[str, float]]:

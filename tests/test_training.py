@@ -33,7 +33,7 @@ from prl_keras.training.average import adam, cosine_schedule, recalibrate_batch_
 from prl_keras.training.checkpoint import restore_checkpoint
 from prl_keras.training.cross_entropy import SmoothedCrossEntropy
 from prl_keras.training.finetuning import compile_classifier, train, train_classifier, train_head
-from prl_keras.training.fit import create_variables, fit
+from prl_keras.training.fit import create_variables, fit, looked_at
 from prl_keras.training.pretrain import PrototypicalPretrainer, SimCLRPretrainer
 
 ROOT = Path(__file__).parents[1]
@@ -771,6 +771,24 @@ def fit_pretrainer(name: str, run: Run, interrupt_at: int | None) -> list[np.nda
     batches = Batches(*pictures(96), 32, seed=1, drop_remainder=True)
     fit(model, batches, 5, run, monitors=[] if interrupt_at is None else [Interrupt(interrupt_at)])
     return [np.array(variable) for variable in [*model.variables, *model.optimizer.variables]]
+
+
+def test_of_many_epochs_some_fifty_are_validated_and_all_that_test_is_asked_of(tmp_path: Path) -> None:
+    """Of few images looking at validation takes longer than training."""
+    assert looked_at(99) == list(range(1, 100))
+    assert looked_at(100) == [1, *range(2, 101, 2)]
+    assert looked_at(403)[-3:] == [392, 400, 403]
+    assert looked_at(1) == looked_at(1, each=True) == [1]
+    assert looked_at(400, each=True) == list(range(1, 401))
+    images, labels = pictures(8)
+    for name, monitors in (("some", []), ("each", [callbacks.TestAccuracy(images, labels)])):
+        head = keras.Sequential([keras.Input((8, 8, 3)), layers.Flatten(), layers.Dense(CLASSES)])
+        compile_classifier(head, Finetune(encoder="e"), 100)
+        run = create_run(tmp_path, name, {})
+        fit(head, Batches(images, labels, 8, seed=1), 100, run, validation=(images, labels), monitors=monitors)
+        validated = [line["epoch"] for line in run.metrics if "val_loss" in line]
+        assert validated == looked_at(100, each=bool(monitors))
+        assert [line["epoch"] for line in run.metrics if "test_accuracy" in line] == (validated if monitors else [])
 
 
 @pytest.mark.parametrize(

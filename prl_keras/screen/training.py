@@ -35,6 +35,7 @@ class TrainingScreen:
         verbose: all figures of each epoch, not only those that have a column.
         title: one line above the names of the columns.
         stays: whether the lines do; otherwise a terminal shows the last one above the bar, and a file gets none.
+        validated: the epochs, from 1, after which validation is looked at; None: all.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class TrainingScreen:
         verbose: bool = False,
         title: str | None = None,
         stays: bool = True,
+        validated: Collection[int] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
         self.epochs, self.steps, self.images = epochs, steps, images
@@ -58,12 +60,13 @@ class TrainingScreen:
         keys = {*keys, *self.constants, "images_per_second", "left"}
         self.first = max(len("epoch"), len(f"{epochs}/{epochs}"))
         self.columns, self.main = layout(keys, self.width - self.first - len(GAP))
-        self.validates = any(key.startswith("val_") for key in keys)
+        some = any(key.startswith("val_") for key in keys)
+        self.validated = () if not some else range(1, epochs + 1) if validated is None else validated
         self.best = max((line.get(self.main) or 0.0 for line in earlier), default=-1.0)
         titles = [column.title.rjust(column.width) for column in self.columns]
         self.head = [Text(title)] if title else []
         self.head.append(Text(GAP.join(["epoch".rjust(self.first), *titles]), "bold"))
-        self.step_seconds, self.end_seconds = Usual(), Usual()
+        self.step_seconds, self.end_seconds = Usual(), {True: Usual(), False: Usual()}  # with validation, and without
         self.epoch, self.done, self.loss = 0, 0, None
         self.moved = self.drawn = 0.0
         self.last: list[Text] = []
@@ -83,7 +86,7 @@ class TrainingScreen:
         """epoch: from 1."""
         now = self.clock()
         if self.epoch:
-            self.end_seconds.add(now - self.moved)
+            self.end_seconds[self.epoch in self.validated].add(now - self.moved)
         self.epoch, self.done, self.loss, self.moved = epoch, 0, None, now
         self._draw(now)
 
@@ -102,7 +105,9 @@ class TrainingScreen:
         """line: as of metrics.jsonl; figures without a column are shown only if asked for."""
         left = self._left(self.clock() - self.moved)
         values = {**self.constants, "left": left, **line}
-        if self.end_seconds.first is None:  # the first epoch's own figure has the building of what is computed in it
+        if all(
+            each.first is None for each in self.end_seconds.values()
+        ):  # the first epoch's own figure has the building of what is computed in it
             values["images_per_second"] = self._speed() or line.get("images_per_second")
         rows = [self._row(values)]
         self.best = max(self.best, values.get(self.main) or 0.0)
@@ -133,11 +138,13 @@ class TrainingScreen:
         steps = after * self.steps + self.steps - self.done
         if steps and self.step_seconds.value is None:
             return None
-        ends = after + (self.done < self.steps)
-        end = self.end_seconds.value
-        if end is None:
-            end = 0.0 if self.end_seconds.first is None else end_so_far
-        return steps * (self.step_seconds.value or 0.0) + ends * end
+        seconds, ends = steps * (self.step_seconds.value or 0.0), after + (self.done < self.steps)
+        with_validation = sum(self.epochs - ends < epoch <= self.epochs for epoch in self.validated)
+        for validated, count in ((True, with_validation), (False, ends - with_validation)):
+            usual = self.end_seconds[validated]
+            if usual.first is not None:
+                seconds += count * (end_so_far if usual.value is None else usual.value)
+        return seconds
 
     def _speed(self) -> float | None:
         seconds = self.step_seconds.value
@@ -175,7 +182,7 @@ class TrainingScreen:
     def _bar(self, width: int) -> list[RenderableType]:
         if self.step_seconds.first is None:
             return ["preparing".ljust(width)]
-        if self.done == self.steps and self.validates:
+        if self.done == self.steps and self.epoch in self.validated:
             return ["validating".ljust(width)[:width]]
         count = f" {str(self.done).rjust(len(str(self.steps)))}/{self.steps}"
         if width - len(count) < _LEAST_BAR:

@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 
 import keras
@@ -118,6 +118,22 @@ class TestAccuracy(keras.callbacks.Callback):
         predicted = encode(self.tested or self.model, self.inputs).argmax(axis=-1)
         logs["test_accuracy"] = float(np.mean(predicted == self.labels))
         logs["test_balanced"] = balanced_accuracy(predicted, self.labels)
+
+
+class SomeEpochs(keras.callbacks.Callback):
+    """A callback of which only the ends of epochs matter, and of these, from 1, only some."""
+
+    def __init__(self, monitor: keras.callbacks.Callback, epochs: Collection[int]):
+        super().__init__()
+        self.monitor, self.epochs = monitor, epochs
+
+    def set_model(self, model: keras.Model) -> None:
+        super().set_model(model)
+        self.monitor.set_model(model)
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        if epoch + 1 in self.epochs:
+            self.monitor.on_epoch_end(epoch, logs)
 
 
 class MetricsLog(keras.callbacks.Callback):

@@ -13,12 +13,22 @@ from prl_keras.runs import Run
 from prl_keras.runs.interruption import StopRequest, noted
 from prl_keras.screen.training import TrainingScreen
 from prl_keras.tracking import tracking
-from prl_keras.training.callbacks import Checkpoint, EpochOrder, FiniteGuard, MetricsLog, TrackLog
+from prl_keras.training.callbacks import (
+    Checkpoint,
+    EpochOrder,
+    FiniteGuard,
+    MetricsLog,
+    SomeEpochs,
+    TestAccuracy,
+    TrackLog,
+)
 from prl_keras.training.checkpoint import Position, average_every, restore_checkpoint, state
 from prl_keras.training.screen import EpochScreen, figures_ahead
 from prl_keras.training.tensorboard import TensorBoardLog, log_config
 from prl_keras.training.workers import fit_on_workers, from_chief, of_workers
 from prl_keras.training.writer import CheckpointWriter
+
+LOOKS = 50  # at validation, of a training with as many epochs or more; of few images looking takes longer than training
 
 
 def fit(
@@ -37,8 +47,8 @@ def fit(
     """Train a built, compiled model for `epochs` epochs in all, those of an earlier, interrupted call included.
 
     Args:
-        validation: (inputs, labels) or batches, evaluated every epoch.
-        monitors: callbacks that add to the epoch's logs.
+        validation: (inputs, labels) or batches, evaluated after `looked_at` epochs.
+        monitors: callbacks; those that add figures, which `adds` names, are asked after these epochs.
         constants: values to repeat on each line of metrics.jsonl, such as the loss's chance level; None: no such value.
         checkpoint_steps: keep the state every so many steps too, not only after each epoch.
         track: also send the lines there, see `Tracking`.
@@ -64,13 +74,15 @@ def fit(
     order = EpochOrder(batches, start)
     keys = figures_ahead(model, validation is not None, monitors) | {"learning_rate"}
     shown = {"chance_loss": chance} | constants
-    screen = TrainingScreen(keys, epochs, len(batches), batches.images, shown, metrics.lines, verbose)
+    looks = looked_at(epochs, each=any(isinstance(monitor, TestAccuracy) for monitor in monitors))
+    size = len(batches), batches.images
+    screen = TrainingScreen(keys, epochs, *size, shown, metrics.lines, verbose, validated=looks)
     with noted() as request, tracking(run, track) as tracker, screen, CheckpointWriter(run) as writer:
         agreed = StopRequest() if of_workers(model) else request
         callbacks = [
             order,
             FiniteGuard(writer, batches),
-            *monitors,
+            *(SomeEpochs(each, looks) if hasattr(each, "adds") else each for each in monitors),
             metrics,
             TensorBoardLog(run, metrics),
             EpochScreen(screen, lambda: metrics.lines[-1]),
@@ -83,12 +95,20 @@ def fit(
         model.fit(
             batches,
             validation_data=validation,
+            validation_freq=looks,
             epochs=epochs,
             initial_epoch=start.epoch,
             shuffle=False,
             verbose=0,
             callbacks=callbacks,
         )
+
+
+def looked_at(epochs: int, each: bool = False) -> list[int]:
+    """The epochs, from 1, after which validation is looked at: all, of many some 50 to 100, the first and the last
+    among them. each: all of many too."""
+    every = 1 if each else max(1, epochs // LOOKS)
+    return sorted({1, *range(every, epochs + 1, every), epochs})
 
 
 def _check_continues(start: Position, epochs: int, batches: Batches, model: keras.Model, run: Run) -> None:

@@ -44,9 +44,10 @@ def _curves(axes: Any, lines: list[dict[str, Any]], names: dict[str, str], scale
     epochs, levels = column(lines, "epoch"), {}
     for key, label in names.items():
         values, chance = scale * column(lines, key), scale * column(lines, f"chance_{key}")
-        if not np.isfinite(values).any():
+        known = np.isfinite(values)
+        if not known.any():
             continue
-        (curve,) = axes.plot(epochs, values, marker=".", label=label)
+        (curve,) = axes.plot(epochs[known], values[known], marker=".", label=label)
         if np.isfinite(chance).any():
             split, _, how = label.partition(", ")
             levels[split] = float(np.nanmean(chance)), curve.get_color(), how

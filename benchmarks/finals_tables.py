@@ -158,14 +158,16 @@ def draw(lines: list[dict[str, Any]], file: Path) -> None:
     counts = sorted({line["labels"] for line in lines})
     figure, panels = new_figure(11 if len(counts) > 1 else 7, 3.6, columns=2 if len(counts) > 1 else 1)
     left, *others = np.ravel(panels)
-    rows = list(_by_row(lines, ALL).items())
+    most = counts[-1]
+    rows = list(_by_row(lines, most).items())
     for classifier, colour, shift in ((HEAD, "tab:blue", -0.12), (PROTOTYPE, "tab:orange", 0.12)):
         for place, (_, trained) in enumerate(rows):
             mean, half = _mean_and_half(trained, classifier)
             label = classifier if place == 0 else None
             left.errorbar(mean, place + shift, xerr=half, color=colour, marker="o", capsize=3, label=label)
     left.set(yticks=range(len(rows)), yticklabels=[_named(row, HEAD) for row, _ in rows])
-    left.set(xlabel=f"test accuracy, %; bars: 95 % over {len(rows[0][1])} trainings", title=f"{ALL} labels a class")
+    trainings = " to ".join(map(str, sorted({len(trained) for _, trained in rows})))
+    left.set(xlabel=f"test accuracy, %; bars: 95 % over {trainings} trainings", title=f"{most} labels a class")
     left.invert_yaxis()
     for right in others:
         for row in (row for row in FINALISTS if row != PAPER):

@@ -50,8 +50,11 @@ def main() -> int:
         if (trial["name"], trial["seed"]) in done:
             continue
         run = Run(options.runs_dir / f"{trial['name']}-s{trial['seed']}")
+        begun_before = (
+            run.path.exists()
+        )  # then a refusal may be of another process that trains it, or of another recipe
         code = train(trial, run)
-        if code not in (0, FAILED) or not run.path.exists():
+        if code and (code != FAILED or begun_before or not run.path.exists()):
             return code
         line = trial | {"resolved": run.part("options"), "versions": run.part("versions")}
         if code == FAILED:
@@ -61,7 +64,7 @@ def main() -> int:
         with options.results.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         print(f"{trial['name']} seed {trial['seed']}: {json.dumps(line['result'])}", flush=True)
-        if not options.keep:
+        if not options.keep and code == 0:
             shutil.rmtree(run.path)
         forget_models()
     return 0

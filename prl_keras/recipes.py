@@ -94,14 +94,17 @@ _PAPER_CLASSIFIER = replace(
 
 _FINAL = "fashion_500, {} % of 8,000 test images over 5 trainings, by {} (docs/results.md)"
 _FROZEN = "a linear head, frozen"
+_UNMEASURED = "not measured by itself"
+_COST = "fashion_500: 225,000 images through the encoder, {} minutes (median of 5, two at a time on two cores, bfloat16)"
 
-# What all strong rows share, so that they differ in the loss alone.
+# What all strong rows share. They differ in the loss, and in what goes with it: batches, projection, temperature,
+# smoothing (docs/method.md has what trials say of these).
 _STRONG = Recipe(
     what="cross-entropy, as strong as we know to make it",
     why="at 28 px the paper's ResNet sees maps of 7 to 1 pixels; with half its width and twice the positions a step "
     "costs no more. AdamW on kernels, cosine to 0, shifts, flips, cutout and label smoothing are the field's",
     source="Loshchilov & Hutter 2019, DeVries & Taylor 2017, Szegedy et al. 2016; 3x3 stem: He et al. 2016 for CIFAR",
-    measured="see docs/method.md",
+    measured=_UNMEASURED,
     cost="fashion_500: 225,000 images through the encoder",
     epochs=50,
     least_images=225_000,
@@ -123,6 +126,7 @@ _STRONG_PRL = replace(
     "projection: the features themselves are compared, around their mean",
     source="our own; BNNeck: Luo et al. 2019; MoPro and PiCO for the moving memory, FixMatch for weak and strong views",
     measured=_FINAL.format("89.6 ± 0.2", "a linear head, frozen, 89.4 ± 0.4 by class means"),
+    cost=_COST.format("5.6") + "; its averaged encoder looks at each image too",
     distance="cosine",
     batch_size=64,
     projection_dim=0,
@@ -153,7 +157,8 @@ _STRONG_HEAD = replace(
     what="a head on the features of a strong encoder",
     why="a frozen encoder's features change no more: cosine to 0 and a little decay are enough",
     source=_STRONG.source,
-    measured="see docs/method.md",
+    measured="with each encoder's figure",
+    cost="fashion_500: 112,500 images, encoded once where the encoder is frozen",
     least_images=112_500,
     label_smoothing=0.1,
     schedule="cosine",
@@ -178,15 +183,22 @@ RECIPES: dict[str, dict[str, Recipe]] = {
     },
     "strong": {
         **dict.fromkeys(PROTOTYPES, _STRONG_BATCH),
-        "loo": replace(_STRONG_BATCH, batch_size=100, measured=_FINAL.format("89.4 ± 0.3", _FROZEN)),
-        "simclr": replace(_STRONG_VIEWS, augment="simclr", measured=_FINAL.format("77.6 ± 0.3", _FROZEN)),
+        "loo": replace(
+            _STRONG_BATCH, batch_size=100, measured=_FINAL.format("89.4 ± 0.3", _FROZEN), cost=_COST.format("3.7")
+        ),
+        "simclr": replace(
+            _STRONG_VIEWS,
+            augment="simclr",
+            measured=_FINAL.format("77.6 ± 0.3", f"{_FROZEN}, 83.0 ± 0.2 by a linear probe"),
+            cost=_COST.format("3.1"),
+        ),
         "supcon": replace(  # batches of 256: a point less
-            _STRONG_VIEWS, batch_size=64, measured=_FINAL.format("88.7 ± 0.2", _FROZEN)
+            _STRONG_VIEWS, batch_size=64, measured=_FINAL.format("88.7 ± 0.2", _FROZEN), cost=_COST.format("3.2")
         ),
         "views": replace(_STRONG_BATCH, what=_CROSS, why=_CROSS_WHY, source=_CROSS_SOURCE, epochs=_STRONG_VIEWS.epochs),
         "prl": _STRONG_PRL,
         **dict.fromkeys(("mlp", "pca"), _STRONG),
-        "resnet18": replace(_STRONG, measured=_FINAL.format("89.9 ± 0.4", "its own head")),
+        "resnet18": replace(_STRONG, measured=_FINAL.format("89.9 ± 0.4", "its own head"), cost=_COST.format("4.3")),
         "finetune": _STRONG_HEAD,
     },
 }

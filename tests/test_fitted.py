@@ -95,6 +95,20 @@ def test_supcon_has_pairs_in_a_batch_of_many_classes(each: int, batch: int, clas
     assert fitted(Pretrain(variant="supcon", recipe="strong"), labels(10, 30))[0].classes_per_batch is None
 
 
+@pytest.mark.parametrize(
+    ("classes", "each", "asked", "batch", "of"),
+    [(10, 2, {}, 4, 2), (10, 3, {}, 4, 2), (20, 3, {}, 8, 4), (10, 10, {"classes_per_batch": 10}, 20, 10)],
+)
+def test_prototypes_of_very_few_images_have_two_of_a_class(
+    classes: int, each: int, asked: dict, batch: int, of: int
+) -> None:
+    options, _ = fitted(Pretrain(variant="loo", recipe="strong", **asked), labels(classes, each))
+    assert (options.batch_size, options.classes_per_batch) == (batch, of)
+    found = labels(classes, each)
+    batches = Batches(found, found, options.batch_size, 0, drop_remainder=True, classes_per_batch=of)
+    assert set(np.unique(batches[0][1], return_counts=True)[1]) == {2}
+
+
 def test_pairs_memories_and_rare_classes_are_left_as_they_are() -> None:
     for variant in ("simclr", "prl"):
         assert fitted(Pretrain(variant=variant), labels(200, 30))[0].classes_per_batch is None

@@ -115,7 +115,8 @@ def _finish(trained: Any, run: Run, options: Pretrain) -> None:
         line += f"validation accuracy with the nearest prototype {figure}"
     say(line)
     picture = plot_training(run)
-    head = f"--head linear --freeze{' --recipe strong' if options.recipe == 'strong' else ''}"
+    strong = options.recipe == "strong" or options.variant == "prl"  # which has no other recipe
+    head = f"--head linear --freeze{' --recipe strong' if strong else ''}"
     reference, held_out = run_argument(run, options.runs_dir), tuple(run.part("data").get("held_out", ()))
     following = [
         f"python main.py visualize {reference} --before",

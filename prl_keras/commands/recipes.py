@@ -13,12 +13,11 @@ _USUAL = ("query", "prl", "resnet18")
 
 def run(options: Recipes) -> None:
     kinds = _USUAL if options.kind is None else (options.kind,)
-    columns = list(dict.fromkeys((name, kind) for kind in kinds for name in NAMES))
-    columns = [(n, k) for n, k in columns if n == NAMES[0] or RECIPES[n][k] != RECIPES[NAMES[0]][k]]
+    columns = [(n, k) for k in kinds for n in NAMES if n == NAMES[0] or RECIPES[n][k] != RECIPES[NAMES[0]][k]]
     table = Table(title="What decides a training, but for data and seed", title_justify="left")
     table.add_column("option", no_wrap=True)
     for name, kind in columns:
-        table.add_column(f"{kind}\n{name}", overflow="fold")
+        table.add_column(f"{kind}\n{_named(name, kind)}", overflow="fold")
     for field in DECIDING:
         values = [getattr(RECIPES[name][kind], field) for name, kind in columns]
         same = len(set(values)) == 1
@@ -29,9 +28,16 @@ def run(options: Recipes) -> None:
     console.print("-: left to the loss or to the size of the images")
     for name, kind in columns:
         recipe = RECIPES[name][kind]
-        console.print(f"\n{kind}, {name}: {recipe.what}\n  why: {recipe.why}\n  source: {recipe.source}")
+        console.print(f"\n{kind}, {_named(name, kind)}: {recipe.what}\n  why: {recipe.why}\n  source: {recipe.source}")
         console.print(f"  measured: {recipe.measured}\n  cost: {recipe.cost}\n  command: {_command(name, kind)}")
     console.print("\nNext:\n  python main.py pretrain --variant prl --recipe strong")
+    if others := [kind for kind in RECIPES[NAMES[0]] if kind not in kinds]:
+        console.print(f"  python main.py recipes {others[-1]}   # or {', '.join(others[:-1])}")
+
+
+def _named(recipe: str, kind: str) -> str:
+    """A kind that is younger than the paper has one record under all names."""
+    return recipe if len({RECIPES[name][kind] for name in NAMES}) == len(NAMES) else ", ".join(NAMES)
 
 
 def _command(recipe: str, kind: str) -> str:

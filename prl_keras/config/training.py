@@ -150,7 +150,7 @@ class UnlabelledOptions:
 class Pretrain(DataOptions, RecipeOptions, StrategyOptions, UnlabelledOptions, TrackOptions, RunOptions):
     """Pre-train an encoder with class prototypes, or with SimCLR or SupCon for comparison.
 
-    Writes saved_models/<name>/encoder.keras: raw uint8 images in, 512 features out.
+    Writes saved_models/<name>/encoder.keras: raw uint8 images in, 512 features out (256 by the strong recipe).
 
     Example: python main.py pretrain --variant query --dataset fashion_500
     """
@@ -188,7 +188,7 @@ class Pretrain(DataOptions, RecipeOptions, StrategyOptions, UnlabelledOptions, T
     and supcon, which compare by cosine."""
     temperature: Annotated[Number, by_recipe("temperature", VARIANTS)] = None
     """Logits are divided by it. None: 1 for prototypes (0.1 with --distance cosine, whose similarities are between
-    -1 and 1), matched to the label smoothing for prl, 0.07 for simclr, 0.1 for supcon."""
+    -1 and 1), matched to the label smoothing for prl (0.1 without), 0.07 for simclr, 0.1 for supcon."""
     memory_momentum: Annotated[Number, by_recipe("memory_momentum", VARIANTS)] = None
     """prl: share of the old embedding when an image of the memory is visited again (0.5)."""
     teacher_momentum: Annotated[Number, by_recipe("teacher_momentum", VARIANTS)] = None

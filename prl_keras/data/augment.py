@@ -78,11 +78,23 @@ RECIPES: dict[str, Recipe | None] = {
     "trivial": Recipe(operations=tuple(OPERATIONS), cutout=1 / 4),
 }
 
+# From 64 pixels on: the shifts and the square that Cutout's authors used at 96. Not measured here.
+_LARGE = 64
+_OF_LARGE = {
+    "strong": Recipe(shift=12 / 96, cutout=32 / 96),
+    "strong-noflip": Recipe(shift=12 / 96, cutout=32 / 96, flip_probability=0.0),
+}
+
 # Uniform numbers an image needs, drawn together: one random op a call, and the same stream for every recipe that only
 # crops and colours. More numbers in that call would be another stream, so only recipes that use them draw them.
 DRAWS = {"area": CROP_ATTEMPTS, "aspect": CROP_ATTEMPTS, "position": 2, "flip": 1}
 DRAWS |= {"jitter": 1, "order": 3, "factors": 3, "hue": 1, "grayscale": 1, "sigma": 1}
 MORE_DRAWS = {"shift": 2, "operation": 1, "strength": 1, "cutout": 2}
+
+
+def recipe_for(name: str, image_size: tuple[int, int]) -> Recipe | None:
+    """One of RECIPES, as it is for images of (height, width) pixels."""
+    return _OF_LARGE.get(name, RECIPES[name]) if min(image_size) >= _LARGE else RECIPES[name]
 
 
 def augmentation(name: str, image_size: tuple[int, int], seed: int) -> keras.Layer:
@@ -110,7 +122,7 @@ class Augmentation(RandomLayer):
 
     def call(self, images, training=None):
         images = tf.cast(images, tf.float32)
-        recipe = RECIPES[self.recipe]
+        recipe = recipe_for(self.recipe, self.image_size)
         if not training or recipe is None:
             return images
         return augment(images, self.draw(tf.shape(images)[0]), recipe, self.image_size)

@@ -85,7 +85,7 @@ def _prototypes_of_a_memory(parts: Parts) -> keras.Model:
         parts.projection_head,
         parts.labels,
         parts.num_classes,
-        options.temperature or matched_temperature(parts.num_classes, options.label_smoothing),
+        _temperature_of_a_memory(options, parts.num_classes),
         options.label_smoothing,
         parts.augmentation,
         None if options.mix == "none" else mixing_of(options),
@@ -99,8 +99,16 @@ def _prototypes_of_a_memory(parts: Parts) -> keras.Model:
     )
 
 
+def _temperature_of_a_memory(options: Pretrain, num_classes: int) -> float:
+    """Targets that are not smoothed are met at no temperature; then it is that of other cosines."""
+    if options.temperature is not None:
+        return options.temperature
+    return matched_temperature(num_classes, options.label_smoothing) if options.label_smoothing else _COSINE
+
+
+_COSINE = 0.1  # temperature
 # Similarities lie in -1..1: at 1, ten classes at the corners of a simplex still have a loss of 1.38 (see `bounds`).
-_PRL = Kind(_prototypes_of_the_batch, {"euclidean": 1.0, "squared": 1.0, "cosine": 0.1}, "none", "unit")
+_PRL = Kind(_prototypes_of_the_batch, {"euclidean": 1.0, "squared": 1.0, "cosine": _COSINE}, "none", "unit")
 KINDS = {
     "standard": _PRL,
     "query": _PRL,

@@ -10,19 +10,20 @@ from prl_keras.config import Baseline, Finetune, Pretrain, changed
 from prl_keras.recipes import MOST_EPOCHS, PROTOTYPES, RECIPES, VIEWS
 
 FEWEST_BATCHES = 4  # an epoch
-_FEW = 2  # images of each class: of fewer, a quarter of the queries and more find none of their own
+_FEW = 2  # images of each class in a batch: of fewer, a quarter of the queries and more find none of their own
 _EACH = 4  # images of a class that make a prototype worth the name, the query included
 
 
 def fitted(options: Pretrain | Finetune | Baseline, labels: np.ndarray) -> tuple[Any, str | None]:
     """The options as they fit the data, and one line if that is something else than the recipe's.
 
-    The batch of a pre-training, or of a baseline whose recipe has `least_images`, becomes the largest power of two that
-    leaves four batches an epoch, if the recipe's leaves fewer: rivals get as many steps. Where prototypes are those of
-    the batch, and it has fewer than two images a class, it gets fewer classes, with four images each, instead of
-    queries that nothing can answer; SupCon likewise, with as many images as most classes have, four at most, instead of
-    anchors that find no other of their class. Where a batch would have more images of a class than most classes have,
-    it gets more classes. Who gives a size gets that one, of images as they come.
+    The batch of a pre-training, or of a baseline whose recipe has `least_images`, becomes the largest power of two
+    that leaves four batches an epoch, if the recipe's leaves fewer: rivals get as many steps. Where prototypes are
+    those of the batch, and it has fewer than two images a class, it gets fewer classes, with four images each (two,
+    if most classes have no four), instead of queries that nothing can answer; SupCon likewise, with as many images
+    as most classes have, four at most, instead of anchors that find no other of their class. Where a batch would
+    have more images of a class than most classes have, it gets more classes. Who gives a size gets that one, of
+    images as they come; who gives classes gets two images of each at least.
 
     Epochs become as many as the recipe's `least_images` ask for.
 
@@ -65,16 +66,19 @@ def _batch(options: Pretrain, labels: np.ndarray) -> dict[str, int | None]:
     if "batch_size" in options.given:
         return {}
     _, counts = np.unique(labels, return_counts=True)
-    open_ = "classes_per_batch" not in options.given
-    few = open_ and size < _FEW * min(classes or len(counts), len(counts)) and size >= 2 * _EACH
-    if few and options.variant in (*PROTOTYPES, "views") and counts.min() >= _EACH:
-        classes = size // _EACH
+    least = _FEW if options.variant in (*PROTOTYPES, "views", "supcon") else 1
+    if "classes_per_batch" in options.given:
+        some = min(classes, len(counts))
+        return {"batch_size": some * max(size // some, least), "classes_per_batch": classes}
+    few = least > 1 and size < least * min(classes or len(counts), len(counts))
     typical = max(_FEW, int(np.median(counts)))
-    if few and options.variant == "supcon" and np.median(counts) >= _FEW:
+    each = _EACH if min(size // 2, typical) >= _EACH else _FEW
+    if few and options.variant != "supcon" and size >= 2 * each and counts.min() >= each:
+        classes = size // each
+    if few and options.variant == "supcon" and size >= 2 * _EACH and np.median(counts) >= _FEW:
         classes = size // min(typical, _EACH)
-    more = open_ and classes and classes < len(counts)
-    if more and size // classes > typical:
+    if classes and classes < len(counts) and size // classes > typical:
         classes = size // typical
     if classes:
-        size = max(size // (each := min(classes, len(counts))), 1) * each
+        size = max(size // (some := min(classes, len(counts))), 1) * some
     return {"batch_size": size, "classes_per_batch": classes}

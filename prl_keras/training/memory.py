@@ -177,9 +177,12 @@ class MemoryPretrainer(_Pretrainer):
         return self._update_metrics(episode, labels, cross_entropy(episode), ops.ones_like(labels, dtype="bool"))
 
     def fit(self, x: Any = None, y: Any = None, *args: Any, **options: Any) -> keras.callbacks.History:
-        """As Keras's; labels are compared with those of the memory."""
-        labels = getattr(x, "labels", None) if y is None else checked_labels(y)
-        if labels is not None and not np.array_equal(labels, self.labels):
+        """As Keras's; labels are compared with those of the rows of the memory that the images have."""
+        labels, known = getattr(x, "labels", None) if y is None else checked_labels(y), self.labels
+        if y is not None and isinstance(x, (tuple, list)) and len(x) == 2:
+            rows = np.asarray(x[1]).reshape(-1)
+            known = known[rows] if np.isin(rows, np.arange(len(known))).all() else None
+        if labels is not None and not np.array_equal(labels, known):
             raise InputError(
                 "the labels are not those of the memory: MemoryPretrainer(..., labels) and fit take the same"
             )

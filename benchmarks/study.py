@@ -42,7 +42,8 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="keep the run folders")
     options = parser.parse_args()
     if options.table or options.trials is None:
-        print(table(read_results(options.results)))
+        lines = read_results(options.results)
+        print(table(lines), differences(lines), sep="\n\n")
         return 0
     trials = [json.loads(line) for line in options.trials.read_text(encoding="utf-8").splitlines() if line.strip()]
     for trial in trials:
@@ -77,6 +78,17 @@ def read_results(file: Path) -> list[dict[str, Any]]:
 
 
 COLUMNS = ("head", "linear probe", "kNN", "nearest prototype", "centred prototype", "ridge", "average")
+AGAINST = {  # what a trial's name begins with -> the trial that it changes; the first that fits
+    "ce-20-": None,
+    "prl-20-": None,
+    **dict.fromkeys(("prl-25-", "prl-wide-25", "views-25"), "prl-25-neck"),
+    **dict.fromkeys(("ce-25-", "ce-wide-25"), "ce-25-base"),
+    "prl-": "prl-neck",
+    "ce-": "ce",
+    "supcon": "supcon-batch-64",
+    "loo": "loo-batch-100",
+    "simclr": "simclr",
+}
 FEW_SHOT_COLUMNS = (*(f"{k}-shot, {by}" for k in (1, 5) for by in ("centred prototype", "ridge")), "mAP")
 
 
@@ -96,6 +108,21 @@ def table(lines: list[dict[str, Any]]) -> str:
         of = "failed" if "failed" in line else line["resolved"].get("precision", "float32").removeprefix("mixed_")
         cells += [of, f"{line['seconds'] / 60:.0f}"]
         rows.append(f"| {line['name']}, seed {line['seed']} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def differences(lines: list[dict[str, Any]]) -> str:
+    """Each trial minus the one that it changes, by classifier, in points on the development set."""
+    known = {(line["name"], line["seed"]): line["result"] for line in lines}
+    rows = [f"| trial minus | {' | '.join(COLUMNS)} |", f"|{'---|' * (len(COLUMNS) + 1)}"]
+    for (name, seed), result in known.items():
+        against = next((other for start, other in AGAINST.items() if name.startswith(start)), None)
+        reference = known.get((against, seed))
+        if against == name or reference is None:
+            continue
+        pairs = [(result.get(column), reference.get(column)) for column in COLUMNS]
+        cells = [f"{100 * (a['development'] - b['development']):+.1f}" if a and b else "" for a, b in pairs]
+        rows.append(f"| {name} minus {against} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 

@@ -95,7 +95,9 @@ _PAPER_CLASSIFIER = replace(
 _FINAL = "fashion_500, {} % of 8,000 test images over 5 trainings, by {} (docs/results.md)"
 _FROZEN = "a linear head, frozen"
 _UNMEASURED = "not measured by itself"
-_COST = "fashion_500: 225,000 images through the encoder, {} minutes (median of 5, two at a time on two cores, bfloat16)"
+_COST = (
+    "fashion_500: 225,000 images through the encoder, {} minutes (median of 5, two at a time on two cores, bfloat16)"
+)
 
 # What all strong rows share. They differ in the loss, and in what goes with it: batches, projection, temperature,
 # smoothing (docs/method.md has what trials say of these).

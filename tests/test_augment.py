@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prl_keras.data import augment
-from prl_keras.data.augment import RECIPES, Recipe, augmentation
+from prl_keras.data.augment import RECIPES, Recipe, augmentation, recipe_for, sample_shifts
 from prl_keras.errors import InputError
 
 LUMA = np.array([0.299, 0.587, 0.114])
@@ -102,6 +102,17 @@ def test_an_unknown_name_is_one_line_with_the_names():
 def test_images_of_another_shape_are_refused(shape):
     with pytest.raises(InputError, match=r"expects images of shape \(32, 32, 3\), received"):
         augmentation("light", (32, 32), 0)(np.zeros(shape, "uint8"), training=True)
+
+
+@pytest.mark.parametrize(("side", "square", "shift"), [(28, 12, 2), (63, 27, 4), (64, 21, 8), (96, 32, 12)])
+def test_strong_shifts_and_squares_are_those_of_the_size(side: int, square: int, shift: int) -> None:
+    """At 96 pixels as in Cutout's paper, below 64 as measured at 28."""
+    recipe = recipe_for("strong", (side, side))
+    assert round(recipe.cutout * side) == square
+    moved = sample_shifts(tf.constant([[0.0, 0.999]]), (side, side), recipe.shift)
+    np.testing.assert_array_equal(moved, [[-shift, shift]])
+    black = augmentation("strong", (side, side), 0)(np.full((200, side, side, 3), 255, "uint8"), training=True)
+    assert np.max(np.sum(np.all(black == 0, axis=-1), axis=(1, 2))) == square**2
 
 
 @pytest.mark.parametrize("name", ["mixed_bfloat16", "mixed_float16"])

@@ -196,6 +196,9 @@ def test_an_stl10_archive_runs_through_data_pretrain_and_finetune(
     assert run.config["data"]["image_shape"] == [96, 96, 3]
     assert run.config["data"]["class_names"][0] == "airplane"
     assert run.result["accuracy"]["test"]["n"] == 20
+    strong = ["--variant", "prl", "--recipe", "strong", "--epochs", "1", "--name", "strong"]
+    assert main(["pretrain", *data, *runs, *strong]) == 0
+    assert np.isfinite(Run(tmp_path / "runs" / "strong").metrics[0]["loss"])
     unlabelled = ["--variant", "simclr", "--unlabelled", "--epochs", "1", "--batch-size", "4", "--name", "sim"]
     assert main(["pretrain", *data, *runs, *unlabelled]) == 0
     assert np.isfinite(Run(tmp_path / "runs" / "sim").metrics[0]["loss"])

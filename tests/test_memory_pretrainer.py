@@ -426,6 +426,11 @@ def test_data_without_rows_or_labels_or_with_other_labels_are_refused() -> None:
         model.fit((images, np.arange(32)), verbose=0)
     with pytest.raises(InputError, match="not those of the memory"):
         model.fit(WithRows(images, 3 - labels, 16, seed=0), verbose=0)
+    order = np.random.default_rng(0).permutation(32)
+    for rows in (order[::-1], order + 1):  # of other images, and of none
+        with pytest.raises(InputError, match="not those of the memory"):
+            model.fit((images[order], rows), labels[order], verbose=0)
+    model.fit((images[order], order), labels[order], verbose=0)
     with pytest.raises(InputError, match="takes no sample or class weights"):
         model.fit((images, np.arange(32)), labels, sample_weight=np.ones(32), verbose=0)
     model.fit((images, np.arange(32)), labels, verbose=0)

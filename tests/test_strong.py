@@ -16,6 +16,7 @@ from prl_keras.cli import main
 from prl_keras.config import Baseline, DataOptions, Finetune, Pretrain, unused_but_given
 from prl_keras.data.batches import Batches
 from prl_keras.errors import InputError
+from prl_keras.memory import matched_temperature
 from prl_keras.models import build_classifier
 from prl_keras.recipes import DECIDING, NAMES, RECIPES
 from prl_keras.runs import Run, create_run
@@ -299,3 +300,12 @@ def test_a_search_takes_from_the_recipe_what_it_does_not_search() -> None:
         settings = finetune_options(values, Tune(recipe=recipe))
         assert (settings.schedule, settings.label_smoothing, settings.head) == (schedule, smoothing, "mlp")
         assert (settings.learning_rate, settings.weight_decay) == (0.5, PAPER["weight_decay"])
+
+
+def test_prl_without_smoothing_has_the_temperature_of_other_cosines() -> None:
+    """Targets that are not smoothed are met at no temperature."""
+    labels = np.arange(12) % 3
+    for given, expected in (({}, 0.1), ({"temperature": 0.3}, 0.3), ({"label_smoothing": 0.1}, None)):
+        options = Pretrain(variant="prl", recipe="strong", width=0.125, **({"label_smoothing": 0.0} | given))
+        found = float(build_pretrainer(options, (28, 28, 3), 3, labels).temperature)
+        assert found == pytest.approx(expected or matched_temperature(3, 0.1))

@@ -746,8 +746,8 @@ def test_strong_rows_train_by_their_own_recipe(tmp_path: Path, capsys: pytest.Ca
     cells = {cell.name: cell.options for cell in plan(options, REQUEST, tmp_path) if not cell.labels}
     assert {name for name, o in cells.items() if o.recipe == "strong"} == {
         "strong-resnet18-s0",
-        *(f"strong-{n}-s0" for n in ("prl", "loo", "supcon", "simclr")),
-        *(f"strong-{n}-frozen-linear-s0" for n in ("prl", "loo", "supcon", "simclr")),
+        *(f"strong-{n}-s0" for n in ("prl", "loo", "supcon", "simclr", "query")),
+        *(f"strong-{n}-frozen-linear-s0" for n in ("prl", "loo", "supcon", "simclr", "query")),
     }
     for name, kind in (("strong-prl-s0", "prl"), ("strong-resnet18-s0", "resnet18"), ("strong-supcon-s0", "supcon")):
         recipe = RECIPES["strong"][kind]

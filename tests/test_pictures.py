@@ -372,7 +372,7 @@ def test_figures_of_nothing_are_gaps_and_columns_of_nothing_are_left_out(tmp_pat
     lines = [
         line | {"val_accuracy": None, "chance_val_accuracy": 0.1, "val_prototype_accuracy": 0.25} for line in lines
     ]
-    drawn = curves(tmp_path, monkeypatch, lines)
+    drawn = curves(tmp_path, monkeypatch, [*lines[:1], {"epoch": 1.5, "loss": 2.0}, *lines[1:]])  # one not validated
     assert np.array_equal(drawn["0 validation"], [1.0, np.nan, 1.0], equal_nan=True)
     assert drawn["1 validation, nearest prototype"] == [25, 25, 25]
     assert set(drawn) == {"0 train", "0 validation", "1 train, in its batch", "1 validation, nearest prototype"}

@@ -352,6 +352,7 @@ def test_a_run_keeps_how_its_images_were_read(tmp_path):
         "name": "digits",
         "seed": 0,
         "validation_fraction": 0.1,
+        "image_size": [8, 12],  # the encoder's
     }
     changed = data_request_of_run(again, RunDataOptions(resize="crop", image_size=(9, 9)))
     assert (changed["image_size"], "resize" in changed) == ([9, 9], False)

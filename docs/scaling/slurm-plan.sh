@@ -1,6 +1,6 @@
 #!/bin/bash
 #SBATCH --job-name=prl-plan
-#SBATCH --array=1-100%8
+#SBATCH --array=1-115%8
 #SBATCH --cpus-per-task=8
 #SBATCH --mem=8G
 #SBATCH --time=04:00:00

@@ -99,12 +99,13 @@ def _curves(analysis: Analysis, file: Path) -> Path | None:
 
 
 def _band(axes: Any, metrics: list[list[dict]], key: str, label: str, colour: Any, style: str = "-") -> None:
-    """Mean over the runs, and their range, of the epochs of which all have a figure; nothing if there is none."""
-    values = 100 * np.array([column(lines, key) for lines in metrics])
-    known = np.isfinite(values.mean(axis=0))
-    if not known.any():
+    """Mean over the runs, and their range, of the epochs that were looked at; a gap where a run has no figure, nothing
+    if there is none."""
+    looked = [key in line for line in metrics[0]]
+    values = 100 * np.array([column(lines, key) for lines in metrics])[:, looked]
+    if not np.isfinite(values.mean(axis=0)).any():
         return
-    values, epochs = values[:, known], column(metrics[0], "epoch")[known]
+    epochs = column(metrics[0], "epoch")[looked]
     marker = "." if len(epochs) < 3 else ""
     axes.plot(epochs, values.mean(axis=0), style, color=colour, linewidth=1.4, label=label, marker=marker)
     if len(values) > 1:

@@ -44,10 +44,10 @@ def _curves(axes: Any, lines: list[dict[str, Any]], names: dict[str, str], scale
     epochs, levels = column(lines, "epoch"), {}
     for key, label in names.items():
         values, chance = scale * column(lines, key), scale * column(lines, f"chance_{key}")
-        known = np.isfinite(values)
-        if not known.any():
+        if not np.isfinite(values).any():
             continue
-        (curve,) = axes.plot(epochs[known], values[known], marker=".", label=label)
+        looked = [key in line for line in lines]  # an epoch without it is passed over, one that it diverged in is a gap
+        (curve,) = axes.plot(epochs[looked], values[looked], marker=".", label=label)
         if np.isfinite(chance).any():
             split, _, how = label.partition(", ")
             levels[split] = float(np.nanmean(chance)), curve.get_color(), how

@@ -1,6 +1,7 @@
 """The table of what encoders are worth beyond their training classes."""
 
 import json
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -156,7 +157,7 @@ def test_all_are_measured_alike_and_only_what_is_missing(folder, monkeypatch, ca
         (options.runs_dir / options.run / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
 
     monkeypatch.setattr(command.evaluate, "run", evaluated)
-    options = Reproduce(rows=("beyond",), seeds=2, ways=3, shots=(2,), far=("digits",), runs_dir=folder)
+    options = Reproduce(rows=("beyond",), seeds=2, ways=3, shots=(2,), far=("digits",), runs_dir=folder, jobs=1)
     request = dict.fromkeys(("data_dir", "samples_per_class", "test_per_class", "image_size"))
     request |= {"name": "digits", "validation_fraction": 0.1, "hold_out_classes": ["0.5"]}
     cells = plan(options, request, folder)
@@ -185,6 +186,26 @@ def test_all_are_measured_alike_and_only_what_is_missing(folder, monkeypatch, ca
         file.write_text(json.dumps(content), encoding="utf-8")
     command._measure(Run(folder), cells, replace(options, ways=4))
     assert [each.run for each in asked[48:]] == ["strong-prl-s1"] * 2
+
+
+def test_several_are_measured_at_a_time_and_the_reference_before_what_is_relative_to_it(folder, monkeypatch, capsys):
+    options = Reproduce(rows=("beyond",), seeds=1, runs_dir=folder, jobs=2)
+    request = dict.fromkeys(("data_dir", "samples_per_class", "test_per_class", "image_size"))
+    request |= {"name": "digits", "validation_fraction": 0.1, "hold_out_classes": ["0.5"]}
+    cells = plan(options, request, folder)
+    seen: list[tuple] = []
+    monkeypatch.setattr(command.jobs, "run_all", lambda *told: seen.append(told))
+    command._measure(Run(folder), cells, options)
+    ((tasks, work, logs, begin, _),) = seen
+    assert pickle.loads(pickle.dumps(work)) is command.measure
+    tasks = pickle.loads(pickle.dumps(tasks))
+    assert len({task.lease for task in tasks}) == len(tasks) == 18
+    reference = next(task for task in tasks if task.description == "strong-resnet18-s0, shift")
+    assert [task.needs == reference.gives for task in tasks] == [task.how.relative_to is not None for task in tasks]
+    assert reference.needs is None
+    assert [log.name for log in logs] == ["reproduce.log", "reproduce-2.log"]
+    begin(reference)
+    assert "measuring 1 of 18: strong-resnet18-s0, shift" in capsys.readouterr().out
 
 
 def test_what_could_not_be_measured_is_told_before_anything_is_trained(tmp_path, capsys):

@@ -13,10 +13,8 @@ import pytest
 import yaml
 
 from prl_keras.cli import main, parse
-from prl_keras.config import Finetune, Pretrain
 from prl_keras.experiments.shared import alone, work_together
 from prl_keras.experiments.table import plan
-from prl_keras.runs import Run
 from prl_keras.runs.leases import LEASES, take
 from prl_keras.runs.locks import BusyError
 
@@ -28,15 +26,14 @@ class Made:
     folder: Path
     name: str
     needs: str | None = None
-    labels: bool = False
 
     @property
-    def run(self) -> Run:
-        return Run(self.folder / self.name)
+    def gives(self) -> str:
+        return self.name
 
     @property
-    def options(self) -> Pretrain | Finetune:
-        return Finetune(runs_dir=self.folder, encoder=self.needs) if self.needs else Pretrain(runs_dir=self.folder)
+    def lease(self) -> str:
+        return self.name
 
     @property
     def done(self) -> bool:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from prl_keras.commands import evaluate
+from prl_keras.commands.cells import log_files
 from prl_keras.commands.few_shot import check_episodes
 from prl_keras.commands.unknown import check_far
 from prl_keras.config import Evaluate, Reproduce
 from prl_keras.data import Dataset
 from prl_keras.data.catalog import load_held_out
+from prl_keras.experiments import jobs
 from prl_keras.experiments.beyond import FEW_SHOT, SHIFT, UNKNOWN
 from prl_keras.experiments.table import STRONG_SUPERVISED, Cell, Replicate, encoder_run, replicates
 from prl_keras.files import write_json, write_text
 from prl_keras.runs import Run
 from prl_keras.screen.console import print_end, say
-from prl_keras.startup import start_keras
+from prl_keras.startup import forget_models, start_keras
 from prl_keras.terminal import quoted
 
 _KINDS = {  # file -> how `evaluate` is asked for it, and with which of the options
@@ -54,35 +58,82 @@ def check(options: Reproduce, request: dict[str, Any]) -> None:
 
 def _measure(table: Run, cells: list[Cell], options: Reproduce) -> None:
     """What is missing, or was measured in another way; what the measurements print goes into reproduce.log."""
-    asked = [(cell, name, _asked(cell, name, options)) for cell in cells for name in _KINDS]
-    to_do = [(cell, name, how) for cell, name, how in asked if not _made(cell.run.path / name, how)]
-    with (table.path / "reproduce.log").open("a", buffering=1, encoding="utf-8") as log:
-        for number, (cell, name, how) in enumerate(to_do, start=1):
-            say(f"measuring {number} of {len(to_do)}: {cell.name}, {name.removesuffix('.json').replace('_', ' ')}")
+    todo = [each for each in _measurements(cells, options) if not each.done]
+    number = itertools.count(1)
+
+    def begin(measurement: Measurement) -> None:
+        say(f"measuring {next(number)} of {len(todo)}: {measurement.description}")
+
+    count = min(options.jobs or jobs.automatic(), len(todo))
+    if count > 1:
+        jobs.run_all(todo, measure, log_files(table, count), begin, lambda _: None)
+        return
+    with log_files(table, 1)[0].open("a", buffering=1, encoding="utf-8") as log:
+        for each in todo:
+            begin(each)
             with redirect_stdout(log), redirect_stderr(log):
-                evaluate.run(how)
+                measure(each)
 
 
-def _made(file: Path, how: Evaluate) -> bool:
-    """Whether the file is there, and is what `evaluate` would write now. What is damaged is told by who reads it."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        if how.few_shot:
-            numbers = [content[name] == getattr(how, name) for name in ("ways", "queries", "episodes")]
-            return all(numbers) and set(content["accuracy"]) == set(map(str, how.shots))
-        if how.unknown:
-            return content["far"] == list(how.far)
-        return content.get("relative_to", {}).get("run") == how.relative_to
-    except FileNotFoundError:
-        return False
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return True
+@dataclass(frozen=True)
+class Measurement:
+    """One file of a run; a `jobs.Task`.
+
+    how: what `evaluate` is asked for.
+    """
+
+    how: Evaluate
+    file: Path
+
+    @property
+    def description(self) -> str:
+        return f"{self.how.run}, {self.file.stem.replace('_', ' ')}"
+
+    @property
+    def lease(self) -> str:
+        return f"{self.how.run}-{self.file.stem}"
+
+    @property
+    def gives(self) -> Path:
+        return self.file
+
+    @property
+    def needs(self) -> Path | None:
+        """Errors are relative to those of another run."""
+        return None if self.how.relative_to is None else self.how.runs_dir / self.how.relative_to / SHIFT
+
+    @property
+    def done(self) -> bool:
+        """Whether the file is what `evaluate` would write now. What is damaged is told by who reads it."""
+        how = self.how
+        try:
+            content = json.loads(self.file.read_text(encoding="utf-8"))
+            if how.few_shot:
+                numbers = [content[name] == getattr(how, name) for name in ("ways", "queries", "episodes")]
+                return all(numbers) and set(content["accuracy"]) == set(map(str, how.shots))
+            if how.unknown:
+                return content["far"] == list(how.far)
+            return content.get("relative_to", {}).get("run") == how.relative_to
+        except FileNotFoundError:
+            return False
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return True
 
 
-def _asked(cell: Cell, name: str, options: Reproduce) -> Evaluate:
-    kind, wanted = _KINDS[name]
-    given: dict[str, Any] = {key: getattr(options, key) for key in wanted}
-    reference = encoder_run(cell.run.path.parent, STRONG_SUPERVISED, Replicate(cell.options.seed)).name
-    if name == SHIFT and cell.name != reference:
-        given["relative_to"] = reference
-    return Evaluate(run=cell.name, runs_dir=cell.options.runs_dir, **{kind: True}, **given)
+def measure(measurement: Measurement) -> None:
+    start_keras(0)
+    forget_models()
+    evaluate.run(measurement.how)
+
+
+def _measurements(cells: list[Cell], options: Reproduce) -> list[Measurement]:
+    found = []
+    for cell in cells:
+        reference = encoder_run(cell.run.path.parent, STRONG_SUPERVISED, Replicate(cell.options.seed)).name
+        for name, (kind, wanted) in _KINDS.items():
+            given: dict[str, Any] = {key: getattr(options, key) for key in wanted}
+            if name == SHIFT and cell.name != reference:
+                given["relative_to"] = reference
+            how = Evaluate(run=cell.name, runs_dir=cell.options.runs_dir, **{kind: True}, **given)
+            found.append(Measurement(how, cell.run.path / name))
+    return found

@@ -26,7 +26,7 @@ def train(table: Run, cells: list[Cell], options: Reproduce, dataset: Dataset) -
     if not todo:
         return
     count = min(options.jobs or jobs.automatic(), len(todo))
-    logs = [table.path / f"reproduce{'' if number == 0 else f'-{number + 1}'}.log" for number in range(count)]
+    logs = log_files(table, count)
     progress = Progress(table, cells, options, dataset, count)
     with logs[0].open("a", buffering=1, encoding="utf-8") as log, progress.shown(log):
         if count > 1:
@@ -36,6 +36,11 @@ def train(table: Run, cells: list[Cell], options: Reproduce, dataset: Dataset) -
                 progress.begin(cell)
                 run_cell(cell)
                 progress.end(cell)
+
+
+def log_files(table: Run, count: int) -> list[Path]:
+    """One a process."""
+    return [table.path / f"reproduce{'' if number == 0 else f'-{number + 1}'}.log" for number in range(count)]
 
 
 def train_together(table: Run, cells: list[Cell], options: Reproduce, dataset: Dataset) -> None:

@@ -10,10 +10,9 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import Protocol
 
-from prl_keras.config import Finetune
 from prl_keras.errors import InputError
-from prl_keras.experiments.table import Cell
 from prl_keras.runs.interruption import Stopped, terminating
 from prl_keras.startup import cores
 from prl_keras.terminal import ready_streams
@@ -45,23 +44,37 @@ def _free_memory() -> float:
     return free
 
 
-class _Job:
-    """A process that does one cell after the other; `cell` is what it is at, `ready` whether it has started."""
+class Task(Protocol):
+    """What can be done by any process: a run of the table, or a measurement of one.
 
-    def __init__(self, context: multiprocessing.context.SpawnContext, work: Callable[[Cell], None], log: Path):
+    gives: what others may need of it; needs: what has to be there before; lease: its name among those that processes
+    take.
+    """
+
+    description: str
+    lease: str
+    done: bool
+    gives: Path | None
+    needs: Path | None
+
+
+class _Job:
+    """A process that does one task after the other; `task` is what it is at, `ready` whether it has started."""
+
+    def __init__(self, context: multiprocessing.context.SpawnContext, work: Callable[[Task], None], log: Path):
         self.pipe, its_end = context.Pipe()
-        self.cell: Cell | None = None
+        self.task: Task | None = None
         self.ready = False
         self.process = context.Process(target=_work, args=(its_end, work, log))
         with _without_ctrl_c():
             self.process.start()
         its_end.close()  # else nobody would notice that the process has gone
 
-    def begin(self, cell: Cell) -> None:
-        self.cell = cell
-        self.pipe.send(cell)
+    def begin(self, task: Task) -> None:
+        self.task = task
+        self.pipe.send(task)
 
-    def hear(self) -> Cell | None:
+    def hear(self) -> Task | None:
         """What it has done, when it has something to say; None: that it has started.
 
         Raises:
@@ -70,18 +83,18 @@ class _Job:
         try:
             error = self.pipe.recv()
         except (EOFError, OSError) as gone:
-            what = f"ended the process of {self.cell.description}" if self.cell else "lets no process start"
+            what = f"ended the process of {self.task.description}" if self.task else "lets no process start"
             raise InputError(
                 f"the system {what}, perhaps for want of memory: repeat the command with --jobs 1"
             ) from gone
-        self.ready, done, self.cell = True, self.cell, None
+        self.ready, done, self.task = True, self.task, None
         if error is not None:
             raise error
         return done
 
     def end(self) -> None:
         """When it has said what it still has to say."""
-        if self.cell is not None:
+        if self.task is not None:
             with contextlib.suppress(EOFError, OSError):
                 self.pipe.recv()
         self.pipe.close()
@@ -89,13 +102,13 @@ class _Job:
 
 
 def run_all(
-    cells: Sequence[Cell],
-    work: Callable[[Cell], None],
+    tasks: Sequence[Task],
+    work: Callable[[Task], None],
     logs: Sequence[Path],
-    begin: Callable[[Cell], None],
-    end: Callable[[Cell], None],
+    begin: Callable[[Task], None],
+    end: Callable[[Task], None],
 ) -> None:
-    """Do the work of every cell, several at a time: what needs another run after that, and what others need first.
+    """Do every task, several at a time: what needs another one after that, and what others need first.
 
     Args:
         work: of a module, so that another process finds it.
@@ -106,18 +119,18 @@ def run_all(
         What one of them raised, when the others have stopped; an InputError if the system ended a process.
     """
     context = multiprocessing.get_context("spawn")
-    waiting = sorted(cells, key=lambda cell: -sum(need(other) == run_of(cell) for other in cells))
+    waiting = sorted(tasks, key=lambda task: -sum(task.gives is not None and o.needs == task.gives for o in tasks))
     crew: list[_Job] = []
     try:
         crew += (_Job(context, work, log) for log in logs)
-        while waiting or any(job.cell for job in crew):
-            unfinished = {run_of(cell) for cell in (*waiting, *(job.cell for job in crew if job.cell))}
-            able = [cell for cell in waiting if need(cell) not in unfinished]
-            for job, cell in zip([job for job in crew if job.ready and not job.cell], able, strict=False):
-                waiting.remove(cell)
-                begin(cell)
-                job.begin(cell)
-            heard = wait([job.pipe for job in crew if job.cell or not job.ready])
+        while waiting or any(job.task for job in crew):
+            unfinished = {task.gives for task in (*waiting, *(job.task for job in crew if job.task))} - {None}
+            able = [task for task in waiting if task.needs not in unfinished]
+            for job, task in zip([job for job in crew if job.ready and not job.task], able, strict=False):
+                waiting.remove(task)
+                begin(task)
+                job.begin(task)
+            heard = wait([job.pipe for job in crew if job.task or not job.ready])
             for job in [job for job in crew if job.pipe in heard]:
                 if (done := job.hear()) is not None:
                     end(done)
@@ -127,18 +140,6 @@ def run_all(
     finally:
         for job in crew:
             job.end()
-
-
-def run_of(cell: Cell) -> Path | None:
-    """What others may need of it."""
-    return None if cell.labels else cell.run.path
-
-
-def need(cell: Cell) -> Path | str:
-    """The run that has to be there: of a curve its own, of a head its encoder."""
-    if cell.labels:
-        return cell.run.path
-    return cell.options.runs_dir / cell.options.encoder if isinstance(cell.options, Finetune) else "nothing"
 
 
 def _stop(crew: Sequence[_Job], error: BaseException) -> None:
@@ -171,7 +172,7 @@ def _without_ctrl_c() -> Iterator[None]:
 # In the processes
 
 
-def _work(pipe: Connection, work: Callable[[Cell], None], log: Path) -> None:
+def _work(pipe: Connection, work: Callable[[Task], None], log: Path) -> None:
     with contextlib.suppress(EOFError, BrokenPipeError, Stopped), terminating():  # the parent is gone, or has no more
         _settle(log)
         pipe.send(None)
@@ -201,10 +202,10 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _error_of(work: Callable[[Cell], None], cell: Cell) -> BaseException | None:
+def _error_of(work: Callable[[Task], None], task: Task) -> BaseException | None:
     """As it can be sent: what a command understands as it is, all else in words."""
     try:
-        work(cell)
+        work(task)
     except (InputError, OSError, MemoryError, KeyboardInterrupt, Stopped) as error:
         return error
     except BaseException:

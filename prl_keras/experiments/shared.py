@@ -6,16 +6,11 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from prl_keras.experiments.jobs import need, run_of
 from prl_keras.experiments.table import Cell
 from prl_keras.runs.leases import LEASES, SECONDS, Lease, take
 from prl_keras.runs.locks import BusyError
 
 _PAUSE = 2.0  # seconds between two looks, where all that is left is worked on by others
-
-
-def lease_name(cell: Cell) -> str:
-    return f"{cell.name}{'-labels' if cell.labels else ''}"
 
 
 def work_together(
@@ -37,11 +32,11 @@ def work_together(
         lost: called in another thread when this process was cut off for so long that another one took its cell.
     """
     while left := [cell for cell in cells if not cell.done]:
-        unfinished = {run_of(cell) for cell in left}
+        unfinished = {cell.gives for cell in left} - {None}
         for cell in left:
-            if need(cell) in unfinished:
+            if cell.needs in unfinished:
                 continue
-            lease = take(folder / LEASES, lease_name(cell), seconds)
+            lease = take(folder / LEASES, cell.lease, seconds)
             if lease is None:
                 continue
             with lease.kept(lost):
@@ -68,5 +63,5 @@ def alone(
     seconds: float = SECONDS,
 ) -> None:
     """One cell of an array of jobs, and what it needs before it; what another process makes is waited for."""
-    for other in [each for each in cells if run_of(each) == need(cell)] + [cell]:
+    for other in [each for each in cells if cell.needs is not None and each.gives == cell.needs] + [cell]:
         work_together([other], folder, work, *[lambda _: None] * 3, lost, seconds)

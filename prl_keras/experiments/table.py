@@ -237,6 +237,23 @@ class Cell:
     def description(self) -> str:
         return f"{self.name}: label efficiency" if self.labels else self.name
 
+    @property
+    def gives(self) -> Path | None:
+        """What others may need of it."""
+        return None if self.labels else self.run.path
+
+    @property
+    def needs(self) -> Path | None:
+        """The run that has to be there: of a curve its own, of a head its encoder."""
+        if self.labels:
+            return self.run.path
+        return self.options.runs_dir / self.options.encoder if isinstance(self.options, Finetune) else None
+
+    @property
+    def lease(self) -> str:
+        """Its name among those that processes take."""
+        return f"{self.name}{'-labels' if self.labels else ''}"
+
 
 def row_run(folder: Path, row: Row, replicate: Replicate) -> Run:
     return Run(folder / f"{row.key}-{replicate.suffix}")

@@ -66,6 +66,8 @@ def main() -> int:
     if options.table:
         print("\n\n".join(tables(read(options.results))))
         return 0
+    if other := {line["precision"] for line in read(options.results)} - {options.precision}:
+        parser.error(f"{options.results} is of --precision {', '.join(sorted(other))}; one file has one")
     for seed in options.seeds:  # all rows of a seed before the next one
         for row in options.rows:
             if (row, seed, options.epochs) in {(e["row"], e["seed"], e["epochs"]) for e in read(options.results)}:

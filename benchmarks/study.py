@@ -43,7 +43,9 @@ def main() -> int:
     options = parser.parse_args()
     if options.table or options.trials is None:
         lines = read_results(options.results)
-        print(table(lines), differences(lines), sep="\n\n")
+        print(table(lines))
+        if not any("mAP" in line["result"] for line in lines):
+            print(f"\n{differences(lines)}")
         return 0
     trials = [json.loads(line) for line in options.trials.read_text(encoding="utf-8").splitlines() if line.strip()]
     for trial in trials:
@@ -51,12 +53,13 @@ def main() -> int:
         if (trial["name"], trial["seed"]) in done:
             continue
         run = Run(options.runs_dir / f"{trial['name']}-s{trial['seed']}")
-        begun_before = (
-            run.path.exists()
-        )  # then a refusal may be of another process that trains it, or of another recipe
+        begun_before = run.path.exists()
         code = train(trial, run)
-        if code and (code != FAILED or begun_before or not run.path.exists()):
+        if code and (code != FAILED or not run.path.exists()):
             return code
+        if code and begun_before:  # perhaps another process trains it, or its recipe has changed since
+            print(f"{run.name}: passed over; to begin it anew remove {run.path}", flush=True)
+            continue
         line = trial | {"resolved": run.part("options"), "versions": run.part("versions")}
         if code == FAILED:
             line |= {"result": {}, "seconds": 0, "failed": "stopped by its command; repeat it to see why"}

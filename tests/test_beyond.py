@@ -107,6 +107,20 @@ def test_the_best_score_is_compared_with_what_most_programs_use(folder):
     assert together(folder, REPLICATES, planted)["near_unknown"] is None
 
 
+def test_the_references_own_errors_have_no_spread_that_others_could_share(folder):
+    def figures(run: Run) -> dict[str, float]:
+        return planted(run) | ({ERRORS: 1.0} if run.name.startswith("strong-resnet18") else {})
+
+    found = together(folder, REPLICATES, figures)["measures"][ERRORS]
+    ours = np.array(found["methods"][OURS]["values"])
+    own = compare_seeds(ours, np.ones(4))
+    assert found["differences"]["strong-resnet18"]["low"] == pytest.approx(own["low"])
+    others = [source for source in STRONG if source not in (OURS, "strong-resnet18")]
+    pooled = compare_with_control([np.array(found["methods"][source]["values"]) for source in others], ours)
+    lows = [found["differences"][source]["low"] for source in others]
+    assert lows == pytest.approx([-test["high"] for test in pooled])
+
+
 def test_one_draw_has_no_interval_and_no_test(folder):
     found = together(folder, REPLICATES[:1], planted)
     assert found["measures"]["good"]["methods"][OURS]["low"] is None
@@ -199,7 +213,7 @@ def test_several_are_measured_at_a_time_and_the_reference_before_what_is_relativ
     ((tasks, work, logs, begin, _),) = seen
     assert pickle.loads(pickle.dumps(work)) is command.measure
     tasks = pickle.loads(pickle.dumps(tasks))
-    assert len({task.lease for task in tasks}) == len(tasks) == 18
+    assert len({task.gives for task in tasks}) == len(tasks) == 18
     reference = next(task for task in tasks if task.description == "strong-resnet18-s0, shift")
     assert [task.needs == reference.gives for task in tasks] == [task.how.relative_to is not None for task in tasks]
     assert reference.needs is None

@@ -839,6 +839,7 @@ def test_a_table_is_continued_with_images_that_were_moved(
     head = Run(tmp_path / "table" / "query-frozen-linear-s0")
     assert head.part("data", "fingerprint") == Run(tmp_path / "table" / "query-s0").part("data", "fingerprint")
     assert (tmp_path / "table" / "query-s0" / "label_efficiency.json").exists()
+    assert main([*command, str(tmp_path / "B")]) == 0, "what was made from the moved images is the table's"
 
 
 @pytest.mark.slow

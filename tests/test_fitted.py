@@ -109,6 +109,13 @@ def test_prototypes_of_very_few_images_have_two_of_a_class(
     assert set(np.unique(batches[0][1], return_counts=True)[1]) == {2}
 
 
+@pytest.mark.parametrize(("classes", "each", "asked", "batch"), [(10, 1, 10, 10), (3, 9, 0, None), (3, 9, -1, None)])
+def test_classes_that_make_no_batch_are_left_to_who_refuses_them(classes, each, asked, batch) -> None:
+    options, _ = fitted(Pretrain(variant="loo", recipe="strong", classes_per_batch=asked), labels(classes, each))
+    assert options.classes_per_batch == asked
+    assert batch is None or options.batch_size == batch
+
+
 def test_pairs_memories_and_rare_classes_are_left_as_they_are() -> None:
     for variant in ("simclr", "prl"):
         assert fitted(Pretrain(variant=variant), labels(200, 30))[0].classes_per_batch is None

@@ -353,6 +353,7 @@ def test_a_run_keeps_how_its_images_were_read(tmp_path):
         "seed": 0,
         "validation_fraction": 0.1,
         "image_size": [8, 12],  # the encoder's
+        "resize": "pad",  # and its way to them
     }
     changed = data_request_of_run(again, RunDataOptions(resize="crop", image_size=(9, 9)))
     assert (changed["image_size"], "resize" in changed) == ([9, 9], False)

@@ -250,6 +250,22 @@ def test_the_time_left_is_that_of_the_steps_and_of_the_ends_of_epochs(capsys: py
     assert list(left) == [duration(4 * 3 * 2), duration(3 * 3 * 2 + 3 * 10), duration(2 * 3 * 2 + 2 * 20)]
 
 
+def test_the_time_left_knows_which_ends_of_epochs_have_validation(capsys: pytest.CaptureFixture) -> None:
+    """Steps of 1 s; ends of 10 s with validation (epochs 1, 4, 8), the first of 60, and of 1 s without."""
+    now, times = 0.0, []
+    for epoch in range(1, 6):
+        times += [now, now + 1, now := now + 1 + (60 if epoch == 1 else 10 if epoch in (4, 8) else 1)]
+    with TrainingScreen(CLASSIFIER, 8, 1, 64, validated=[1, 4, 8], clock=clock(*times)) as screen:
+        for epoch in range(1, 6):
+            screen.begin_epoch(epoch)
+            screen.step(1, lambda: 1.0)
+            screen.end_epoch({"loss": 1.0})
+    left = [line.split()[-1] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert left[1] == duration(6 + 2 * 60 + 4 * 1), "all that is known of validation is its first look"
+    assert left[3] == duration(4 + 1 * 10 + 3 * 1)
+    assert left[4] == duration(3 + 1 * 10 + 2 * 1)
+
+
 def test_a_continued_training_counts_on_and_estimates_what_is_left(capsys: pytest.CaptureFixture) -> None:
     times = [0, 0, 0, 50, 52, 54, 60]  # two steps were taken before and are skipped
     with TrainingScreen(CLASSIFIER, 7, 5, 500, earlier=[{"val_accuracy": 0.9}], clock=clock(*times)) as screen:

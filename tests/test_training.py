@@ -33,7 +33,8 @@ from prl_keras.training.average import adam, cosine_schedule, recalibrate_batch_
 from prl_keras.training.checkpoint import restore_checkpoint
 from prl_keras.training.cross_entropy import SmoothedCrossEntropy
 from prl_keras.training.finetuning import compile_classifier, train, train_classifier, train_head
-from prl_keras.training.fit import create_variables, fit, looked_at
+from prl_keras.training.fit import create_variables, fit
+from prl_keras.training.looks import looked_at
 from prl_keras.training.pretrain import PrototypicalPretrainer, SimCLRPretrainer
 
 ROOT = Path(__file__).parents[1]
@@ -905,7 +906,9 @@ def as_first_version(file: Path) -> None:
     """Take out of a checkpoint what the first version did not write."""
     with np.load(file) as content:
         header, arrays = json.loads(str(content["header"])), {k: content[k] for k in content.files}
-    arrays = {key: value for key, value in arrays.items() if key not in ("header", "seconds", "steps_per_epoch")}
+    arrays = {
+        key: value for key, value in arrays.items() if key not in ("header", "seconds", "steps_per_epoch", "edition")
+    }
     del header["crc32"]
     header["sha256"] = checkpoint._sha256(header["epoch"], header["step"], arrays)
     np.savez(file, header=np.array(json.dumps(header)), **arrays)
@@ -952,6 +955,34 @@ def test_an_unfinished_run_whose_images_were_blurred_less_is_refused(run: Run) -
         create_variables(model, batches)
         as_first_version(save_checkpoint(model, run, 1))
         with pytest.raises(InputError, match="blurred images of this size less") if refused else nullcontext():
+            fit(model, batches, 1, run)
+
+
+def test_an_unfinished_run_that_validated_more_often_or_shifted_less_is_refused(tmp_path: Path) -> None:
+    """Two views of the validation images draw from the training's own random numbers."""
+    for variant, epochs, refused in (("simclr", 100, True), ("simclr", 99, False), ("query", 100, False)):
+        model, run = MAKERS[variant](), create_run(tmp_path, f"{variant}-{epochs}", {})
+        model.build((None, 8, 8, 3))
+        model.compile("adam")
+        batches = Batches(*pictures(32), 32, seed=1, drop_remainder=True)
+        create_variables(model, batches)
+        as_first_version(save_checkpoint(model, run, 98, 0, 0.0, 1))
+        message = "looked at two views of the validation images more often"
+        with pytest.raises(InputError, match=message) if refused else nullcontext():
+            fit(model, batches, epochs, run)
+        if refused:
+            save_checkpoint(model, run, 98, 0, 0.0, 1)
+            fit(model, batches, epochs, run)
+    run = create_run(tmp_path, "strong", {})
+    for side, refused in ((48, False), (64, True)):
+        images = keras.Input((side, side, 3))
+        x = layers.Dense(3)(layers.GlobalAveragePooling2D()(augmentation("strong", (side, side), 0)(images)))
+        model = keras.Model(images, x)
+        model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+        batches = Batches(np.zeros((8, side, side, 3), "uint8"), np.arange(8) % 3, 8, seed=0)
+        create_variables(model, batches)
+        as_first_version(save_checkpoint(model, run, 1))
+        with pytest.raises(InputError, match="shifted and cut images of this size") if refused else nullcontext():
             fit(model, batches, 1, run)
 
 

@@ -90,10 +90,6 @@ class Measurement:
         return f"{self.how.run}, {self.file.stem.replace('_', ' ')}"
 
     @property
-    def lease(self) -> str:
-        return f"{self.how.run}-{self.file.stem}"
-
-    @property
     def gives(self) -> Path:
         return self.file
 

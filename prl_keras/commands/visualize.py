@@ -9,7 +9,7 @@ import numpy as np
 from prl_keras.commands.common import run_argument, source_run
 from prl_keras.commands.finetune import check_encoder
 from prl_keras.config import RunDataOptions, RunPictureOptions, Visualize
-from prl_keras.data import Dataset, Split, resolved
+from prl_keras.data import Dataset, Split
 from prl_keras.data.request import data_request_of_run, data_words, file_suffix, open_data, warn_of_seen
 from prl_keras.data.splits import SPLITS
 from prl_keras.errors import InputError
@@ -56,7 +56,7 @@ def run(options: Visualize) -> None:
         raise InputError(
             f"run {run.name!r} left its encoder as it was: use `python main.py visualize {source} --before`"
         )
-    dataset = open_data(_request(run, options), run)
+    dataset = open_data(data_request_of_run(run, _data_options(options)), run)
     check_encoder(tuple(run.part("data")["image_shape"]), dataset, run.name)
     warn_of_seen(run, dataset)
     sample = draw_sample(dataset, options)
@@ -70,16 +70,6 @@ def run(options: Visualize) -> None:
 def _data_options(options: Visualize) -> RunDataOptions:
     same = ("dataset", "data_dir", "cache_dir", *(field.name for field in fields(RunPictureOptions)))
     return RunDataOptions(**{name: getattr(options, name) for name in same})
-
-
-def _request(run: Run, options: Visualize) -> dict[str, Any]:
-    """Images of another data set in the size that the run's encoder takes."""
-    request = data_request_of_run(run, _data_options(options))
-    height, width, _ = run.part("data")["image_shape"]
-    other = request["name"] != resolved(run.part("data")["request"]["name"])
-    if other and request["image_size"] is None:
-        request["image_size"] = height if height == width else [height, width]
-    return request
 
 
 def draw_sample(dataset: Dataset, options: Visualize) -> Sample:

@@ -118,8 +118,8 @@ class Reproduce(PictureOptions, EpisodeOptions, SharedOptions):
     image_size: Size = None
     """Resize images to this many pixels a side, or to height x width. None: as they are."""
     jobs: Count = None
-    """Train this many runs at the same time, each in a process of its own; the bits are the same. None: as many as pay
-    off on this machine (two on two cores)."""
+    """Train, or measure, this many runs at the same time, each in a process of its own; the bits are the same. None:
+    as many as pay off on this machine (two on two cores)."""
     plan: bool = False
     """Print a command a run, for an array of jobs; train nothing."""
     cell: Count = None

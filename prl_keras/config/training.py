@@ -174,7 +174,8 @@ class Pretrain(DataOptions, RecipeOptions, StrategyOptions, UnlabelledOptions, T
     largest power of two that leaves four batches an epoch."""
     classes_per_batch: Annotated[Count, by_recipe("classes_per_batch", VARIANTS)] = None
     """As many classes in each batch, with equally many images of each. None: the recipe's, or as they come; without
-    --batch-size, and with more than half as many classes as images in a batch: as many as get four images."""
+    --batch-size, and with more than half as many classes as images in a batch: as many as get four images, or two.
+    Given without --batch-size: with two images of each at least, where labels count."""
     learning_rate: Annotated[Number, by_recipe("learning_rate", VARIANTS)] = None
     """Of Adam (the paper: 0.001)."""
     augment: Annotated[Augmentation | None, arg(metavar=POLICIES), by_recipe("augment", VARIANTS)] = None

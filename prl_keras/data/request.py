@@ -93,11 +93,13 @@ def _of_another(own: dict[str, Any], name: str, options: RunDataOptions, run: Ru
         request["labels"] = _as_json(options.labels)
     whole = dict.fromkeys(("fold", "samples_per_class", "test_per_class", "image_size"))
     whole |= {key: _PICTURES[key] for key in ("labels", "damaged", "domains")}
-    whole |= {} if is_folder(name) else _PICTURES
+    whole |= {} if is_folder(name) else {key: value for key, value in _PICTURES.items() if key != "resize"}
     part = any(key in own for key in _HELD_OUT) or any(request.get(key, v) != v for key, v in whole.items())
     if part and not _is_copy(request, run):
         request = {key: value for key, value in (request | whole).items() if key not in _HELD_OUT}
-    return request | {"image_size": list(run.part("data")["image_shape"][:2])}
+    if request["image_size"] is None and options.image_size is None and not _is_copy(request, run):
+        request["image_size"] = list(run.part("data")["image_shape"][:2])
+    return request
 
 
 def reading_of(run: Run, max_megapixels: int | None = None) -> dict[str, Any]:

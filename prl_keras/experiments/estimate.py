@@ -13,6 +13,7 @@ from prl_keras.config import Baseline, Finetune, Pretrain
 from prl_keras.data import Dataset
 from prl_keras.experiments.table import Cell
 from prl_keras.recipes import VIEWS
+from prl_keras.training.looks import looked_at
 
 # Time of an image of each kind, relative to a prototypical training step: until something was measured.
 RELATIVE = {
@@ -37,9 +38,10 @@ def work(cell: Cell, dataset: Dataset) -> Counter[str]:
     everything = n + len(dataset.validation) + len(dataset.test)
     if cell.labels:
         return Counter({"encode": everything, "regression": 2 * n})
+    looks = len(looked_at(options.epochs, each=getattr(options, "test_each_epoch", False)))
     if isinstance(options, Pretrain):
         images = options.epochs * (n // options.batch_size) * options.batch_size
-        return Counter({_pretrain_kind(options): images, "encode": options.epochs * len(dataset.validation)})
+        return Counter({_pretrain_kind(options): images, "encode": looks * len(dataset.validation)})
     if isinstance(options, Baseline) and options.model == "pca":
         return Counter({"regression": n})
     tests = everything + (options.epochs * len(dataset.test) if options.test_each_epoch else 0)
@@ -49,7 +51,7 @@ def work(cell: Cell, dataset: Dataset) -> Counter[str]:
         return Counter({"mlp": options.epochs * n + tests})
     kind = "classifier" if options.augment == "none" else "classifier, augmented"
     kind = "classifier, strong" if options.recipe == "strong" else kind
-    return Counter({kind: options.epochs * n, "encode": tests + options.epochs * len(dataset.validation)})
+    return Counter({kind: options.epochs * n, "encode": tests + looks * len(dataset.validation)})
 
 
 def relative(cell: Cell, dataset: Dataset) -> float:

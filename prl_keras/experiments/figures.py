@@ -101,7 +101,7 @@ def _curves(analysis: Analysis, file: Path) -> Path | None:
 def _band(axes: Any, metrics: list[list[dict]], key: str, label: str, colour: Any, style: str = "-") -> None:
     """Mean over the runs, and their range, of the epochs that were looked at; a gap where a run has no figure, nothing
     if there is none."""
-    looked = [key in line for line in metrics[0]]
+    looked = [all(key in line for line in lines) for lines in zip(*metrics, strict=True)]
     values = 100 * np.array([column(lines, key) for lines in metrics])[:, looked]
     if not np.isfinite(values.mean(axis=0)).any():
         return

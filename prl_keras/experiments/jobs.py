@@ -47,13 +47,10 @@ def _free_memory() -> float:
 class Task(Protocol):
     """What can be done by any process: a run of the table, or a measurement of one.
 
-    gives: what others may need of it; needs: what has to be there before; lease: its name among those that processes
-    take.
+    gives: what others may need of it; needs: what has to be there before.
     """
 
     description: str
-    lease: str
-    done: bool
     gives: Path | None
     needs: Path | None
 

@@ -105,9 +105,8 @@ class TrainingScreen:
         """line: as of metrics.jsonl; figures without a column are shown only if asked for."""
         left = self._left(self.clock() - self.moved)
         values = {**self.constants, "left": left, **line}
-        if all(
-            each.first is None for each in self.end_seconds.values()
-        ):  # the first epoch's own figure has the building of what is computed in it
+        first_epoch = all(each.first is None for each in self.end_seconds.values())
+        if first_epoch:  # its own figure has the building of what is computed in it
             values["images_per_second"] = self._speed() or line.get("images_per_second")
         rows = [self._row(values)]
         self.best = max(self.best, values.get(self.main) or 0.0)
@@ -140,11 +139,17 @@ class TrainingScreen:
             return None
         seconds, ends = steps * (self.step_seconds.value or 0.0), after + (self.done < self.steps)
         with_validation = sum(self.epochs - ends < epoch <= self.epochs for epoch in self.validated)
-        for validated, count in ((True, with_validation), (False, ends - with_validation)):
-            usual = self.end_seconds[validated]
-            if usual.first is not None:
-                seconds += count * (end_so_far if usual.value is None else usual.value)
-        return seconds
+        seconds += with_validation * self._end(True, end_so_far)
+        return seconds + (ends - with_validation) * self._end(False, end_so_far)
+
+    def _end(self, validated: bool, so_far: float) -> float:
+        """Seconds that the end of an epoch takes, with validation or without. so_far: of the one under way."""
+        usual, is_this = self.end_seconds[validated], validated == (self.epoch in self.validated)
+        if usual.value is not None:
+            return usual.value
+        if is_this and (usual.first is not None or not validated):
+            return so_far
+        return usual.first or 0.0
 
     def _speed(self) -> float | None:
         seconds = self.step_seconds.value

@@ -121,7 +121,7 @@ class TestAccuracy(keras.callbacks.Callback):
 
 
 class SomeEpochs(keras.callbacks.Callback):
-    """A callback of which only the ends of epochs matter, and of these, from 1, only some."""
+    """A monitor that adds figures at the ends of these epochs, from 1, and is told of nothing else but its model."""
 
     def __init__(self, monitor: keras.callbacks.Callback, epochs: Collection[int]):
         super().__init__()

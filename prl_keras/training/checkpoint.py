@@ -22,6 +22,7 @@ from prl_keras.files import atomic_path
 from prl_keras.runs import Run
 
 KEEP = 2
+EDITION = 2  # 1: validation after every epoch of many, small shifts and squares of large images
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +32,7 @@ class Position:
     steps_per_epoch: of the training that left the checkpoint; None in those of the first version, which took a step
     for every last batch, however small.
     average_every: steps from one to the next whose weights the moving average takes in.
+    edition: of what a training computes beyond that; see `fit`, which tells what it may not continue.
     """
 
     epoch: int = 0
@@ -39,6 +41,7 @@ class Position:
     seconds: float = 0.0
     steps_per_epoch: int | None = None
     average_every: int = 1
+    edition: int = EDITION
 
 
 class _DamagedError(Exception):
@@ -65,6 +68,7 @@ def taken(
     if steps_per_epoch is not None:
         arrays["steps_per_epoch"] = np.array(steps_per_epoch)
     arrays["average_every"] = np.array(average_every(model))
+    arrays["edition"] = np.array(EDITION)
     return Taken(epoch, step, arrays)
 
 
@@ -175,8 +179,9 @@ def _parsed(stream: BinaryIO, name: str) -> tuple[Position, list[np.ndarray]]:
         raise ValueError("checksum differs")
     values, metrics = ([value for key, value in arrays.items() if key.startswith(prefix)] for prefix in ("v", "metric"))
     seconds, steps = float(arrays.get("seconds", 0.0)), arrays.get("steps_per_epoch")
-    every = int(arrays.get("average_every", 1))
-    return Position(epoch, step, tuple(metrics), seconds, None if steps is None else int(steps), every), values
+    every, edition = (int(arrays.get(name, 1)) for name in ("average_every", "edition"))
+    steps = None if steps is None else int(steps)
+    return Position(epoch, step, tuple(metrics), seconds, steps, every, edition), values
 
 
 def _agrees(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> bool:

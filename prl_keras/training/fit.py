@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
-from prl_keras.data.augment import RECIPES, Augmentation, blur_settings
+from prl_keras.data.augment import RECIPES, Augmentation, blur_settings, recipe_for
 from prl_keras.data.batches import Batches
 from prl_keras.errors import InputError
 from prl_keras.runs import Run
@@ -23,12 +23,11 @@ from prl_keras.training.callbacks import (
     TrackLog,
 )
 from prl_keras.training.checkpoint import Position, average_every, restore_checkpoint, state
+from prl_keras.training.looks import LOOKS, looked_at
 from prl_keras.training.screen import EpochScreen, figures_ahead
 from prl_keras.training.tensorboard import TensorBoardLog, log_config
 from prl_keras.training.workers import fit_on_workers, from_chief, of_workers
 from prl_keras.training.writer import CheckpointWriter
-
-LOOKS = 50  # at validation, of a training with as many epochs or more; of few images looking takes longer than training
 
 
 def fit(
@@ -104,13 +103,6 @@ def fit(
         )
 
 
-def looked_at(epochs: int, each: bool = False) -> list[int]:
-    """The epochs, from 1, after which validation is looked at: all, of many some 50 to 100, the first and the last
-    among them. each: all of many too."""
-    every = 1 if each else max(1, epochs // LOOKS)
-    return sorted({1, *range(every, epochs + 1, every), epochs})
-
-
 def _check_continues(start: Position, epochs: int, batches: Batches, model: keras.Model, run: Run) -> None:
     """Raise InputError unless the rest of the training would be what it was when the checkpoint was left."""
     if not (start.epoch or start.step):
@@ -121,6 +113,10 @@ def _check_continues(start: Position, epochs: int, batches: Batches, model: kera
         difference = "counted an incomplete last batch as a whole one"
     elif start.steps_per_epoch is None and any(map(_wider_blur, model.layers)):
         difference = "blurred images of this size less"
+    elif start.edition < 2 and epochs >= 2 * LOOKS and hasattr(model, "two_views"):
+        difference = "looked at two views of the validation images more often, which draws random numbers"
+    elif start.edition < 2 and any(map(_less_shifted, model.layers)):
+        difference = "shifted and cut images of this size otherwise"
     elif start.average_every != average_every(model):
         before = "every step" if start.average_every == 1 else f"one step in {start.average_every}"
         difference = f"averaged the weights of {before}, this one those of one in {average_every(model)}"
@@ -138,6 +134,11 @@ def _wider_blur(layer: keras.Layer) -> bool:
     """Whether the first version's kernel, of 9 pixels at most, was smaller."""
     recipe = RECIPES[layer.recipe] if isinstance(layer, Augmentation) else None
     return bool(recipe and recipe.blur_sigma) and blur_settings(layer.image_size, recipe.blur_sigma)[0] > 9
+
+
+def _less_shifted(layer: keras.Layer) -> bool:
+    """Whether images of this size have shifts and squares of their own, as they had not at first."""
+    return isinstance(layer, Augmentation) and recipe_for(layer.recipe, layer.image_size) != RECIPES[layer.recipe]
 
 
 def create_variables(model: keras.Model, batches: Batches) -> None:

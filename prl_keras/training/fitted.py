@@ -68,8 +68,11 @@ def _batch(options: Pretrain, labels: np.ndarray) -> dict[str, int | None]:
     _, counts = np.unique(labels, return_counts=True)
     least = _FEW if options.variant in (*PROTOTYPES, "views", "supcon") else 1
     if "classes_per_batch" in options.given:
+        if classes < 1:  # is refused later, by its name
+            return {}
         some = min(classes, len(counts))
-        return {"batch_size": some * max(size // some, least), "classes_per_batch": classes}
+        each = max(size // some, min(least, len(labels) // some), 1)
+        return {"batch_size": some * each, "classes_per_batch": classes}
     few = least > 1 and size < least * min(classes or len(counts), len(counts))
     typical = max(_FEW, int(np.median(counts)))
     each = _EACH if min(size // 2, typical) >= _EACH else _FEW

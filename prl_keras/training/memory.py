@@ -180,8 +180,8 @@ class MemoryPretrainer(_Pretrainer):
         """As Keras's; labels are compared with those of the rows of the memory that the images have."""
         labels, known = getattr(x, "labels", None) if y is None else checked_labels(y), self.labels
         if y is not None and isinstance(x, (tuple, list)) and len(x) == 2:
-            rows = np.asarray(x[1]).reshape(-1)
-            known = known[rows] if np.isin(rows, np.arange(len(known))).all() else None
+            rows = np.asarray(x[1]).reshape(-1).astype(int)
+            known = known[rows] if ((rows >= 0) & (rows < len(known))).all() else None
         if labels is not None and not np.array_equal(labels, known):
             raise InputError(
                 "the labels are not those of the memory: MemoryPretrainer(..., labels) and fit take the same"

@@ -1,4 +1,4 @@
-"""Does pre-training work? Figures of the representations on validation images, every epoch."""
+"""Does pre-training work? Figures of the representations on validation images, at the ends of epochs."""
 
 import keras
 import numpy as np

@@ -49,13 +49,16 @@ def answered(line: dict[str, Any], classifier: str) -> np.ndarray:
 
 
 def tables(lines: list[dict[str, Any]]) -> list[str]:
-    """Of each number of labels: accuracies, features, questions, classes; then all numbers of labels side by side."""
+    """Of each number of labels: accuracies, features, questions, classes; then all numbers of labels side by side, and
+    the questions that have one row for each."""
     counts = sorted({line["labels"] for line in lines}, reverse=True)
     by_labels = {labels: _by_row(lines, labels) for labels in counts}
     found = []
     for labels, rows in by_labels.items():
         found += [_accuracies(labels, rows), _features(labels, rows), _questions(labels, rows), _recalls(labels, rows)]
-    return found + ([_by_number_of_labels(by_labels)] if len(counts) > 1 else [])
+    if len(counts) > 1:
+        found += [_by_number_of_labels(by_labels), _questions_by_number_of_labels(by_labels)]
+    return found
 
 
 def _by_row(lines: list[dict[str, Any]], labels: int) -> Trained:
@@ -147,6 +150,28 @@ def _by_number_of_labels(by_labels: dict[int, Trained]) -> str:
             cells.append(f"{100 * mean['mean']:.1f}{ends}" if mean else "")
         rows.append([str(labels), *cells])
     return pipe_table(["labels a class", *(_named(*each) for each in shown)], rows)
+
+
+def _questions_by_number_of_labels(by_labels: dict[int, Trained]) -> str:
+    """Difference, and its 95 % interval over seeds / over images; nothing is corrected."""
+    asked = [each for each in QUESTIONS if each.row == OURS and each.other in (SUPERVISED, SUPCON)]
+    asked = [each for each in asked if CHOSEN not in each]
+    head = [f"{_named(q.row, q.classifier)} minus {_named(q.other, q.of_other)}" for q in asked]
+    rows = []
+    for labels, trained in sorted(by_labels.items()):
+        cells = []
+        for question in asked:
+            seeds = sorted(trained.get(question.row, {}).keys() & trained.get(question.other, {}).keys())
+            pairs = ((question.row, question.classifier), (question.other, question.of_other))
+            if not seeds:
+                cells.append("")
+                continue
+            first, second = (np.stack([answered(trained[row][s], name) for s in seeds]) for row, name in pairs)
+            over_seeds = statistics.compare_seeds(first.mean(axis=1), second.mean(axis=1))
+            both = " / ".join(between(each, "+.1f") for each in (over_seeds, over_images(first, second)))
+            cells.append(f"{100 * over_seeds['difference']:+.2f} ({both})")
+        rows.append([str(labels), *cells])
+    return pipe_table(["labels a class, points", *head], rows)
 
 
 def draw(lines: list[dict[str, Any]], file: Path) -> None:

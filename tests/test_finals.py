@@ -77,11 +77,15 @@ def test_the_tables_say_what_the_lines_hold(lines: list[dict]) -> None:
 
 def test_each_number_of_labels_has_its_tables_and_one_has_all(lines: list[dict]) -> None:
     found = tables([*lines, line(FINALISTS[0], 0, np.arange(N) < 700, labels=10)])
-    assert len(found) == 4 + 4 + 1
-    rows = rows_of(found[-1])
+    assert len(found) == 4 + 4 + 2
+    rows = rows_of(found[-2])
     assert list(rows) == ["10", "450"]
     assert rows["10"][0] == "70.0"
     assert rows["10"][1] == "", "not trained"
+    questions = rows_of(found[-1])
+    assert questions["10"][0] == "", "PRL-2 was not trained"
+    heads = [float(rows["450"][k].split()[0]) for k in (0, 1)]
+    assert float(questions["450"][0].split()[0]) == pytest.approx(heads[1] - heads[0], abs=0.1)
 
 
 def test_the_picture_has_a_bar_for_each_training_and_a_line_for_more_than_one_number_of_labels(lines, tmp_path) -> None:

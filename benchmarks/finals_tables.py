@@ -195,11 +195,12 @@ def draw(lines: list[dict[str, Any]], file: Path) -> None:
     left.set(xlabel=f"test accuracy, %; bars: 95 % over {trainings} trainings", title=f"{most} labels a class")
     left.invert_yaxis()
     for right in others:
-        for row in (row for row in FINALISTS if row != PAPER):
+        for place, row in enumerate(row for row in FINALISTS if row != PAPER):
             points = [(labels, _by_row(lines, labels).get(row)) for labels in counts]
             means = [(labels, *_mean_and_half(trained, HEAD)) for labels, trained in points if trained]
             if len(means) > 1:
                 x, y, half = zip(*means, strict=True)
+                x = [labels * 1.04 ** (place - 1) for labels in x]  # beside each other
                 right.errorbar(x, y, yerr=half, marker="o", markersize=4, capsize=3, label=_named(row, HEAD))
         right.set(xscale="log", xticks=counts, xticklabels=counts, xlabel="labels a class", title="fewer labels")
         right.minorticks_off()

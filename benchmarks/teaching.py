@@ -56,7 +56,7 @@ def main() -> int:
     base = {name: Features(encoded[name], getattr(own, name).labels) for name in encoded}
     new = Features(encode(encoder, novel.images), novel.labels)
     chosen = linear_probe(base["train"], base["validation"], Features(encoded["test"])).chosen["C"]
-    known = of_training(encoder, own, FALSE_ALARMS).calibrate()
+    known = of_training(encoder, own, run, FALSE_ALARMS).calibrate()
     cells = {
         str(shots): [one_draw(known, own.class_names, base, new, shots, draw, chosen) for draw in range(DRAWS)]
         for shots in SHOTS

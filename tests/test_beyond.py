@@ -132,7 +132,7 @@ def test_one_draw_has_no_interval_and_no_test(folder):
 def test_figures_are_those_of_the_runs_files(folder):
     run = encoder_run(folder, OURS, REPLICATES[0])
     by = {"centred prototype": {"mean": 0.4}, "ridge": {"mean": 0.5}, "nearest neighbour": {"mean": 0.1}}
-    few_shot = {"accuracy": {"1": by, "5": by}, "retrieval": {"mAP": 0.3}}
+    few_shot = {"accuracy": {"1": by, "5": by}, "retrieval": {"mAP": 0.3}, "taught": {"5": {"mean": {"mean": 0.55}}}}
     scores = {"near: held-out classes": {"auroc": 0.8}, "far: digits": {"auroc": 0.9}, "at_5_percent_of_validation": {}}
     unknown = {
         "scores": {"Mahalanobis": scores, "maximum probability": scores, "kNN": scores},
@@ -148,6 +148,7 @@ def test_figures_are_those_of_the_runs_files(folder):
             for name, value in (("centred prototype", 0.4), ("ridge", 0.5))
         },
         "retrieval, mAP": 0.3,
+        "all classes, new ones taught with 5": 0.55,
         **{f"unknown, near, {score}": 0.8 for score in ("Mahalanobis", "maximum probability")},
         **{f"unknown, far: digits, {score}": 0.9 for score in ("Mahalanobis", "maximum probability")},
         "known classes, clean": 0.9,
@@ -165,7 +166,7 @@ def test_all_are_measured_alike_and_only_what_is_missing(folder, monkeypatch, ca
     def evaluated(options):
         asked.append(options)
         name = "few_shot" if options.few_shot else "unknown" if options.unknown else "shift"
-        content = {"far": list(options.far), "accuracy": dict.fromkeys(map(str, options.shots))}
+        content = {"far": list(options.far), "taught": {}, "accuracy": dict.fromkeys(map(str, options.shots))}
         content |= {key: getattr(options, key) for key in ("ways", "queries", "episodes")}
         content |= {"relative_to": {"run": options.relative_to}} if options.relative_to else {}
         (options.runs_dir / options.run / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")

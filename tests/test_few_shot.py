@@ -20,7 +20,11 @@ from prl_keras.data.held_out import held_out_classes
 from prl_keras.data.seen import seen_by, short_digests
 from prl_keras.data.splits import Split
 from prl_keras.errors import InputError
+from prl_keras.evaluation.closed_form import unit
 from prl_keras.evaluation.few_shot import CLASSIFIERS, episode_accuracies, retrieval
+from prl_keras.evaluation.incremental import taught_accuracies
+from prl_keras.evaluation.prototype_classifier import PrototypeClassifier
+from prl_keras.evaluation.taught import Examples, Taught
 from prl_keras.reports.record import run_record
 from prl_keras.runs import Run
 
@@ -209,6 +213,36 @@ def test_retrieval_is_what_scikit_learn_says(seed):
     assert [found["recall@1"], found["recall@5"]] == pytest.approx([np.mean(recalls[1]), np.mean(recalls[5])])
 
 
+def test_taught_classes_are_told_apart_beside_the_old_ones() -> None:
+    """Against a loop over cosines from the centre; the old classes have no spread here."""
+    random = np.random.RandomState(0)
+    old, new = random.randn(3, 8) * 2, random.randn(2, 8) * 2
+    train, tested = (np.concatenate([c + random.randn(n, 8) for c in old]) for n in (20, 30))
+    novel, labels = np.concatenate([c + random.randn(25, 8) for c in new]), np.repeat([0, 1], 25)
+    centre = train.mean(axis=0)
+    classifier = PrototypeClassifier(centre=centre).fit(train, np.repeat(list("abc"), 20))
+    none = Examples(train[:0], np.array([], str), np.array([], str), np.zeros(0, np.uint64))
+    asked = Examples(tested, np.repeat(list("abc"), 30), np.full(90, ""), np.zeros(90, np.uint64))
+    known = Taught(classifier, none, none, asked, 0.05, None, 3)
+    found = taught_accuracies(known, novel, labels, shots=2, draws=4)
+    expected = []
+    for draw in range(4):
+        order = np.random.RandomState([draw, 2])
+        rows = [order.permutation(np.flatnonzero(labels == k)) for k in (0, 1)]
+        groups = [train[20 * k : 20 * k + 20] for k in range(3)] + [novel[each[:2]] for each in rows]
+        means = np.stack([unit(unit(group - centre).sum(axis=0, keepdims=True))[0] for group in groups])
+        pictures = [tested[30 * k : 30 * k + 30] for k in range(3)] + [novel[each[2:]] for each in rows]
+        right = [(unit(group - centre) @ means.T).argmax(axis=1) == k for k, group in enumerate(pictures)]
+        expected.append(
+            (np.concatenate(right[:3]).mean(), np.concatenate(right[3:]).mean(), np.mean([r.mean() for r in right]))
+        )
+    for part, values in zip(("old", "new", "mean"), zip(*expected, strict=True), strict=True):
+        assert found[part]["mean"] == pytest.approx(np.mean(values))
+        assert found[part]["n"] == 4
+    assert known.classifier.classes_.tolist() == list("abc"), "as it was"
+    assert taught_accuracies(known, novel, labels, shots=25) is None, "no picture is left"
+
+
 @pytest.fixture(scope="module")
 def held(tmp_path_factory) -> Run:
     folder = tmp_path_factory.mktemp("held")
@@ -241,7 +275,14 @@ def test_the_run_says_which_classes_it_never_saw_and_they_are_measured(held, cap
                 assert values.shape == (50,)
                 assert figure["mean"] == pytest.approx(values.mean())
                 assert figure["low"] < figure["mean"] < figure["high"]
+    for shots in ("1", "5"):
+        taught = found["taught"][shots]
+        assert taught["mean"]["n"] == 10
+        assert taught["mean"]["mean"] == pytest.approx(
+            (7 * taught["old"]["mean"] + 3 * taught["new"]["mean"]) / 10, abs=0.1
+        )
     shown = capsys.readouterr().out
+    assert "all taught with 5 pictures each, beside the classes of its training: old classes " in shown
     assert f"on {len(novel):,} pictures of 3 classes of digits, none of which it was trained on" in shown
     assert f"{100 * found['accuracy']['5']['ridge']['mean']:.1f} %" in shown
     assert few_shot(held) == 0

@@ -40,7 +40,7 @@ def run(options: Evaluate) -> None:
     start_keras()
     from prl_keras.evaluation.statistics import mean_over_seeds
 
-    found, retrieved = _measured(run, own, novel, options)
+    found, retrieved, taught = _measured(run, own, novel, options, own is dataset)
     content = {
         "dataset": dataset.name,
         "classes": list(names),
@@ -53,6 +53,7 @@ def run(options: Evaluate) -> None:
             for shots, by_name in found.items()
         },
         "retrieval": retrieved,
+        **({} if taught is None else {"taught": taught}),
     }
     suffix = file_suffix(run, dataset)
     file, episodes = run.path / f"few_shot{suffix}.json", run.path / f"few_shot{suffix}.npz"
@@ -65,10 +66,12 @@ def run(options: Evaluate) -> None:
 
 
 def _measured(
-    run: Run, own: Dataset, novel: Split, options: Evaluate
-) -> tuple[dict[int, dict[str, np.ndarray]], dict[str, Any]]:
-    """Shots -> classifier -> accuracy of each episode; retrieval."""
+    run: Run, own: Dataset, novel: Split, options: Evaluate, beside_own: bool
+) -> tuple[dict[int, dict[str, np.ndarray]], dict[str, Any], dict[str, Any] | None]:
+    """Shots -> classifier -> accuracy of each episode; retrieval; shots -> accuracies beside the run's own classes."""
     from prl_keras.evaluation.few_shot import episode_accuracies, retrieval
+    from prl_keras.evaluation.incremental import taught_accuracies
+    from prl_keras.evaluation.taught import of_training
     from prl_keras.models.encode import encode
     from prl_keras.models.storage import load_encoder
 
@@ -80,7 +83,13 @@ def _measured(
     how = {"queries": options.queries, "episodes": options.episodes, "domains": novel.domains}
     with console.status("Playing the episodes"):
         found = {shots: episode_accuracies(*pictures, options.ways, shots, **how) for shots in options.shots}
-        return found, retrieval(*pictures)
+        retrieved = retrieval(*pictures)
+    if not beside_own:
+        return found, retrieved, None
+    with console.status("Teaching the classes"):
+        known = of_training(encoder, own, run)
+        taught = {str(shots): taught_accuracies(known, features, novel.labels, shots) for shots in options.shots}
+    return found, retrieved, {shots: figures for shots, figures in taught.items() if figures}
 
 
 def check_episodes(novel: Split, options: EpisodeOptions) -> None:
@@ -144,6 +153,13 @@ def _show(run: Run, dataset: Dataset, content: dict[str, Any]) -> None:
         f"retrieval among all: recall@1 {100 * found['recall@1']:.1f} %, recall@5 {100 * found['recall@5']:.1f} %, "
         f"mAP {100 * found['mAP']:.1f} %"
     )
+    for shots, figures in content.get("taught", {}).items():
+        pictures = "picture" if shots == "1" else "pictures"
+        console.print(
+            f"all taught with {shots} {pictures} each, beside the classes of its training: old classes "
+            f"{_with_interval(figures['old'])}, new ones {_with_interval(figures['new'])}, "
+            f"mean of all classes {_with_interval(figures['mean'])}"
+        )
     say(
         f"95 % intervals over {content['episodes']:,} draws of episodes from these pictures; other classes and another "
         "training differ more"

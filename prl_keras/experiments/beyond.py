@@ -53,7 +53,8 @@ def _few_shot(content: dict[str, Any]) -> Figures:
     for shots, by_name in content["accuracy"].items():
         for name in ("centred prototype", "ridge"):
             found[f"{shots}-shot, {name}"] = by_name[name]["mean"]
-    return found | {"retrieval, mAP": content["retrieval"]["mAP"]}
+    taught = {f"all classes, new ones taught with {k}": each["mean"]["mean"] for k, each in content["taught"].items()}
+    return found | {"retrieval, mAP": content["retrieval"]["mAP"]} | taught
 
 
 def _unknown(content: dict[str, Any]) -> Figures:

@@ -157,21 +157,29 @@ def _questions_by_number_of_labels(by_labels: dict[int, Trained]) -> str:
     asked = [each for each in QUESTIONS if each.row == OURS and each.other in (SUPERVISED, SUPCON)]
     asked = [each for each in asked if CHOSEN not in each]
     head = [f"{_named(q.row, q.classifier)} minus {_named(q.other, q.of_other)}" for q in asked]
-    rows = []
-    for labels, trained in sorted(by_labels.items()):
-        cells = []
-        for question in asked:
-            seeds = sorted(trained.get(question.row, {}).keys() & trained.get(question.other, {}).keys())
-            pairs = ((question.row, question.classifier), (question.other, question.of_other))
-            if not seeds:
-                cells.append("")
-                continue
-            first, second = (np.stack([answered(trained[row][s], name) for s in seeds]) for row, name in pairs)
-            over_seeds = statistics.compare_seeds(first.mean(axis=1), second.mean(axis=1))
-            both = " / ".join(between(each, "+.1f") for each in (over_seeds, over_images(first, second)))
-            cells.append(f"{100 * over_seeds['difference']:+.2f} ({both})")
-        rows.append([str(labels), *cells])
+    few = {labels: trained for labels, trained in by_labels.items() if labels < ALL}
+    rows = [[str(labels), *(_answer(q, [trained]) for q in asked)] for labels, trained in sorted(by_labels.items())]
+    if len(few) > 1:
+        rows.append([f"all below {ALL}", *(_answer(q, list(few.values())) for q in asked)])
     return pipe_table(["labels a class, points", *head], rows)
+
+
+def _answer(question: Question, trainings: list[Trained]) -> str:
+    """Of all seeds of these trainings together; empty: none has both rows."""
+    pairs: list[list[np.ndarray]] = []
+    for trained in trainings:
+        rows = trained.get(question.row, {}), trained.get(question.other, {})
+        names = question.classifier, question.of_other
+        pairs += [
+            [answered(of[seed], name) for of, name in zip(rows, names, strict=True)]
+            for seed in sorted(rows[0].keys() & rows[1].keys())
+        ]
+    if not pairs:
+        return ""
+    first, second = (np.stack(each) for each in zip(*pairs, strict=True))
+    over_seeds = statistics.compare_seeds(first.mean(axis=1), second.mean(axis=1))
+    both = " / ".join(between(each, "+.1f") for each in (over_seeds, over_images(first, second)))
+    return f"{100 * over_seeds['difference']:+.2f} ({both})"
 
 
 def draw(lines: list[dict[str, Any]], file: Path) -> None:

@@ -97,7 +97,9 @@ def _of_another(own: dict[str, Any], name: str, options: RunDataOptions, run: Ru
     part = any(key in own for key in _HELD_OUT) or any(request.get(key, v) != v for key, v in whole.items())
     if part and not _is_copy(request, run):
         request = {key: value for key, value in (request | whole).items() if key not in _HELD_OUT}
-    if request.get("image_size") is None and options.image_size is None and not _is_copy(request, run):
+    folders = is_folder(name) and is_folder(own["name"])  # nothing else is moved
+    sized = request.get("image_size") is not None or options.image_size is not None
+    if not sized and not (folders and _is_copy(request, run)):
         request["image_size"] = list(run.part("data")["image_shape"][:2])
     return request
 

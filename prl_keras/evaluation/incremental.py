@@ -1,4 +1,4 @@
-"""Classes that are taught to an encoder without training: what it then knows of all, old and new. NumPy only."""
+"""Classes that are taught to an encoder without training: what it then knows of all, old and new."""
 
 from __future__ import annotations
 

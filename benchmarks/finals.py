@@ -11,8 +11,6 @@ compared was written down in docs/method.md before.
 """
 
 import argparse
-import base64
-import json
 import os
 import re
 import signal
@@ -28,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from finals_tables import ALL, FINALISTS, HEAD, PAPER, draw, tables
+from lines import add, packed, read
 
 from prl_keras.experiments.table import ROWS
 from prl_keras.runs import Run
@@ -59,11 +58,6 @@ def main() -> int:
     if other := {line["precision"] for line in lines} - {options.precision}:
         parser.error(f"{options.results} is of --precision {', '.join(sorted(other))}; one file has one")
     return run(options)
-
-
-def read(file: Path) -> list[dict[str, Any]]:
-    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    return [json.loads(line) for line in lines if line.strip()]
 
 
 def run(options: argparse.Namespace) -> int:
@@ -104,8 +98,7 @@ def run(options: argparse.Namespace) -> int:
                     return code
                 begin()
                 line = collected(folder, row, options.labels, seed)
-                with options.results.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(line) + "\n")
+                add(options.results, line)
                 print(f"{row}, seed {seed}: {100 * line['accuracy']['test']:.2f} %, {len(todo)} to go", flush=True)
     finally:
         for process in under_way.values():
@@ -157,7 +150,7 @@ def collected(folder: Path, row: str, labels: int, seed: int) -> dict[str, Any]:
 
 
 def _figures(right: np.ndarray, on_validation: float) -> dict[str, Any]:
-    return {"validation": on_validation, "right": base64.b64encode(np.packbits(right).tobytes()).decode()}
+    return {"validation": on_validation, "right": packed(right)}
 
 
 if __name__ == "__main__":

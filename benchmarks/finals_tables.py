@@ -1,10 +1,10 @@
 """What the finalists' lines say: tables of accuracies, features, questions and classes, and a picture (finals.py)."""
 
-import base64
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from lines import unpacked
 
 from prl_keras.evaluation import statistics
 from prl_keras.experiments.table import ROWS
@@ -44,8 +44,7 @@ def answered(line: dict[str, Any], classifier: str) -> np.ndarray:
     """(n,) bool: which test images that classifier of a training answered rightly."""
     if classifier == CHOSEN:  # of equals the first, as they stand in the line
         classifier = max(line["classifiers"], key=lambda name: line["classifiers"][name]["validation"])
-    bits = np.frombuffer(base64.b64decode(line["classifiers"][classifier]["right"]), np.uint8)
-    return np.unpackbits(bits, count=line["n"]) > 0
+    return unpacked(line["classifiers"][classifier]["right"], line["n"])
 
 
 def tables(lines: list[dict[str, Any]]) -> list[str]:
@@ -108,12 +107,8 @@ def _questions(labels: int, rows: Trained) -> str:
     """Each p is corrected for all of the table (Benjamini & Hochberg 1995)."""
     asked = []
     for question in QUESTIONS:
-        seeds = sorted(rows.get(question.row, {}).keys() & rows.get(question.other, {}).keys())
-        if seeds:
-            pairs = ((question.row, question.classifier), (question.other, question.of_other))
-            first, second = (np.stack([answered(rows[row][seed], name) for seed in seeds]) for row, name in pairs)
-            over_seeds = statistics.compare_seeds(first.mean(axis=1), second.mean(axis=1))
-            asked.append((question, len(seeds), over_seeds, over_images(first, second)))
+        if pairs := _pairs(question, rows):
+            asked.append((question, len(pairs), *_compared(pairs)))
     by_seeds = statistics.with_corrected([each[2] for each in asked])
     by_images = statistics.corrected([each[3]["p"] for each in asked])
     found = []
@@ -166,20 +161,27 @@ def _questions_by_number_of_labels(by_labels: dict[int, Trained]) -> str:
 
 def _answer(question: Question, trainings: list[Trained]) -> str:
     """Of all seeds of these trainings together; empty: none has both rows."""
-    pairs: list[list[np.ndarray]] = []
-    for trained in trainings:
-        rows = trained.get(question.row, {}), trained.get(question.other, {})
-        names = question.classifier, question.of_other
-        pairs += [
-            [answered(of[seed], name) for of, name in zip(rows, names, strict=True)]
-            for seed in sorted(rows[0].keys() & rows[1].keys())
-        ]
+    pairs = [pair for trained in trainings for pair in _pairs(question, trained)]
     if not pairs:
         return ""
-    first, second = (np.stack(each) for each in zip(*pairs, strict=True))
-    over_seeds = statistics.compare_seeds(first.mean(axis=1), second.mean(axis=1))
-    both = " / ".join(between(each, "+.1f") for each in (over_seeds, over_images(first, second)))
+    over_seeds, of_images = _compared(pairs)
+    both = " / ".join(between(each, "+.1f") for each in (over_seeds, of_images))
     return f"{100 * over_seeds['difference']:+.2f} ({both})"
+
+
+def _pairs(question: Question, trained: Trained) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Which images both answered rightly, of each seed that both rows have."""
+    first, second = trained.get(question.row, {}), trained.get(question.other, {})
+    return [
+        (answered(first[seed], question.classifier), answered(second[seed], question.of_other))
+        for seed in sorted(first.keys() & second.keys())
+    ]
+
+
+def _compared(pairs: list[tuple[np.ndarray, np.ndarray]]) -> tuple[dict[str, float | None], dict[str, float]]:
+    """Over seeds, and over images."""
+    first, second = (np.stack(each) for each in zip(*pairs, strict=True))
+    return statistics.compare_seeds(first.mean(axis=1), second.mean(axis=1)), over_images(first, second)
 
 
 def draw(lines: list[dict[str, Any]], file: Path) -> None:

@@ -13,8 +13,6 @@ and an interrupted training is continued; two processes with seeds of their own 
 """
 
 import argparse
-import base64
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np
 from finals_tables import between, chance, over_images
+from lines import add, packed, read, unpacked
 
 from prl_keras.cli import main as command_line
 from prl_keras.data.batches import steps_per_epoch
@@ -78,15 +77,9 @@ def main() -> int:
             line = {"row": row, "seed": seed, "epochs": options.epochs, "precision": options.precision}
             runs = [Run(options.runs_dir / name) for name, _ in made]
             line |= {"seconds": round(sum(run.result["seconds"] for run in runs), 1), **measure(runs[-1])}
-            with options.results.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line | {"versions": runs[-1].part("versions")}) + "\n")
+            add(options.results, line | {"versions": runs[-1].part("versions")})
             forget_models()
     return 0
-
-
-def read(file: Path) -> list[dict[str, Any]]:
-    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    return [json.loads(line) for line in lines if line.strip()]
 
 
 def commands(
@@ -137,14 +130,13 @@ def measure(run: Run) -> dict[str, Any]:
     right = {}
     for name, given in answers.items():
         for part, values in zip(SETS, np.split(given == truth, [end]), strict=True):
-            right[f"{name}/{part}"] = base64.b64encode(np.packbits(values).tobytes()).decode()
+            right[f"{name}/{part}"] = packed(values)
     return {"n": {name: len(asked[name]) for name in SETS}, "right": right}
 
 
 def answered(line: dict[str, Any], classifier: str, part: str) -> np.ndarray:
     """(n,) bool."""
-    bits = np.frombuffer(base64.b64decode(line["right"][f"{classifier}/{part}"]), np.uint8)
-    return np.unpackbits(bits, count=line["n"][part]) > 0
+    return unpacked(line["right"][f"{classifier}/{part}"], line["n"][part])
 
 
 def primary(line: dict[str, Any]) -> str:

@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from ideas import trained_with
+from lines import add, read
 
 from prl_keras.cli import main as command_line
 from prl_keras.runs import Run
@@ -42,14 +43,15 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="keep the run folders")
     options = parser.parse_args()
     if options.table or options.trials is None:
-        lines = read_results(options.results)
+        lines = read(options.results)
         print(table(lines))
         if not any("mAP" in line["result"] for line in lines):
             print(f"\n{differences(lines)}")
         return 0
-    trials = [json.loads(line) for line in options.trials.read_text(encoding="utf-8").splitlines() if line.strip()]
-    for trial in trials:
-        done = {(line["name"], line["seed"]) for line in read_results(options.results)}
+    if not options.trials.is_file():
+        parser.error(f"{options.trials}: no such file")
+    for trial in read(options.trials):
+        done = {(line["name"], line["seed"]) for line in read(options.results)}
         if (trial["name"], trial["seed"]) in done:
             continue
         run = Run(options.runs_dir / f"{trial['name']}-s{trial['seed']}")
@@ -65,19 +67,12 @@ def main() -> int:
             line |= {"result": {}, "seconds": 0, "failed": "stopped by its command; repeat it to see why"}
         else:
             line |= {"result": measure(run), "seconds": run.result["seconds"]}
-        with options.results.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        add(options.results, line)
         print(f"{trial['name']} seed {trial['seed']}: {json.dumps(line['result'])}", flush=True)
         if not options.keep and code == 0:
             shutil.rmtree(run.path)
         forget_models()
     return 0
-
-
-def read_results(file: Path) -> list[dict[str, Any]]:
-    if not file.exists():
-        return []
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
 COLUMNS = ("head", "linear probe", "kNN", "nearest prototype", "centred prototype", "ridge", "average")

@@ -945,15 +945,21 @@ def test_an_unfinished_run_of_another_version_continues_to_its_own_bits_or_is_re
         fit(model, whole, 3, run)
 
 
+def begun_by_the_first_version(recipe: str, side: int, run: Run) -> tuple[keras.Model, Batches]:
+    """A classifier of augmented images, whose checkpoint after an epoch is in the run."""
+    images = keras.Input((side, side, 3))
+    x = layers.Dense(3)(layers.GlobalAveragePooling2D()(augmentation(recipe, (side, side), 0)(images)))
+    model = keras.Model(images, x)
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    batches = Batches(np.zeros((8, side, side, 3), "uint8"), np.arange(8) % 3, 8, seed=0)
+    create_variables(model, batches)
+    as_first_version(save_checkpoint(model, run, 1))
+    return model, batches
+
+
 def test_an_unfinished_run_whose_images_were_blurred_less_is_refused(run: Run) -> None:
     for side, recipe, refused in ((96, "simclr", False), (224, "light", False), (224, "simclr", True)):
-        images = keras.Input((side, side, 3))
-        x = layers.Dense(3)(layers.GlobalAveragePooling2D()(augmentation(recipe, (side, side), 0)(images)))
-        model = keras.Model(images, x)
-        model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-        batches = Batches(np.zeros((8, side, side, 3), "uint8"), np.arange(8) % 3, 8, seed=0)
-        create_variables(model, batches)
-        as_first_version(save_checkpoint(model, run, 1))
+        model, batches = begun_by_the_first_version(recipe, side, run)
         with pytest.raises(InputError, match="blurred images of this size less") if refused else nullcontext():
             fit(model, batches, 1, run)
 
@@ -975,13 +981,7 @@ def test_an_unfinished_run_that_validated_more_often_or_shifted_less_is_refused(
             fit(model, batches, epochs, run)
     run = create_run(tmp_path, "strong", {})
     for side, refused in ((48, False), (64, True)):
-        images = keras.Input((side, side, 3))
-        x = layers.Dense(3)(layers.GlobalAveragePooling2D()(augmentation("strong", (side, side), 0)(images)))
-        model = keras.Model(images, x)
-        model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-        batches = Batches(np.zeros((8, side, side, 3), "uint8"), np.arange(8) % 3, 8, seed=0)
-        create_variables(model, batches)
-        as_first_version(save_checkpoint(model, run, 1))
+        model, batches = begun_by_the_first_version("strong", side, run)
         with pytest.raises(InputError, match="shifted and cut images of this size") if refused else nullcontext():
             fit(model, batches, 1, run)
 

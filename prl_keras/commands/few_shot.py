@@ -77,17 +77,20 @@ def _measured(
 
     encoder = load_encoder(run)
     with console.status("Encoding the images"):
-        centre = encode(encoder, own.train.images).mean(axis=0, dtype=np.float64)
+        known = of_training(encoder, own, run) if beside_own else None
+        if known is None:
+            centre = encode(encoder, own.train.images).mean(axis=0, dtype=np.float64)
+        else:
+            centre = known.classifier.centre_
         features = encode(encoder, novel.images)
     pictures = features, novel.labels, centre
     how = {"queries": options.queries, "episodes": options.episodes, "domains": novel.domains}
     with console.status("Playing the episodes"):
         found = {shots: episode_accuracies(*pictures, options.ways, shots, **how) for shots in options.shots}
         retrieved = retrieval(*pictures)
-    if not beside_own:
+    if known is None:
         return found, retrieved, None
     with console.status("Teaching the classes"):
-        known = of_training(encoder, own, run)
         taught = {str(shots): taught_accuracies(known, features, novel.labels, shots) for shots in options.shots}
     return found, retrieved, {shots: figures for shots, figures in taught.items() if figures}
 

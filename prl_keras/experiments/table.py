@@ -176,8 +176,10 @@ def rows_by_recipe(names: tuple[str, ...], recipe: str) -> tuple[str, ...]:
 
 
 def _strong_row(name: str) -> str:
-    if name in ("table", "strong", BEYOND) or (name in ROWS and ROWS[name].source in STRONG):
-        return "strong" if name == "table" else name
+    if name == "table":
+        return "strong"
+    if name in ("strong", BEYOND) or (name in ROWS and ROWS[name].source in STRONG):
+        return name
     strong = f"strong-{name}"
     if (name in ROWS or name in GROUPS) and strong not in ROWS:
         known = [key for key, row in ROWS.items() if row.source in STRONG]

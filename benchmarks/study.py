@@ -22,7 +22,6 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from ideas import trained_with
 from lines import add, read
 
 from prl_keras.cli import main as command_line
@@ -132,6 +131,8 @@ def train(trial: dict[str, Any], run: Run) -> int:
     for name, value in ({"dataset": "fashion_500"} | trial["options"]).items():
         words += [f"--{name}", *([] if value is True else [str(value)])]
     print(" ".join(words), flush=True)
+    from ideas import trained_with
+
     with trained_with(trial.get("idea")):
         return command_line(words)
 

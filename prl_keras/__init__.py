@@ -3,6 +3,7 @@
 After `import prl_keras`, before or after `import keras`, `keras.models.load_model` opens whatever this package saves.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module, util
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
     from prl_keras.training.pretraining import pretrain
 
 __version__ = "0.1.0"
+
+# TensorFlow switches oneDNN off on processors without AVX-512 VNNI; a training step of small images then takes 1.7
+# times as long, with Keras's own layers 9 times (docs/results/onednn.json): gradients of maps of 1x1 to 4x4 pixels.
+if "tensorflow" not in sys.modules:  # once it is imported, it goes by what was there then
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 _HOME = {
     "PrototypeClassifier": "prl_keras.evaluation.prototype_classifier",

@@ -6,7 +6,7 @@ A recipe has a name, and one record for each kind of training: a variant of pre-
 
 from dataclasses import dataclass, fields, replace
 
-NAMES = ("paper", "strong")
+NAMES = ("paper", "strong", "open")
 MOST_EPOCHS = 400  # to which `least_images` may lengthen a training; of two views half as many
 
 
@@ -172,6 +172,15 @@ _CROSS = "prototypes of one view classify the other view"
 _CROSS_WHY = "every image is support and query under different noise: the rival of SupCon's two views"
 _CROSS_SOURCE = "our own; swapped views: Caron et al. 2020 (SwAV), Assran et al. 2021 (PAWS)"
 
+# For classes to come: the strong ones with what trials on held-out classes prefer (docs/beyond.md).
+_SIMCLR_VIEWS = "SimCLR's views keep more of what tells classes apart that were not trained on"
+_OPEN = {
+    "why": f"{_SIMCLR_VIEWS}; and a smoothed target, once met, has pulled each class into one point",
+    "measured": _UNMEASURED,
+    "augment": "simclr",
+    "label_smoothing": 0.0,
+}
+
 PROTOTYPES = ("query", "standard", "loo")
 CONTRASTIVE = ("simclr", "supcon")
 VIEWS = (*CONTRASTIVE, "views")
@@ -203,4 +212,10 @@ RECIPES: dict[str, dict[str, Recipe]] = {
         "resnet18": replace(_STRONG, measured=_FINAL.format("89.9 ± 0.4", "its own head"), cost=_COST.format("4.3")),
         "finetune": _STRONG_HEAD,
     },
+}
+_OF_STRONG = RECIPES["strong"]
+RECIPES["open"] = _OF_STRONG | {
+    **{kind: replace(_OF_STRONG[kind], **_OPEN) for kind in (*PROTOTYPES, "views")},
+    "supcon": replace(_OF_STRONG["supcon"], augment="simclr", why=_SIMCLR_VIEWS, measured=_UNMEASURED),
+    "prl": replace(_STRONG_PRL, **_OPEN, temperature=0.1),
 }

@@ -52,9 +52,6 @@ def start_keras(
     """
     # of several machines its errors are known here too, and named (company.py)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3" if strategy == "multiworker" else "2")
-    # TensorFlow switches oneDNN off on processors without AVX-512 VNNI; a training step of small images then takes 1.7
-    # times as long, with Keras's own layers 9 times (docs/results/onednn.json): gradients of maps of 1x1 to 4x4 pixels.
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     count = _logical_devices_asked_for()
     if "keras" not in sys.modules:
         with _quiet_native_startup(), _hidden(_NOT_FOR_KERAS):

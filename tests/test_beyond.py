@@ -14,10 +14,11 @@ from prl_keras.commands import beyond as command
 from prl_keras.config import Reproduce
 from prl_keras.errors import InputError
 from prl_keras.evaluation.statistics import compare_seeds, compare_with_control
-from prl_keras.experiments.beyond import ERRORS, OURS, as_markdown, draw, figures_of, sentences, together
-from prl_keras.experiments.table import STRONG, TITLES, Replicate, encoder_run, plan
+from prl_keras.experiments.beyond import ERRORS, as_markdown, compared, draw, figures_of, sentences, together
+from prl_keras.experiments.table import OPEN, STRONG, TITLES, Replicate, encoder_run, plan
 from prl_keras.runs import Run
 
+OURS = "strong-prl"
 REPLICATES = [Replicate(seed) for seed in range(4)]
 
 
@@ -203,6 +204,20 @@ def test_all_are_measured_alike_and_only_what_is_missing(folder, monkeypatch, ca
     assert [each.run for each in asked[48:]] == ["strong-prl-s1"] * 2
 
 
+def test_the_table_of_the_open_recipe_has_runs_of_its_own(folder):
+    options = Reproduce(rows=("beyond",), recipe="open", seeds=2, runs_dir=folder)
+    request = dict.fromkeys(("data_dir", "samples_per_class", "test_per_class", "image_size"))
+    request |= {"name": "digits", "validation_fraction": 0.1, "hold_out_classes": ["0.5"]}
+    cells = plan(options, request, folder)
+    assert [cell.name for cell in cells[:6]] == [f"{name}-s0" for name in OPEN]
+    assert {cell.options.recipe for cell in cells} == {"open"}
+    shifts = [each.how for each in command._measurements(cells, options) if each.how.shift]
+    assert {each.relative_to for each in shifts} == {None, "open-resnet18-s0", "open-resnet18-s1"}
+    figures = [{ERRORS: 1.0, "good": 0.5}, {ERRORS: 0.9, "good": 0.6}]
+    found = compared({"open-resnet18": figures[:1] * 2, "open-prl": figures[1:] * 2}, {"s0": ["1"], "s1": ["2"]})
+    assert sentences(found)[0].startswith("mCE, less is better: best is Open PRL-2 with 90.0 %")
+
+
 def test_several_are_measured_at_a_time_and_the_reference_before_what_is_relative_to_it(folder, monkeypatch, capsys):
     options = Reproduce(rows=("beyond",), seeds=1, runs_dir=folder, jobs=2)
     request = dict.fromkeys(("data_dir", "samples_per_class", "test_per_class", "image_size"))
@@ -243,6 +258,7 @@ def test_what_could_not_be_measured_is_told_before_anything_is_trained(tmp_path,
         (["--rows", "mlp", "--ways", "3"], "--ways does nothing without --rows beyond"),
         (["--rows", "mlp", "--hold-out-classes", "3"], "--hold-out-classes does nothing without --rows beyond"),
         (["--rows", "beyond", "--epochs", "3"], "--epochs does nothing with --rows beyond"),
+        (["--recipe", "open"], "--recipe open is for classes to come: add --rows beyond"),
     ],
 )
 def test_what_makes_no_sense_is_one_line(tmp_path, capsys, words, line):

@@ -27,8 +27,8 @@ from prl_keras.experiments.table import (
     ENCODERS,
     GROUPS,
     PAPER,
+    RECIPE_OF,
     ROWS,
-    STRONG,
     Cell,
     choose_rows,
     plan,
@@ -318,7 +318,7 @@ def test_every_figure_can_be_traced_to_a_run(planted: Analysis) -> None:
     for name, figures in content["encoders"].items():
         assert Run(planted.folder / name).result["encoder_sha256"] == figures["encoder_sha256"]
     assert len(content["encoders"]) == 8 * 3
-    assert set(content["label_efficiency"]) == {*ENCODERS, "resnet18"} - {*STRONG}
+    assert set(content["label_efficiency"]) == {*ENCODERS, "resnet18"} - {*RECIPE_OF}
     json.dumps(content, allow_nan=False)
 
 

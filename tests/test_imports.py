@@ -1,6 +1,7 @@
 """Data flows one way: a module imports only from layers to its left."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -149,6 +150,17 @@ print("HEAVY", sorted(heavy & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, encoding="utf-8", check=True)
     assert done.stdout.splitlines()[-1] == "HEAVY []"
+
+
+@pytest.mark.parametrize(("chosen", "expected"), [(None, "1"), ("0", "0")])
+def test_the_package_asks_for_onednn_unless_the_user_chose(chosen: str | None, expected: str) -> None:
+    others = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
+    environment = others | ({} if chosen is None else {"TF_ENABLE_ONEDNN_OPTS": chosen})
+    code = "import os, prl_keras; print(os.environ['TF_ENABLE_ONEDNN_OPTS'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, encoding="utf-8", check=True
+    )
+    assert done.stdout.split() == [expected]
 
 
 def test_every_public_name_can_be_imported() -> None:

@@ -18,7 +18,7 @@ from prl_keras.data import Dataset
 from prl_keras.data.catalog import load_held_out
 from prl_keras.experiments import jobs
 from prl_keras.experiments.beyond import FEW_SHOT, SHIFT, UNKNOWN
-from prl_keras.experiments.table import STRONG_SUPERVISED, Cell, Replicate, encoder_run, replicates
+from prl_keras.experiments.table import Cell, Replicate, encoder_run, of_beyond, replicates
 from prl_keras.files import write_json, write_text
 from prl_keras.runs import Run
 from prl_keras.screen.console import print_end, say
@@ -40,7 +40,7 @@ def run(
     from prl_keras.experiments.beyond import as_markdown, draw, sentences, together
 
     _measure(table, cells, options)
-    found = together(table.path, replicates(options))
+    found = together(table.path, replicates(options), sources=of_beyond(options.recipe))
     file, page = table.path / "result.json", table.path / "beyond.md"
     picture = draw(found, table.path / "beyond.png")
     write_text(page, as_markdown(found, dataset.label, command))
@@ -125,7 +125,9 @@ def measure(measurement: Measurement) -> None:
 def _measurements(cells: list[Cell], options: Reproduce) -> list[Measurement]:
     found = []
     for cell in cells:
-        reference = encoder_run(cell.run.path.parent, STRONG_SUPERVISED, Replicate(cell.options.seed)).name
+        reference = encoder_run(
+            cell.run.path.parent, f"{cell.options.recipe}-resnet18", Replicate(cell.options.seed)
+        ).name
         for name, (kind, wanted) in _KINDS.items():
             given: dict[str, Any] = {key: getattr(options, key) for key in wanted}
             if name == SHIFT and cell.name != reference:

@@ -191,7 +191,7 @@ def _unused(options: Reproduce, cells: list[Cell]) -> list[str]:
 
 
 def _is_unused(name: str, cell: Cell) -> bool:
-    return cell.options.recipe == "strong" or name in unused_of(cell)
+    return cell.options.recipe != "paper" or name in unused_of(cell)
 
 
 def _open_data(request: dict[str, Any], options: Reproduce) -> Dataset:
@@ -222,7 +222,7 @@ def _data_options(options: Reproduce) -> DataOptions:
 
 def _default_name(options: Reproduce, dataset: Dataset) -> str:
     kind = f"{'-paper' if options.protocol == 'paper' else ''}{'-folds' if options.folds else ''}"
-    kind += "-beyond" if BEYOND in options.rows else ""
+    kind += f"-{BEYOND}{'-open' if options.recipe == 'open' else ''}" if BEYOND in options.rows else ""
     kind += f"-{usable(options.hold_out_domain) or 'domain'}" if options.hold_out_domain else ""
     return f"table-{usable(dataset.label) or 'data'}{kind}"
 

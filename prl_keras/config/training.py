@@ -67,8 +67,8 @@ class RecipeOptions:
     """What a recipe decides and an option can overrule: None is the recipe's value, and is replaced by it here."""
 
     recipe: RecipeName = "paper"
-    """paper: the report's settings. strong: the strongest training that we know for few labels. Every option that is
-    given overrules it; the command `recipes` shows both."""
+    """paper: the report's settings. strong: the strongest training that we know for few labels. open: for classes to
+    come, as of `teach` (docs/beyond.md). Every option that is given overrules it; the command `recipes` shows all."""
     average: bool = True
     """Keep the moving average of the weights over about the last tenth of the steps instead of what the last
     step leaves. --no-average: the last step, as in the paper."""

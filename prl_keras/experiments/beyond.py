@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,12 @@ from prl_keras.evaluation.statistics import (
     mean_over_seeds,
     with_corrected,
 )
-from prl_keras.experiments.table import STRONG, STRONG_SUPERVISED, TITLES, Replicate, encoder_run
+from prl_keras.experiments.table import STRONG, TITLES, Replicate, encoder_run
 from prl_keras.markdown import pipe_table, plain
 from prl_keras.runs import Run
 from prl_keras.screen.console import mean_and_interval, signed_interval
 
-OURS = "strong-prl"
+_OURS, _USUAL = "-prl", "-resnet18"  # ends of the names of PRL-2 and cross-entropy, by either recipe
 FEW_SHOT, UNKNOWN, SHIFT = "few_shot.json", "unknown.json", "shift.json"
 ERRORS = "mCE, less is better"
 _NEAR = "near: held-out classes"
@@ -32,15 +32,15 @@ _OUR_SCORE, _USUAL_SCORE = "Mahalanobis", "maximum probability"
 Figures = dict[str, float | None]  # measure, as people read it -> figure, as a share; None: not defined for this run
 
 
-def figures_of(run: Run) -> Figures:
-    """What the run's files say.
+def figures_of(run: Run, files: Sequence[str] = (FEW_SHOT, UNKNOWN, SHIFT)) -> Figures:
+    """What the run's files say, or some of them.
 
     Raises:
         InputError: one is missing, or damaged.
     """
     found: Figures = {}
-    for name, of in ((FEW_SHOT, _few_shot), (UNKNOWN, _unknown), (SHIFT, _shift)):
-        file = run.path / name
+    for name in files:
+        file, of = run.path / name, {FEW_SHOT: _few_shot, UNKNOWN: _unknown, SHIFT: _shift}[name]
         try:
             found |= of(json.loads(file.read_text(encoding="utf-8")))
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -77,9 +77,20 @@ def _shift(content: dict[str, Any]) -> Figures:
 
 
 def together(
-    folder: Path, replicates: Sequence[Replicate], read: Callable[[Run], Figures] = figures_of
+    folder: Path,
+    replicates: Sequence[Replicate],
+    read: Callable[[Run], Figures] = figures_of,
+    sources: Sequence[str] = STRONG,
 ) -> dict[str, Any]:
-    """Each measure of each method over the replicates, each with classes and a training of its own.
+    """Each measure of each method over the replicates, each with classes and a training of its own: `compared`."""
+    runs = {source: [encoder_run(folder, source, each) for each in replicates] for source in sources}
+    first = runs[sources[0]]  # a draw is the same for all
+    held_out = {each.suffix: run.part("data", "held_out") for each, run in zip(replicates, first, strict=True)}
+    return compared({source: [read(run) for run in of] for source, of in runs.items()}, held_out)
+
+
+def compared(each: Mapping[str, Sequence[Figures]], classes: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Each measure of each method over the draws of held-out classes, in their order; classes: of each draw.
 
     Returns:
         measures: by name, of each method its `mean_over_seeds` and values, and `differences`: PRL-2 minus each other
@@ -88,11 +99,10 @@ def together(
         Mahalanobis's distance minus cross-entropy by its largest probability, as most programs do, paired and of
         itself; None: not measured; classes: those held out.
     """
-    runs = {source: [encoder_run(folder, source, each) for each in replicates] for source in STRONG}
-    each = {source: [read(run) for run in of] for source, of in runs.items()}
     measures: dict[str, Any] = {}
-    undefined = [name for name in each[OURS][0] if any(f[name] is None for of in each.values() for f in of)]
-    for name in each[OURS][0]:
+    names = list(each[_ending(each, _OURS)][0])
+    undefined = [name for name in names if any(f[name] is None for of in each.values() for f in of)]
+    for name in names:
         if name in undefined:
             continue
         values = {source: np.array([figures[name] for figures in of]) for source, of in each.items()}
@@ -103,17 +113,18 @@ def together(
     tests = iter(with_corrected([test for each in measures.values() for test in each["differences"].values()]))
     for measure in measures.values():
         measure["differences"] = {source: next(tests) for source in measure["differences"]}
-    held_out = {each.suffix: run.part("data", "held_out") for each, run in zip(replicates, runs[OURS], strict=True)}
-    return {"classes": held_out, "measures": measures, "undefined": undefined, "near_unknown": _near_unknown(measures)}
+    near = _near_unknown(measures)
+    return {"classes": dict(classes), "measures": measures, "undefined": undefined, "near_unknown": near}
 
 
 def _ours_minus(values: dict[str, np.ndarray]) -> dict[str, dict[str, float | None]]:
     """What is the same in every draw, as the reference's own mCE, has no spread to be pooled."""
-    others = [source for source in values if source != OURS]
+    ours = _ending(values, _OURS)
+    others = [source for source in values if source != ours]
     fixed = [source for source in others if len(values[source]) > 1 and np.ptp(values[source]) == 0]
     varying = [source for source in others if source not in fixed]
-    pooled = compare_with_control([-values[source] for source in varying], -values[OURS]) if varying else []
-    tests = dict(zip(varying, pooled, strict=True)) | {s: compare_seeds(values[OURS], values[s]) for s in fixed}
+    pooled = compare_with_control([-values[source] for source in varying], -values[ours]) if varying else []
+    tests = dict(zip(varying, pooled, strict=True)) | {s: compare_seeds(values[ours], values[s]) for s in fixed}
     return {source: tests[source] for source in others}
 
 
@@ -121,21 +132,33 @@ def _near_unknown(measures: dict[str, Any]) -> dict[str, float | None] | None:
     names = [f"unknown, near, {score}" for score in (_OUR_SCORE, _USUAL_SCORE)]
     if not all(name in measures for name in names):
         return None
-    ours, usual = (measures[n]["methods"][s] for n, s in zip(names, (OURS, STRONG_SUPERVISED), strict=True))
+    methods = [measures[name]["methods"] for name in names]
+    ours, usual = (of[_ending(of, end)] for of, end in zip(methods, (_OURS, _USUAL), strict=True))
     return compare_seeds(np.array(ours["values"]), np.array(usual["values"]))
 
 
-def as_markdown(found: dict[str, Any], title: str, command: str) -> str:
-    names = list(found["measures"])
+def _ending(names: Iterable[str], end: str) -> str:
+    return next(name for name in names if name.endswith(end))
+
+
+def _methods(found: dict[str, Any]) -> list[str]:
+    return list(next(iter(found["measures"].values()))["methods"])
+
+
+def as_markdown(
+    found: dict[str, Any], title: str, command: str, file: str = "result.json", picture: str = "beyond.png"
+) -> str:
+    names, methods = list(found["measures"]), _methods(found)
+    ours = _ending(methods, _OURS)
     count = len(found["classes"])
     rows = [
         [TITLES[source], *(mean_and_interval(found["measures"][name]["methods"][source]) for name in names)]
-        for source in STRONG
+        for source in methods
     ]
     differences = [
         [f"minus {TITLES[source]}", *(_difference(found["measures"][name]["differences"][source]) for name in names)]
-        for source in STRONG
-        if source != OURS
+        for source in methods
+        if source != ours
     ]
     classes = (f"- {suffix}: {', '.join(map(plain, held))}" for suffix, held in found["classes"].items())
     parts = [
@@ -144,30 +167,31 @@ def as_markdown(found: dict[str, Any], title: str, command: str) -> str:
         "own; draws from few classes overlap, so that others may differ by more. What each measure is, and why these "
         "stand here: docs/beyond.md. No classifier or threshold was chosen on these pictures.\n",
         pipe_table(["", *names], rows, left=(0,)),
-        f"\n{TITLES[OURS]} minus the others, points, paired by draw; of fewer than {OWN_SPREAD_FROM} draws the spread "
+        f"\n{TITLES[ours]} minus the others, points, paired by draw; of fewer than {OWN_SPREAD_FROM} draws the spread "
         f"is pooled over all methods. A star: p below {LEVEL} after correction for all comparisons of this page "
         "(Benjamini and Hochberg 1995).\n",
         pipe_table(["", *names], differences, left=(0,)),
-        "\n![All figures with their draws](beyond.png)\n",
+        f"\n![All figures with their draws]({picture})\n",
         *(f"- {sentence}" for sentence in sentences(found)),
         *(f"- {name}: not defined for every run, as some reference has too few errors." for name in found["undefined"]),
         "\nHeld-out classes:\n",
         *classes,
-        f"\nMade by `{command}`; all figures: result.json.",
+        f"\nMade by `{command}`; all figures: {file}.",
     ]
     return "\n".join(parts) + "\n"
 
 
 def sentences(found: dict[str, Any]) -> list[str]:
     """What is best at what, and whether PRL-2's differences hold."""
-    said = []
+    said, methods = [], _methods(found)
+    ours, usual = _ending(methods, _OURS), _ending(methods, _USUAL)
     for name, measure in found["measures"].items():
         means = {source: figure["mean"] for source, figure in measure["methods"].items()}
         sign = -1 if name == ERRORS else 1
         best = max(means, key=lambda source: sign * means[source])
-        rank = 1 + sum(sign * mean > sign * means[OURS] for mean in means.values())
+        rank = 1 + sum(sign * mean > sign * means[ours] for mean in means.values())
         sentence = f"{name}: best is {TITLES[best]} with {100 * means[best]:.1f} %"
-        sentence += "" if best == OURS else f", {TITLES[OURS]} is number {rank} with {100 * means[OURS]:.1f} %"
+        sentence += "" if best == ours else f", {TITLES[ours]} is number {rank} with {100 * means[ours]:.1f} %"
         holds = {s: t for s, t in measure["differences"].items() if t["p"] is not None and t["p"] < LEVEL}
         for words, way in (("better than", sign), ("worse than", -sign)):
             others = [TITLES[s] for s, t in holds.items() if t["difference"] * way > 0]
@@ -175,7 +199,7 @@ def sentences(found: dict[str, Any]) -> list[str]:
         said.append(sentence + ("." if holds else "; no difference to it holds over the draws."))
     if found["near_unknown"] is not None:
         said.append(
-            f"unknown, near: {TITLES[OURS]} by {_OUR_SCORE} minus {TITLES[STRONG_SUPERVISED]} by its {_USUAL_SCORE}: "
+            f"unknown, near: {TITLES[ours]} by {_OUR_SCORE} minus {TITLES[usual]} by its {_USUAL_SCORE}: "
             f"{100 * found['near_unknown']['difference']:+.1f}{signed_interval(found['near_unknown'])} points, by "
             "their own spread, not corrected."
         )
@@ -186,17 +210,18 @@ def draw(found: dict[str, Any], file: Path) -> Path:
     """A panel a measure: the mean of each method with its interval, and its draws."""
     from prl_keras.visualization.canvas import new_figure, save_figure
 
-    columns = 3
+    columns, methods = 3, _methods(found)
+    ours = _ending(methods, _OURS)
     rows = -(-len(found["measures"]) // columns)
     figure, grid = new_figure(4.3 * columns, 2.1 * rows + 0.3, columns, rows)
     panels = list(np.ravel(grid))
     for axes, (name, measure) in zip(panels, found["measures"].items(), strict=False):
-        for place, source in enumerate(reversed(STRONG)):
-            of, colour = measure["methods"][source], "tab:red" if source == OURS else "tab:blue"
+        for place, source in enumerate(reversed(methods)):
+            of, colour = measure["methods"][source], "tab:red" if source == ours else "tab:blue"
             axes.plot(100 * np.array(of["values"]), [place] * len(of["values"]), ".", color=colour, alpha=0.4)
             reach = None if of["low"] is None else [[100 * (of["mean"] - of["low"])], [100 * (of["high"] - of["mean"])]]
             axes.errorbar(100 * of["mean"], place, xerr=reach, fmt="o", color=colour, capsize=3)
-        axes.set_yticks(range(len(STRONG)), [TITLES[source] for source in reversed(STRONG)], fontsize=8)
+        axes.set_yticks(range(len(methods)), [TITLES[source] for source in reversed(methods)], fontsize=8)
         left, right = axes.get_xlim()  # intervals of two draws reach far beyond what a share can be
         axes.set_xlim(max(left, 0), right if name == ERRORS else min(right, 100))
         axes.tick_params(axis="x", labelsize=8)

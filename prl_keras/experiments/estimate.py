@@ -50,7 +50,7 @@ def work(cell: Cell, dataset: Dataset) -> Counter[str]:
     if isinstance(options, Baseline) and options.model == "mlp":
         return Counter({"mlp": options.epochs * n + tests})
     kind = "classifier" if options.augment == "none" else "classifier, augmented"
-    kind = "classifier, strong" if options.recipe == "strong" else kind
+    kind = "classifier, strong" if options.recipe != "paper" else kind
     return Counter({kind: options.epochs * n, "encode": tests + looks * len(dataset.validation)})
 
 
@@ -61,7 +61,7 @@ def relative(cell: Cell, dataset: Dataset) -> float:
 
 def _pretrain_kind(options: Pretrain) -> str:
     kind = "two views" if options.variant in VIEWS else "prototypes"
-    if options.recipe == "strong":
+    if options.recipe != "paper":
         return f"{kind}, strong"
     if kind == "two views":
         return kind

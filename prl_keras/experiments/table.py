@@ -24,6 +24,7 @@ ENCODERS = {
     "strong-supcon": ("supcon", None),
     "strong-simclr": ("simclr", None),
     "strong-query": ("query", None),
+    **{f"open-{variant}": (variant, None) for variant in ("prl", "loo", "supcon", "simclr", "query")},
 }
 # baseline -> (model, augmentation)
 BASELINES = {
@@ -32,10 +33,13 @@ BASELINES = {
     "resnet18": ("resnet18", "none"),
     "resnet18-light": ("resnet18", "light"),
     "strong-resnet18": ("resnet18", None),
+    "open-resnet18": ("resnet18", None),
 }
-# By the strong recipe.
+# By the strong recipe, and by the one for classes to come, which has no rows.
 STRONG = ("strong-resnet18", "strong-prl", "strong-loo", "strong-supcon", "strong-simclr", "strong-query")
-BEYOND = "beyond"  # no rows: all strong encoders, on what they were not trained on
+OPEN = tuple(name.replace("strong-", "open-") for name in STRONG)
+RECIPE_OF = {**dict.fromkeys(STRONG, "strong"), **dict.fromkeys(OPEN, "open")}  # of the others: the paper's
+BEYOND = "beyond"  # no rows: all strong encoders, or all open ones, on what they were not trained on
 TITLES = {
     "pca": "PCA + logistic regression",
     "mlp": "Supervised MLP",
@@ -56,6 +60,7 @@ TITLES = {
     "strong-simclr": "Strong SimCLR",
     "strong-query": "Strong PRL query",
 }
+TITLES |= {name: TITLES[strong].replace("Strong", "Open") for name, strong in zip(OPEN, STRONG, strict=True)}
 # row -> the paper's number, test % and train % (PAPER: maximum over epochs, 1,000 images, one seed)
 PAPER = {
     "mlp": (1, 41.4, 59.1),
@@ -120,8 +125,8 @@ class Row:
 
 
 def _all_rows() -> dict[str, Row]:
-    rows = [Row(name, name) for name in BASELINES]
-    for encoder in ENCODERS:
+    rows = [Row(name, name) for name in BASELINES if name not in OPEN]
+    for encoder in (name for name in ENCODERS if name not in OPEN):
         for freeze in (True, False):
             for head in ("linear", "mlp"):
                 rows.append(Row(f"{encoder}-{'frozen' if freeze else 'unfrozen'}-{head}", encoder, freeze, head))
@@ -170,15 +175,17 @@ def rows_by_recipe(names: tuple[str, ...], recipe: str) -> tuple[str, ...]:
     Raises:
         InputError: a row or group that the recipe has not.
     """
-    if recipe == "paper":
+    if recipe == "paper" or BEYOND in names:
         return names
+    if recipe == "open":
+        raise InputError(f"--recipe open is for classes to come: add --rows {BEYOND}")
     return tuple(_strong_row(name) for name in names)
 
 
 def _strong_row(name: str) -> str:
     if name == "table":
         return "strong"
-    if name in ("strong", BEYOND) or (name in ROWS and ROWS[name].source in STRONG):
+    if name == "strong" or (name in ROWS and ROWS[name].source in STRONG):
         return name
     strong = f"strong-{name}"
     if (name in ROWS or name in GROUPS) and strong not in ROWS:
@@ -265,6 +272,11 @@ def encoder_run(folder: Path, source: str, replicate: Replicate) -> Run:
     return Run(folder / f"{source}-{replicate.suffix}")
 
 
+def of_beyond(recipe: str) -> tuple[str, ...]:
+    """The encoders of the table beyond the training classes."""
+    return OPEN if recipe == "open" else STRONG
+
+
 def plan(options: Reproduce, request: dict, folder: Path) -> list[Cell]:
     """Every run in the order in which it is made: replicate by replicate, an encoder before its fine-tunings.
 
@@ -275,7 +287,7 @@ def plan(options: Reproduce, request: dict, folder: Path) -> list[Cell]:
     cells: dict[tuple[str, bool], Cell] = {}
     for replicate in replicates(options):
         own = request | {"seed": replicate.seed, "fold": replicate.fold}
-        sources = STRONG if BEYOND in options.rows else ()
+        sources = of_beyond(options.recipe) if BEYOND in options.rows else ()
         wanted = [_source_cell(options, own, folder, source, replicate) for source in sources]
         for row in choose_rows(options.rows):
             wanted += _cells_of_row(options, own, folder, row, replicate)
@@ -316,20 +328,20 @@ def _source_cell(options: Reproduce, request: dict, folder: Path, source: str, r
         tuned = _classifier_options(options, request, source)
         return Cell(name, Baseline(model=model, augment=augment, **given, **tuned), request=request)
     variant, augment = ENCODERS[source]
-    size = {} if source in STRONG else {"batch_size": options.batch_size}
+    size = {} if source in RECIPE_OF else {"batch_size": options.batch_size}
     return Cell(name, Pretrain(variant=variant, augment=augment, **given, **size), request=request)
 
 
 def _training_options(options: Reproduce, folder: Path, source: str, replicate: Replicate) -> dict[str, Any]:
-    """A strong one is as long, and in batches as large, as its recipe says."""
-    how = {"recipe": "strong"} if source in STRONG else {"epochs": options.epochs}
+    """A strong or open one is as long, and in batches as large, as its recipe says."""
+    how = {"recipe": RECIPE_OF[source]} if source in RECIPE_OF else {"epochs": options.epochs}
     how |= {"precision": options.precision, "average": options.protocol != "paper"}
     return how | {"runs_dir": folder, "seed": replicate.seed}
 
 
 def _classifier_options(options: Reproduce, request: dict, source: str) -> dict[str, Any]:
     watched = options.protocol == "paper" or request.get("hold_out_domain") is not None
-    size = {} if source in STRONG else {"batch_size": max(options.batch_size // 2, 2)}
+    size = {} if source in RECIPE_OF else {"batch_size": max(options.batch_size // 2, 2)}
     return {"test_each_epoch": watched, **size}
 
 

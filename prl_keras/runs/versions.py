@@ -24,7 +24,8 @@ _PACKAGES = (
 def package_versions() -> dict[str, str]:
     """Versions of what decides a result to the last bit: Python, packages, processors, and TensorFlow's kernels."""
     versions = {"python": platform.python_version(), "processors": str(cores())}
-    versions["oneDNN"] = "off" if os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0" else "on"
+    chosen = {"0": "off", "1": "on"}  # neither: TensorFlow came before this package, and goes by the processor
+    versions["oneDNN"] = chosen.get(os.environ.get("TF_ENABLE_ONEDNN_OPTS", ""), "as TensorFlow chooses")
     for package in _PACKAGES:
         try:
             versions[package] = metadata.version(package)

@@ -25,6 +25,7 @@ _NEAREST = 4
 _PER_CLASS = 3
 _CROSS_ENTROPY = 0.5
 _SPREAD = 0.2
+_OWN_IMAGE = 0.2
 
 
 class Pairs(MemoryPretrainer):
@@ -162,6 +163,18 @@ class Spread(TwoViews):
         return self._update_metrics(episode, both, loss, ops.ones_like(both, dtype="bool"))
 
 
+class OwnImage(MemoryPretrainer):
+    """A hard view finds its own image's row, too, among those of its class (Wu et al. 2018, within a class)."""
+
+    def _asked(self, queries, rows, lam, soft_targets):
+        episode, loss = super()._asked(queries, rows, lam, soft_targets)
+        memory, labels = ops.stop_gradient(ops.convert_to_tensor(self.memory)), ops.convert_to_tensor(self.labels)
+        similarity = ops.matmul(l2_normalise(as_float(queries)), ops.transpose(memory)) / self.temperature
+        others = ops.logical_and(ops.any(memory != 0, axis=-1)[None], labels[None] == ops.take(labels, rows)[:, None])
+        found = ops.log_softmax(ops.where(others, similarity, NEVER), axis=-1)
+        return episode, loss - _OWN_IMAGE * ops.mean(ops.take_along_axis(found, rows[:, None], axis=-1))
+
+
 class Rotations(MemoryPretrainer):
     """Class x rotation prototypes: an image turned by a quarter is of another class (Lee et al. 2020, SLA)."""
 
@@ -192,6 +205,7 @@ IDEAS = {
     "cross-entropy": WithCrossEntropy,
     "two-views": TwoViews,
     "spread": Spread,
+    "own-image": OwnImage,
     "rotations": Rotations,
 }
 

@@ -216,6 +216,9 @@ RECIPES: dict[str, dict[str, Recipe]] = {
 _OF_STRONG = RECIPES["strong"]
 RECIPES["open"] = _OF_STRONG | {
     **{kind: replace(_OF_STRONG[kind], **_OPEN) for kind in (*PROTOTYPES, "views")},
-    "supcon": replace(_OF_STRONG["supcon"], augment="simclr", why=_SIMCLR_VIEWS, measured=_UNMEASURED),
+    **{
+        kind: replace(_OF_STRONG[kind], augment="simclr", why=_SIMCLR_VIEWS, measured=_UNMEASURED)
+        for kind in ("supcon", "resnet18")
+    },
     "prl": replace(_STRONG_PRL, **_OPEN, temperature=0.1),
 }

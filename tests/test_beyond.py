@@ -17,6 +17,7 @@ from prl_keras.evaluation.statistics import compare_seeds, compare_with_control
 from prl_keras.experiments.beyond import ERRORS, as_markdown, compared, draw, figures_of, sentences, together
 from prl_keras.experiments.table import OPEN, STRONG, TITLES, Replicate, encoder_run, plan
 from prl_keras.runs import Run
+from prl_keras.runs.leases import LEASES, take
 
 OURS = "strong-prl"
 REPLICATES = [Replicate(seed) for seed in range(4)]
@@ -236,6 +237,37 @@ def test_several_are_measured_at_a_time_and_the_reference_before_what_is_relativ
     assert [log.name for log in logs] == ["reproduce.log", "reproduce-2.log"]
     begin(reference)
     assert "measuring 1 of 18: strong-resnet18-s0, shift" in capsys.readouterr().out
+
+
+def test_processes_share_the_measurements_and_wait_for_what_another_one_is_at(folder, monkeypatch, capsys):
+    options = Reproduce(rows=("beyond",), seeds=1, runs_dir=folder, shared=True)
+    request = dict.fromkeys(("data_dir", "samples_per_class", "test_per_class", "image_size"))
+    request |= {"name": "digits", "validation_fraction": 0.1, "hold_out_classes": ["0.5"]}
+    cells, asked, waited = plan(options, request, folder), [], []
+
+    def evaluated(how):
+        name = "few_shot" if how.few_shot else "unknown" if how.unknown else "shift"
+        asked.append((how.run, name))
+        (how.runs_dir / how.run / f"{name}.json").write_text("damaged: told by who reads it", encoding="utf-8")
+
+    reference = folder / "strong-resnet18-s0" / "shift.json"
+    theirs = take(folder / LEASES, "strong-resnet18-s0-shift")
+
+    def another_is_done(seconds):
+        waited.append(len(asked))
+        reference.write_text("another process wrote it", encoding="utf-8")
+        theirs.release()
+
+    monkeypatch.setattr(command.evaluate, "run", evaluated)
+    monkeypatch.setattr("prl_keras.experiments.shared.time.sleep", another_is_done)
+    command.measure_together(Run(folder), cells, options)
+    assert waited == [12], "errors are relative to what is not measured yet"
+    assert len(set(asked)) == len(asked) == 17
+    assert ("strong-resnet18-s0", "shift") not in asked
+    assert {name for _, name in asked[12:]} == {"shift"}
+    assert "measuring strong-query-s0, shift" in capsys.readouterr().out
+    command.measure_together(Run(folder), cells, options)
+    assert len(asked) == 17, "nothing is missing"
 
 
 def test_what_could_not_be_measured_is_told_before_anything_is_trained(tmp_path, capsys):

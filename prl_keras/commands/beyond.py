@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from prl_keras.commands import evaluate
-from prl_keras.commands.cells import log_files
+from prl_keras.commands.cells import log_files, own_log
 from prl_keras.commands.few_shot import check_episodes
 from prl_keras.commands.unknown import check_far
 from prl_keras.config import Evaluate, Reproduce
 from prl_keras.data import Dataset
 from prl_keras.data.catalog import load_held_out
-from prl_keras.experiments import jobs
+from prl_keras.experiments import jobs, shared
 from prl_keras.experiments.beyond import FEW_SHOT, SHIFT, UNKNOWN
 from prl_keras.experiments.table import Cell, Replicate, encoder_run, of_beyond, replicates
 from prl_keras.files import write_json, write_text
 from prl_keras.runs import Run
+from prl_keras.runs.leases import end_process
 from prl_keras.screen.console import print_end, say
 from prl_keras.startup import forget_models, start_keras
 from prl_keras.terminal import quoted
@@ -75,9 +76,28 @@ def _measure(table: Run, cells: list[Cell], options: Reproduce) -> None:
                 measure(each)
 
 
+def measure_together(table: Run, cells: list[Cell], options: Reproduce) -> None:
+    """What nobody else measures, until nothing is missing."""
+
+    def quietly(measurement: Measurement) -> None:
+        with redirect_stdout(log), redirect_stderr(log):
+            measure(measurement)
+
+    with own_log(table).open("a", buffering=1, encoding="utf-8") as log:
+        shared.work_together(
+            _measurements(cells, options),
+            table.path,
+            quietly,
+            lambda task: say(f"measuring {task.description}"),
+            *[lambda _: None] * 2,
+            end_process,
+            options.lease_seconds,
+        )
+
+
 @dataclass(frozen=True)
 class Measurement:
-    """One file of a run; a `jobs.Task`.
+    """One file of a run; a `shared.SharedTask`.
 
     how: what `evaluate` is asked for.
     """
@@ -88,6 +108,10 @@ class Measurement:
     @property
     def description(self) -> str:
         return f"{self.how.run}, {self.file.stem.replace('_', ' ')}"
+
+    @property
+    def lease(self) -> str:
+        return f"{self.how.run}-{self.file.stem}"
 
     @property
     def gives(self) -> Path:

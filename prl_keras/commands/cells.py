@@ -50,7 +50,7 @@ def train_together(table: Run, cells: list[Cell], options: Reproduce, dataset: D
         "again, here or on other machines, to share the rest"
     )
     progress = Progress(table, cells, options, dataset)
-    with _own_log(table).open("a", buffering=1, encoding="utf-8") as log, progress.shown(log):
+    with own_log(table).open("a", buffering=1, encoding="utf-8") as log, progress.shown(log):
         told = progress.begin, progress.end, progress.leave, end_process
         shared.work_together(cells, table.path, run_cell, *told, options.lease_seconds)
 
@@ -65,7 +65,8 @@ def train_one(table: Run, cells: list[Cell], options: Reproduce) -> None:
     console.print(f"{cell.description} is done, {sum(other.done for other in cells)} of {len(cells)}")
 
 
-def _own_log(table: Run) -> Path:
+def own_log(table: Run) -> Path:
+    """Of this process, among those of all machines."""
     return table.path / f"reproduce-{platform.node().split('.')[0] or 'machine'}-{os.getpid()}.log"
 
 

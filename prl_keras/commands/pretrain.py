@@ -115,7 +115,7 @@ def _finish(trained: Any, run: Run, options: Pretrain) -> None:
         line += f"validation accuracy with the nearest prototype {figure}"
     say(line)
     picture = plot_training(run)
-    strong = options.recipe == "strong" or options.variant == "prl"  # which has no other recipe
+    strong = options.recipe != "paper" or options.variant == "prl"  # which has none of the paper's
     head = f"--head linear --freeze{' --recipe strong' if strong else ''}"
     reference, held_out = run_argument(run, options.runs_dir), tuple(run.part("data").get("held_out", ()))
     following = [

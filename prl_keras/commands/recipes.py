@@ -13,7 +13,7 @@ _USUAL = ("query", "prl", "resnet18")
 
 def run(options: Recipes) -> None:
     kinds = _USUAL if options.kind is None else (options.kind,)
-    columns = [(n, k) for k in kinds for n in NAMES if n == NAMES[0] or RECIPES[n][k] != RECIPES[NAMES[0]][k]]
+    columns = [(n, k) for k in kinds for n in NAMES if n == _named(n, k).split(", ")[0]]
     table = Table(title="What decides a training, but for data and seed", title_justify="left")
     table.add_column("option", no_wrap=True)
     for name, kind in columns:
@@ -36,8 +36,8 @@ def run(options: Recipes) -> None:
 
 
 def _named(recipe: str, kind: str) -> str:
-    """A kind that is younger than the paper has one record under all names."""
-    return recipe if len({RECIPES[name][kind] for name in NAMES}) == len(NAMES) else ", ".join(NAMES)
+    """The names that this record has: PRL-2 is younger than the paper, and "open" is not another one everywhere."""
+    return ", ".join(name for name in NAMES if RECIPES[name][kind] == RECIPES[recipe][kind])
 
 
 def _command(recipe: str, kind: str) -> str:

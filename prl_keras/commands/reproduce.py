@@ -99,6 +99,8 @@ def _make_table(options: Reproduce) -> Path:
         train_one(table, cells, options)
     elif options.shared:
         train_together(table, cells, options, dataset)
+        if BEYOND in options.rows:
+            beyond.measure_together(table, cells, options)
         _report_once(table, options, dataset, cells)
     else:
         with locked(table):

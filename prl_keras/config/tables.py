@@ -94,7 +94,7 @@ class Reproduce(PictureOptions, EpisodeOptions, SharedOptions):
     table, of the strongest encoders on what they were not trained on (docs/beyond.md)."""
     recipe: RecipeName = "paper"
     """strong: single rows by the strong recipe, so that query-frozen-linear is strong-query-frozen-linear; without
-    --rows the group strong."""
+    --rows the group strong. open: --rows beyond with encoders for classes to come."""
     hold_out_classes: Annotated[tuple[str, ...], arg(metavar="N|SHARE|NAME...")] = ()
     """--rows beyond: classes that no encoder is trained on (see `pretrain --help`), drawn anew for each seed. Without
     it half of them."""

@@ -52,11 +52,13 @@ VARIANTS = tuple(kind for kind in KINDS if kind not in CLASSIFIERS)
 
 def by_recipe(name: str, kinds: Sequence[str]) -> Any:
     """What `--help` shows for an option without a value of its own: those of the recipes, of all kinds of training."""
-    found = []
+    found: dict[str, list[str]] = {}  # values -> the recipes that have them
     for recipe, records in RECIPES.items():
         values = dict.fromkeys(getattr(records[kind], name) for kind in kinds)
-        found.append(f"{recipe} {' or '.join('its own' if value is None else str(value) for value in values)}")
-    return arg(help_behavior_hint=f"(default: {', '.join(found)})")
+        words = " or ".join("its own" if value is None else str(value) for value in values)
+        found.setdefault(words, []).append(recipe)
+    said = [f"{' and '.join(recipes)} {words}" for words, recipes in found.items()] if len(found) > 1 else [*found]
+    return arg(help_behavior_hint=f"(default: {', '.join(said)})")
 
 
 _Options = TypeVar("_Options", bound="RecipeOptions")

@@ -125,7 +125,7 @@ class Runs:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipes:
-    """Show what --recipe paper and --recipe strong decide, side by side."""
+    """Show what --recipe paper, strong and open decide, side by side."""
 
     kind: Positional[
         Literal["query", "standard", "loo", "views", "prl", "simclr", "supcon", "resnet18", "mlp", "finetune"] | None

@@ -1,0 +1,82 @@
+"""What benchmarks/beyond.py makes of the lines that it keeps, and that a line is a training with its measurements."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from faults import ROOT
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import beyond
+from lines import add, read
+
+from prl_keras.experiments.beyond import ERRORS
+from prl_keras.experiments.table import OPEN
+from prl_keras.runs import Run
+
+
+def line(method: str, seed: int, good: float, errors: dict[str, float]) -> dict:
+    figures = {"5-shot, ridge": good + 0.01 * seed, ERRORS: 1.0}
+    return {
+        "campaign": "fashion_500",
+        "method": method,
+        "seed": seed,
+        "precision": "float32",
+        "held_out": ["Bag", "Coat"],
+        "figures": figures,
+        "errors": errors,
+    }
+
+
+def test_its_methods_are_those_of_the_table() -> None:
+    assert list(beyond.METHODS) == list(OPEN)
+    assert beyond.USUAL.endswith("-resnet18")
+
+
+def test_the_page_is_of_the_seeds_that_all_have_with_errors_relative_to_cross_entropys(tmp_path: Path, capsys) -> None:
+    file = tmp_path / "lines.jsonl"
+    for seed in range(3):
+        for number, method in enumerate(beyond.METHODS):
+            if (method, seed) != ("open-query", 2):  # a campaign that is not done
+                add(file, line(method, seed, 0.5 + 0.05 * number, {"fog": 0.2 - 0.02 * number, "snow": 0.4}))
+    assert beyond.write(read(file), "fashion_500", file) == 0
+    page = (tmp_path / "beyond-fashion_500.md").read_text(encoding="utf-8")
+    assert "over 2 draws of held-out classes" in page
+    assert "| Open PRL-2 | 55.5 (49.1 - 61.9) | 95.0 |" in page.replace(" \\*", "")
+    assert np.mean([0.18 / 0.2, 1]) == pytest.approx(0.95)
+    assert "| minus Open ResNet-18 | +5.0" in page
+    assert "all figures: lines.jsonl" in page
+    assert "(beyond-fashion_500.png)" in page
+    assert (tmp_path / "beyond-fashion_500.png").stat().st_size > 10_000
+    assert beyond.write(read(file)[:5], "fashion_500", file) == 1
+    assert "no seed has all of open-resnet18, " in capsys.readouterr().out
+
+
+def test_where_cross_entropy_makes_no_errors_they_are_not_defined() -> None:
+    usual = line("open-resnet18", 0, 0.5, {"fog": 0.0, "snow": 0.1})
+    assert beyond.figures(line("open-prl", 0, 0.5, {"fog": 0.1, "snow": 0.1}), usual)[ERRORS] is None
+
+
+def test_a_line_is_a_training_and_its_measurements_and_what_is_there_is_not_made_again(
+    tmp_path: Path, monkeypatch
+) -> None:
+    short = beyond.Campaign(
+        "digits",
+        "--dataset digits --hold-out-classes 4 --samples-per-class 12 --test-per-class 5 --width 0.125 --batch-size 32",
+        1,
+        {beyond.FEW_SHOT: "--few-shot --ways 3 --shots 1 2 --queries 2 --episodes 20"},
+    )
+    monkeypatch.setitem(beyond.CAMPAIGNS, "digits", short)
+    assert beyond.one("digits", "open-prl", 3, tmp_path, "float32") == 0
+    run = Run(tmp_path / "digits-open-prl-s3")
+    found = json.loads(json.dumps(beyond.collected(run, "digits", "open-prl", 3)))
+    assert found["held_out"] == run.part("data", "held_out")
+    assert len(found["held_out"]) == 4
+    assert found["options"]["recipe"] == "open"
+    assert 0 < found["figures"]["2-shot, ridge"] <= 1
+    assert "errors" not in found
+    monkeypatch.setattr(beyond, "command_line", lambda words: pytest.fail(str(words)))
+    assert beyond.one("digits", "open-prl", 3, tmp_path, "float32") == 0

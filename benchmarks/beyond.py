@@ -27,7 +27,9 @@ from lines import add, read
 
 from prl_keras.cli import main as command_line
 from prl_keras.experiments.beyond import ERRORS, FEW_SHOT, SHIFT, UNKNOWN, as_markdown, compared, draw, figures_of
+from prl_keras.experiments.table import TITLES
 from prl_keras.files import write_text
+from prl_keras.markdown import pipe_table
 from prl_keras.runs import Run
 from prl_keras.startup import cores, forget_models
 
@@ -167,9 +169,23 @@ def write(lines: list[dict[str, Any]], campaign: str, beside: Path) -> int:
     page = beside.with_name(f"beyond-{campaign}.md")
     picture = draw(found, page.with_suffix(".png"))
     command = f"python benchmarks/beyond.py table {campaign}"
-    write_text(page, as_markdown(found, CAMPAIGNS[campaign].title, command, beside.name, picture.name))
+    text = as_markdown(found, CAMPAIGNS[campaign].title, command, beside.name, picture.name)
+    if "errors" in by[USUAL, seeds[0]]:
+        text += f"\n{by_corruption(by, seeds)}\n"
+    write_text(page, text)
     print(page)
     return 0
+
+
+def by_corruption(by: dict[tuple[str, int], dict[str, Any]], seeds: list[int]) -> str:
+    rows = [
+        [name.replace("_", " ")]
+        + [f"{100 * (1 - np.mean([by[method, seed]['errors'][name] for seed in seeds])):.1f}" for method in METHODS]
+        for name in by[USUAL, seeds[0]]["errors"]
+    ]
+    return f"Accuracy in % under each corruption, mean over five severities and {len(seeds)} draws:\n\n" + pipe_table(
+        ["", *(TITLES[method] for method in METHODS)], rows, left=(0,)
+    )
 
 
 def figures(line: dict[str, Any], usual: dict[str, Any]) -> dict[str, float | None]:

@@ -49,6 +49,7 @@ def test_the_page_is_of_the_seeds_that_all_have_with_errors_relative_to_cross_en
     assert np.mean([0.18 / 0.2, 1]) == pytest.approx(0.95)
     assert "| minus Open ResNet-18 | +5.0" in page
     assert "all figures: lines.jsonl" in page
+    assert "| fog | 80.0 | 82.0 | 84.0 |" in page
     assert "(beyond-fashion_500.png)" in page
     assert (tmp_path / "beyond-fashion_500.png").stat().st_size > 10_000
     assert beyond.write(read(file)[:5], "fashion_500", file) == 1

@@ -12,7 +12,8 @@ import pytest
 import prl_keras
 from prl_keras.applications import WANTS, Application
 from prl_keras.cli import main
-from prl_keras.data.seen import record_seen, seen_by, short_digests
+from prl_keras.data.request import warn_of_seen
+from prl_keras.data.seen import not_recorded, record_seen, seen_by, short_digests
 from prl_keras.errors import InputError
 from prl_keras.models.begun import encoder_to_begin_with
 from prl_keras.models.encode import encode
@@ -121,12 +122,30 @@ def test_a_network_of_ones_own_is_trained_saved_and_used(network, tmp_path, vari
     before = keras.models.load_model(network)
     changed = [not np.allclose(a, b) for a, b in zip(before.weights, encoder.weights, strict=True)]
     assert all(changed[:2]), "it was trained"
-    assert seen_by(run) is None, "what it has seen before is not known"
+    train = prl_keras.load_dataset(**run.part("data", "request")).train
+    assert np.array_equal(seen_by(run), np.unique(short_digests(train.images)))
+    assert not_recorded(run) == network.name, "what it has seen before is not known"
     if variant == "prl":
         folder = ["--runs-dir", str(tmp_path)]
         assert main(["finetune", "--encoder", "own", "--epochs", "1", "--name", "tuned", *folder]) == 0
         assert main(["visualize", "own", "--before", "--samples-per-class", "3", *folder]) == 0
     capsys.readouterr()
+
+
+def test_classes_held_out_of_a_network_of_ones_own_are_measured_with_a_warning(network, tmp_path, capsys):
+    pretrain(tmp_path, "own", "--image-size", "16", "--init", str(network), "--hold-out-classes", "4")
+    few = ["--few-shot", "--ways", "3", "--shots", "1", "--queries", "2", "--episodes", "20"]
+    for words, file in ((few, "few_shot.json"), (["--unknown"], "unknown.json")):
+        assert main(["evaluate", "own", *words, "--runs-dir", str(tmp_path)]) == 0
+        said = capsys.readouterr().out
+        assert said.count(f"what {network.name} was trained on is not recorded") == 1
+        assert json.loads((tmp_path / "own" / file).read_text(encoding="utf-8"))["not_recorded"] == network.name
+    heir = create_run(tmp_path, "heir", {"command": "finetune"})
+    record_seen(heir, np.zeros((1, 16, 16, 3), "uint8"), Run(tmp_path / "own"))
+    assert not_recorded(heir) == network.name
+    other = prl_keras.load_dataset("digits", samples_per_class=3, test_per_class=5, image_size=16)
+    assert warn_of_seen(Run(tmp_path / "own"), other) is not None
+    assert f"kept no record of the training images of {network.name}" in capsys.readouterr().out
 
 
 def test_the_fast_layers_compute_what_the_users_do(network):
@@ -276,7 +295,7 @@ def test_a_network_by_name_is_trained_and_its_first_weights_are_found_again(tmp_
     run = pretrain(tmp_path, "random", "--init", "keras:MobileNetV3Small")
     assert run.part("options", "init") == "keras:MobileNetV3Small"
     assert prl_keras.load_encoder(run).output_shape == (None, 576)
-    assert seen_by(run) is not None, "random weights have seen nothing"
+    assert not_recorded(run) is None, "random weights have seen nothing"
     folder = ["--runs-dir", str(tmp_path)]
     assert main(["visualize", "random", "--before", "--samples-per-class", "3", *folder]) == 0
     keras.applications.MobileNetV3Small((32, 32, 3), include_top=False, weights=None).save_weights(
@@ -285,6 +304,6 @@ def test_a_network_by_name_is_trained_and_its_first_weights_are_found_again(tmp_
     words = ["--init", "keras:MobileNetV3Small", "--weights", str(tmp_path / "mobile.weights.h5")]
     run = pretrain(tmp_path, "given", *words)
     assert run.part("options", "weights") == str(tmp_path / "mobile.weights.h5")
-    assert seen_by(run) is None, "what these weights have seen is not known"
+    assert not_recorded(run) == "mobile.weights.h5", "what these weights have seen is not known"
     assert main(["visualize", "given", "--before", "--samples-per-class", "3", *folder]) == 0
     capsys.readouterr()

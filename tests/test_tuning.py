@@ -485,7 +485,10 @@ def test_three_failures_in_a_row_end_the_search_in_one_line(
         (["--tuner", "magic"], "magic"),
         (["--encoder", "nobody"], "nobody"),
         (["--encoder", "pre", "pre"], "twice"),
-        (["--encoder", "pre", "elsewhere"], "'elsewhere' was trained on other images than these and kept no record"),
+        (
+            ["--encoder", "pre", "elsewhere"],
+            "'elsewhere' was trained on other images than these and kept no record of all of them",
+        ),
         (["--image-size", "24"], "16x16x3"),
         (["--name", "../x"], "not usable"),
         (["--resume", "--name", "pre"], "unfinished tune run"),

@@ -13,7 +13,7 @@ from prl_keras.commands.finetune import check_encoder
 from prl_keras.config import Tune
 from prl_keras.data import Dataset
 from prl_keras.data.request import data_request_of_run, open_data, warn_of_seen
-from prl_keras.data.seen import count_seen
+from prl_keras.data.seen import count_seen, not_recorded
 from prl_keras.errors import InputError
 from prl_keras.runs import Run, find_run, has_encoder, is_finished, reference_to
 from prl_keras.runs.interruption import Stopped, stopped
@@ -108,9 +108,10 @@ def _check_unseen(source: Run, dataset: Dataset) -> None:
         InputError: it was, or nothing is known of the images that it was trained on and they were others.
     """
     seen = count_seen(source, dataset, ("validation",))
-    if seen is None and source.part("data")["fingerprint"] != dataset.fingerprint:
+    complete = seen is not None and not_recorded(source) is None
+    if not complete and source.part("data")["fingerprint"] != dataset.fingerprint:
         raise InputError(
-            f"encoder {source.name!r} was trained on other images than these and kept no record of them: "
+            f"encoder {source.name!r} was trained on other images than these and kept no record of all of them: "
             f"whether {dataset.label}'s validation images are among them is not known; pre-train it again"
         )
     if seen and seen["validation"]:

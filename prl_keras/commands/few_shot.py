@@ -16,7 +16,7 @@ from prl_keras.data import Dataset
 from prl_keras.data.catalog import load_held_out
 from prl_keras.data.domains import domain_names
 from prl_keras.data.request import data_request_of_run, file_suffix, open_data
-from prl_keras.data.seen import never_seen, short
+from prl_keras.data.seen import never_seen, short, warn_of_network
 from prl_keras.data.splits import Split, joined_splits
 from prl_keras.errors import InputError
 from prl_keras.files import atomic_path, write_json
@@ -37,6 +37,7 @@ def run(options: Evaluate) -> None:
     check_encoder(tuple(run.part("data")["image_shape"]), dataset, run.name)
     own, novel, names, left_out = _novel(run, dataset, request)
     check_episodes(novel, options)
+    network = warn_of_network(run)
     start_keras()
     from prl_keras.evaluation.statistics import mean_over_seeds
 
@@ -47,6 +48,7 @@ def run(options: Evaluate) -> None:
         "pictures": len(novel),
         "domains": list(domain_names([novel])),
         "left_out_as_trained_on": left_out,
+        "not_recorded": network,  # what it was trained on
         **{name: getattr(options, name) for name in ("ways", "queries", "episodes")},
         "accuracy": {
             str(shots): {name: mean_over_seeds(values) for name, values in by_name.items()}
@@ -139,7 +141,7 @@ def _show(run: Run, dataset: Dataset, content: dict[str, Any]) -> None:
     classes, shots = len(content["classes"]), list(content["accuracy"])
     title = (
         f"{run.name} on {content['pictures']:,} pictures of {classes} classes of {dataset.label}, none of which it was "
-        f"trained on, {content['ways']} classes at a time"
+        f"trained on{' here' if content['not_recorded'] else ''}, {content['ways']} classes at a time"
     )
     if content["domains"]:
         title += f", support of one domain and queries of the others ({', '.join(content['domains'])})"

@@ -16,7 +16,7 @@ from prl_keras.runs.locks import working_on
 from prl_keras.screen.console import in_words, print_end, say
 from prl_keras.strategies import check_pretraining, is_chief, workplace
 from prl_keras.tracking import send_result
-from prl_keras.training.begin import begins_with, init_reference, seen_before, source_digest, trained_on
+from prl_keras.training.begin import begins_with, from_elsewhere, init_reference, source_digest, trained_on
 from prl_keras.training.fitted import fitted
 
 
@@ -56,9 +56,8 @@ def run(options: Pretrain) -> None:
         with workplace(options) as options:
             run = start_run("pretrain", options, f"{options.variant}-{dataset.label}", request, dataset, inputs)
             with working_on(run):
-                if not seen_before(source):
-                    known = source if isinstance(source, Run) else None
-                    record_seen(run, images, known, None if others is images else others)
+                known = source if isinstance(source, Run) else None
+                record_seen(run, images, known, None if others is images else others, from_elsewhere(source))
                 _announce(plan, options, run)
                 trained = pretraining.train(plan, dataset, options, run)
                 if is_chief(options.strategy):

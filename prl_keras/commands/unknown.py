@@ -16,7 +16,7 @@ from prl_keras.config import Evaluate
 from prl_keras.data import Dataset, load_dataset
 from prl_keras.data.catalog import is_folder, load_held_out, resolved
 from prl_keras.data.request import data_request_of_run, file_suffix
-from prl_keras.data.seen import never_seen, short_digests, unseen
+from prl_keras.data.seen import never_seen, short_digests, unseen, warn_of_network
 from prl_keras.data.splits import SPLITS, Split
 from prl_keras.errors import InputError
 from prl_keras.files import write_json
@@ -30,6 +30,7 @@ def run(options: Evaluate) -> None:
     _check(options)
     run, dataset, encoded, _ = encoded_images(options)
     strange = _strange(run, dataset, options)
+    network = warn_of_network(run)
     from prl_keras.evaluation.novelty import parting, strangeness, threshold
     from prl_keras.evaluation.statistics import proportion
     from prl_keras.models.encode import encode
@@ -61,6 +62,7 @@ def run(options: Evaluate) -> None:
         "strange": {name: len(split) for name, split in strange.items()},
         "far": list(options.far),
         "positive": "strange",
+        "not_recorded": network,  # what it was trained on
         "logits": "the run's classifier" if has_classifier(run) else "a linear probe, C chosen on validation",
         "scores": found,
     }

@@ -14,7 +14,7 @@ from prl_keras.data.deep import BITS
 from prl_keras.data.domains import domain_names
 from prl_keras.data.layout import UNLABELLED
 from prl_keras.data.reading import NO_LABELS
-from prl_keras.data.seen import count_seen
+from prl_keras.data.seen import count_seen, not_recorded
 from prl_keras.data.splits import dataset_label
 from prl_keras.errors import InputError
 from prl_keras.runs import Run
@@ -231,15 +231,14 @@ def _check_unchanged(request: dict[str, Any], run: Run, dataset: Dataset) -> Non
 
 def warn_of_seen(run: Run, dataset: Dataset) -> dict[str, int] | None:
     """Say how many validation and test images the run was trained on; the numbers, or None if it kept no record."""
-    seen = count_seen(run, dataset)
-    if seen is None:
-        if run.part("data")["fingerprint"] != dataset.fingerprint:
-            say(
-                f"warning: run {run.name} kept no record of its training images: whether it has seen some of the "
-                f"validation and test images of {dataset.label} is not known"
-            )
-        return None
-    if not any(seen.values()):
+    seen, network = count_seen(run, dataset), not_recorded(run)
+    if (seen is None or network) and run.part("data")["fingerprint"] != dataset.fingerprint:
+        of = f"the training images of {network}" if network else "its training images"
+        say(
+            f"warning: run {run.name} kept no record of {of}: whether it has seen some of the validation and test "
+            f"images of {dataset.label} is not known"
+        )
+    if seen is None or not any(seen.values()):
         return seen
     totals = {"validation": len(dataset.validation), "test": len(dataset.test)}
     counts = " and ".join(f"{seen[split]:,} of {totals[split]:,} {split} images" for split in seen if seen[split])

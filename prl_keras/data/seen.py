@@ -1,18 +1,22 @@
 """Which images a run was trained on, and how many of a data set's validation and test images are among them.
 
 A run keeps eight bytes of each training image's SHA-256 in train_digests.npy, those of the encoder that it began with
-included. Images are the same if their pixels are, at the size of the training.
+included. Images are the same if their pixels are, at the size of the training. Where a training began with a network
+from elsewhere, not_recorded.txt names it, in that run and in all that go on from it.
 """
+
+from contextlib import suppress
 
 import numpy as np
 
 from prl_keras.data.rows import Rows
 from prl_keras.data.splits import Dataset, Split, digests_of
 from prl_keras.errors import InputError
-from prl_keras.files import atomic_path
+from prl_keras.files import atomic_path, write_text
 from prl_keras.runs import Run
+from prl_keras.screen.console import say
 
-_FILE = "train_digests.npy"
+_FILE, _NOT_RECORDED = "train_digests.npy", "not_recorded.txt"
 
 
 def short_digests(images: np.ndarray | Rows) -> np.ndarray:
@@ -26,16 +30,23 @@ def short(digests: np.ndarray) -> np.ndarray:
 
 
 def record_seen(
-    run: Run, images: np.ndarray | Rows, source: Run | None = None, unlabelled: np.ndarray | Rows | None = None
+    run: Run,
+    images: np.ndarray | Rows,
+    source: Run | None = None,
+    unlabelled: np.ndarray | Rows | None = None,
+    elsewhere: str | None = None,
 ) -> None:
     """Keep the digests of a run's training images, of the unlabelled ones that it learns from beside them, and of those
-    that `source`, where its encoder is from, has seen."""
+    that `source`, where its encoder is from, has seen; elsewhere: the network that it began with, if no run made it."""
     file = run.path / _FILE
     if file.exists():
         return
     earlier = None if source is None else seen_by(source)
     if source is not None and earlier is None:
         return  # half a record would vouch for what it does not know
+    network = elsewhere if source is None else not_recorded(source)
+    if network is not None:  # first: the record is whole when it is there
+        write_text(run.path / _NOT_RECORDED, f"{network}\n")
     digests = np.concatenate([short_digests(each) for each in (images, unlabelled) if each is not None])
     with atomic_path(file) as temporary:
         np.save(temporary, np.unique(digests if earlier is None else np.concatenate([digests, earlier])))
@@ -59,8 +70,24 @@ def seen_by(run: Run) -> np.ndarray | None:
     return digests
 
 
+def not_recorded(run: Run) -> str | None:
+    """The network from elsewhere that the run, or one before it, began with: nobody knows what that has seen."""
+    with suppress(FileNotFoundError):
+        return (run.path / _NOT_RECORDED).read_text(encoding="utf-8", errors="replace").strip()
+    return None
+
+
+def warn_of_network(run: Run) -> str | None:
+    """Say, of a run that began with a network from elsewhere, that nothing proves pictures new to it; the network."""
+    network = not_recorded(run)
+    if network is not None:
+        say(f"warning: what {network} was trained on is not recorded: it may know these classes, or these pictures")
+    return network
+
+
 def unseen(run: Run, split: Split) -> np.ndarray | None:
-    """(n,) bool: which pictures of the split the run was not trained on, by their pixels; None: it kept no record."""
+    """(n,) bool: which pictures of the split the run was not trained on, by their pixels, as far as is recorded
+    (`not_recorded`); None: it kept no record."""
     seen = seen_by(run)
     return None if seen is None else ~np.isin(short(split.digests), seen)
 

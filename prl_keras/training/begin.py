@@ -61,9 +61,11 @@ def source_digest(source: Run | Path | Application) -> str:
     return digest.hexdigest()
 
 
-def seen_before(source: Run | Path | Application | None) -> bool:
-    """Whether it has seen images that nothing tells of: a network of the user's own, or weights from elsewhere."""
-    return isinstance(source, Path) or (isinstance(source, Application) and source.weights is not None)
+def from_elsewhere(source: Run | Path | Application | None) -> str | None:
+    """What has seen images that nothing tells of: a network of the user's own, or weights of it."""
+    if isinstance(source, Application):
+        return None if source.weights is None else source.weights.name
+    return source.name if isinstance(source, Path) else None
 
 
 def source_of(run: Run) -> Run | Path | Application:

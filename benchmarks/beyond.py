@@ -26,11 +26,13 @@ sys.path.insert(0, str(ROOT))
 from lines import add, read
 
 from prl_keras.cli import main as command_line
+from prl_keras.evaluation.statistics import mean_over_seeds
 from prl_keras.experiments.beyond import ERRORS, FEW_SHOT, SHIFT, UNKNOWN, as_markdown, compared, draw, figures_of
 from prl_keras.experiments.table import TITLES
 from prl_keras.files import write_text
 from prl_keras.markdown import pipe_table
 from prl_keras.runs import Run
+from prl_keras.screen.console import mean_and_interval
 from prl_keras.startup import cores, forget_models
 
 RESULTS = ROOT / "docs" / "results" / "beyond.jsonl"
@@ -77,7 +79,7 @@ def main() -> int:
     parser.add_argument("campaign", choices=CAMPAIGNS)
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--jobs", type=int, default=2, choices=range(1, 65), metavar="N")
     parser.add_argument("--precision", default="float32", help="of all trainings")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--runs-dir", type=Path, default=ROOT / "saved_models" / "beyond")
@@ -147,14 +149,21 @@ def collected(run: Run, campaign: str, method: str, seed: int) -> dict[str, Any]
     measured = CAMPAIGNS[campaign].measured
     line = {"campaign": campaign, "method": method, "seed": seed, "precision": run.part("options", "precision")}
     line |= {"held_out": run.part("data", "held_out"), "figures": figures_of(run, tuple(measured))}
+    line["n"] = {"held-out pictures": _content(run, FEW_SHOT)["pictures"]}
     if SHIFT in measured:
-        by = json.loads((run.path / SHIFT).read_text(encoding="utf-8"))["accuracy"]["by_corruption"]
-        line["errors"] = {name: 1 - each["mean"]["value"] for name, each in by.items()}
+        shift = _content(run, SHIFT)
+        line["n"]["test pictures"] = shift["n"]
+        line["errors"] = {name: 1 - each["mean"]["value"] for name, each in shift["accuracy"]["by_corruption"].items()}
+        del line["figures"][ERRORS]  # of what, is known when all are there
     return line | {
         "options": run.part("options"),
         "seconds": round(run.result["seconds"], 1),
         "versions": run.part("versions"),
     }
+
+
+def _content(run: Run, name: str) -> dict[str, Any]:
+    return json.loads((run.path / name).read_text(encoding="utf-8"))
 
 
 def write(lines: list[dict[str, Any]], campaign: str, beside: Path) -> int:
@@ -164,12 +173,16 @@ def write(lines: list[dict[str, Any]], campaign: str, beside: Path) -> int:
     if not seeds:
         print(f"no seed has all of {', '.join(METHODS)} yet")
         return 1
+    if any(by[method, s]["held_out"] != by[USUAL, s]["held_out"] for method in METHODS for s in seeds):
+        print("the methods of a seed have different classes held out: they cannot be compared")
+        return 1
     each = {method: [figures(by[method, s], by[USUAL, s]) for s in seeds] for method in METHODS}
     found = compared(each, {f"s{seed}": by[USUAL, seed]["held_out"] for seed in seeds})
     page = beside.with_name(f"beyond-{campaign}.md")
     picture = draw(found, page.with_suffix(".png"))
     command = f"python benchmarks/beyond.py table {campaign}"
     text = as_markdown(found, CAMPAIGNS[campaign].title, command, beside.name, picture.name)
+    text += f"\n{budget(campaign, [by[USUAL, seed] for seed in seeds])}\n"
     if "errors" in by[USUAL, seeds[0]]:
         text += f"\n{by_corruption(by, seeds)}\n"
     write_text(page, text)
@@ -177,19 +190,29 @@ def write(lines: list[dict[str, Any]], campaign: str, beside: Path) -> int:
     return 0
 
 
-def by_corruption(by: dict[tuple[str, int], dict[str, Any]], seeds: list[int]) -> str:
-    rows = [
-        [name.replace("_", " ")]
-        + [f"{100 * (1 - np.mean([by[method, seed]['errors'][name] for seed in seeds])):.1f}" for method in METHODS]
-        for name in by[USUAL, seeds[0]]["errors"]
-    ]
-    return f"Accuracy in % under each corruption, mean over five severities and {len(seeds)} draws:\n\n" + pipe_table(
-        ["", *(TITLES[method] for method in METHODS)], rows, left=(0,)
+def budget(campaign: str, lines: list[dict[str, Any]]) -> str:
+    data, epochs = CAMPAIGNS[campaign].data, CAMPAIGNS[campaign].epochs
+    counts = {what: ", ".join(f"{line['n'][what]:,}" for line in lines) for what in lines[0]["n"]}
+    pictures = "; ".join(f"{what}: {each}" for what, each in counts.items())
+    return (
+        f"Each training: `--recipe open {data}`, {epochs} epochs, {epochs // 2} of two views, {lines[0]['precision']}. "
+        f"By draw, {pictures}."
     )
 
 
+def by_corruption(by: dict[tuple[str, int], dict[str, Any]], seeds: list[int]) -> str:
+    def cell(method: str, name: str) -> str:
+        return mean_and_interval(mean_over_seeds(np.array([1 - by[method, seed]["errors"][name] for seed in seeds])))
+
+    rows = [
+        [name.replace("_", " "), *(cell(method, name) for method in METHODS)] for name in by[USUAL, seeds[0]]["errors"]
+    ]
+    head = ["", *(TITLES[method] for method in METHODS)]
+    return f"Accuracy in % under each corruption, mean of five severities:\n\n{pipe_table(head, rows, left=(0,))}"
+
+
 def figures(line: dict[str, Any], usual: dict[str, Any]) -> dict[str, float | None]:
-    """With mCE relative to the usual training of the same draw, as `evaluate --relative-to` has it."""
+    """With mCE relative to the usual training of the same draw; where that makes no errors it is not defined."""
     if "errors" not in line:
         return line["figures"]
     ratios = [line["errors"][name] / error if error else np.nan for name, error in usual["errors"].items()]

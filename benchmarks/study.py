@@ -131,7 +131,7 @@ def train(trial: dict[str, Any], run: Run) -> int:
     for name, value in ({"dataset": "fashion_500"} | trial["options"]).items():
         words += [f"--{name}", *([] if value is True else [str(value)])]
     print(" ".join(words), flush=True)
-    from ideas import trained_with
+    from ideas import trained_with  # imports Keras, which is to come after prl_keras
 
     with trained_with(trial.get("idea")):
         return command_line(words)

@@ -16,6 +16,7 @@ from prl_keras.commands.unknown import check_far
 from prl_keras.config import Evaluate, Reproduce
 from prl_keras.data import Dataset
 from prl_keras.data.catalog import load_held_out
+from prl_keras.errors import InputError
 from prl_keras.experiments import jobs, shared
 from prl_keras.experiments.beyond import FEW_SHOT, SHIFT, UNKNOWN
 from prl_keras.experiments.table import Cell, Replicate, encoder_run, of_beyond, replicates
@@ -55,6 +56,18 @@ def check(options: Reproduce, request: dict[str, Any]) -> None:
     """Raise InputError, before anything is trained, if the encoders could not be measured afterwards."""
     check_far(options.far, request)
     check_episodes(load_held_out(**request)[0], options)
+
+
+def check_recipe(table: Run, recipe: str) -> None:
+    """Raise InputError if the table has encoders of the other one: a folder has one page."""
+    other = "strong" if recipe == "open" else "open"
+    if next(table.path.glob(f"{other}-*-s*/config.json"), None):
+        raise InputError(f"{table.path} has encoders by --recipe {other}: choose another --name")
+
+
+def files(cells: list[Cell], options: Reproduce) -> list[Path]:
+    """What the measurements are."""
+    return [each.file for each in _measurements(cells, options)]
 
 
 def _measure(table: Run, cells: list[Cell], options: Reproduce) -> None:

@@ -104,12 +104,13 @@ def on_this_machine(command: str, options: Any) -> Any:
 
 
 def stronger(options: Pretrain) -> list[str]:
-    """After a pre-training by the paper's recipe: the command of the strong one, on the same data."""
+    """After a pre-training by the paper's recipe: the command of a better one, on the same data."""
     if options.recipe != "paper" or options.kind == "prl":
         return []
     drawn = f" --seed {options.seed}" if options.hold_out_classes and options.seed else ""  # it draws the classes
     where = f"{data_words(options)}{drawn}{in_folder(options.runs_dir)}"
-    return [f"python main.py pretrain --variant prl --recipe strong{where}   # docs/method.md"]
+    recipe, page = ("open", "beyond") if options.hold_out_classes else ("strong", "method")
+    return [f"python main.py pretrain --variant prl --recipe {recipe}{where}   # docs/{page}.md"]
 
 
 def run_argument(run: Run, runs_dir: Path) -> str:

@@ -13,26 +13,33 @@ _USUAL = ("query", "prl", "resnet18")
 
 def run(options: Recipes) -> None:
     kinds = _USUAL if options.kind is None else (options.kind,)
-    columns = [(n, k) for k in kinds for n in NAMES if n == _named(n, k).split(", ")[0]]
-    table = Table(title="What decides a training, but for data and seed", title_justify="left")
+    for kind in kinds:
+        _show(kind)
+    console.print("-: left to the loss or to the size of the images")
+    console.print("\nNext:\n  python main.py pretrain --variant prl --recipe strong")
+    if others := [kind for kind in RECIPES[NAMES[0]] if kind not in kinds]:
+        console.print(f"  python main.py recipes {others[-1]}   # or {', '.join(others[:-1])}")
+
+
+def _show(kind: str) -> None:
+    """A column a record, and its words."""
+    records = {_named(name, kind): RECIPES[name][kind] for name in NAMES}
+    table = Table(title=f"{kind}: what decides a training, but for data and seed", title_justify="left")
     table.add_column("option", no_wrap=True)
-    for name, kind in columns:
-        table.add_column(f"{kind}\n{_named(name, kind)}", overflow="fold")
+    for names in records:
+        table.add_column(names, overflow="fold")
     for field in DECIDING:
-        values = [getattr(RECIPES[name][kind], field) for name, kind in columns]
+        values = [getattr(recipe, field) for recipe in records.values()]
         same = len(set(values)) == 1
         cells = ["-" if value is None else str(value) for value in values]
         option = "least images" if field == "least_images" else f"--{field.replace('_', '-')}"
         table.add_row(option, *(Text(cell, style="dim" if same else "bold") for cell in cells))
     console.print(table)
-    console.print("-: left to the loss or to the size of the images")
-    for name, kind in columns:
-        recipe = RECIPES[name][kind]
-        console.print(f"\n{kind}, {_named(name, kind)}: {recipe.what}\n  why: {recipe.why}\n  source: {recipe.source}")
-        console.print(f"  measured: {recipe.measured}\n  cost: {recipe.cost}\n  command: {_command(name, kind)}")
-    console.print("\nNext:\n  python main.py pretrain --variant prl --recipe strong")
-    if others := [kind for kind in RECIPES[NAMES[0]] if kind not in kinds]:
-        console.print(f"  python main.py recipes {others[-1]}   # or {', '.join(others[:-1])}")
+    for names, recipe in records.items():
+        command = _command(names.split(", ")[-1], kind)
+        console.print(f"\n{kind}, {names}: {recipe.what}\n  why: {recipe.why}\n  source: {recipe.source}")
+        console.print(f"  measured: {recipe.measured}\n  cost: {recipe.cost}\n  command: {command}")
+    console.print()
 
 
 def _named(recipe: str, kind: str) -> str:

@@ -87,6 +87,8 @@ def _make_table(options: Reproduce) -> Path:
     if table is not None:
         _check_table(table, config, unused)
         check_cells(cells, folder)
+        if BEYOND in options.rows:
+            beyond.check_recipe(table, options.recipe)
         check_fingerprints(cells)
     if options.dry_run:
         _dry_run(cells, dataset, folder, ", and their measurements" if BEYOND in options.rows else "")
@@ -135,7 +137,8 @@ def _report_once(table: Run, options: Reproduce, dataset: Dataset, cells: list[C
         lease = wait_for(table.path / LEASES, "report", options.lease_seconds, _PAUSE)
     with lease.kept(lambda _: None):
         file = table.path / "result.json"  # the last one that is written
-        newer = file.exists() and file.stat().st_mtime >= max(cell.file.stat().st_mtime for cell in cells)
+        made = [*(cell.file for cell in cells), *(beyond.files(cells, options) if BEYOND in options.rows else ())]
+        newer = file.exists() and file.stat().st_mtime >= max(each.stat().st_mtime for each in made)
         if newer and (table.result or {}).get("asked") == _asked(options):
             console.print(f"All runs are done, and the report is written: {table.path}")
             return

@@ -104,8 +104,8 @@ class Reproduce(PictureOptions, EpisodeOptions, SharedOptions):
     """--domains: the table with this domain as test alone. None: a table for each domain, and a page of what they say
     together."""
     epochs: int = 25
-    """Passes over the training images, in pre-training and in fine-tuning (the paper: 25). Strong rows take their
-    recipe's, and its batches."""
+    """Passes over the training images, in pre-training and in fine-tuning (the paper: 25). Strong and open ones take
+    their recipe's, and its batches."""
     batch_size: int = 256
     """Images a step of pre-training; fine-tuning takes half of it (the paper: 256 and 128)."""
     precision: Precision = "float32"
@@ -127,6 +127,6 @@ class Reproduce(PictureOptions, EpisodeOptions, SharedOptions):
     dry_run: bool = False
     """Print the plan and how long it will take, from a few measured steps; train nothing."""
     name: Text = None
-    """Name of the table's folder. None: table-DATASET, with -paper and -folds."""
+    """Name of the table's folder. None: table-DATASET, with -paper, -folds, -beyond or -beyond-open."""
     runs_dir: Annotated[Path, arg(metavar="PATH")] = Path("saved_models")
     """Folder that holds the table's folder; the table's runs are inside that."""

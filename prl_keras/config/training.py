@@ -152,7 +152,7 @@ class UnlabelledOptions:
 class Pretrain(DataOptions, RecipeOptions, StrategyOptions, UnlabelledOptions, TrackOptions, RunOptions):
     """Pre-train an encoder with class prototypes, or with SimCLR or SupCon for comparison.
 
-    Writes saved_models/<name>/encoder.keras: raw uint8 images in, 512 features out (256 by the strong recipe).
+    Writes saved_models/<name>/encoder.keras: raw uint8 images in, 512 features out (256 by recipes but the paper's).
 
     Example: python main.py pretrain --variant query --dataset fashion_500
     """
@@ -169,7 +169,7 @@ class Pretrain(DataOptions, RecipeOptions, StrategyOptions, UnlabelledOptions, T
     weights: File = None
     """--init keras:NAME: file of its weights without the top, .weights.h5 or .h5. None: random ones."""
     epochs: Annotated[Count, by_recipe("epochs", VARIANTS)] = None
-    """Passes over the training images (the paper: 25). None: the recipe's; the strong one takes more of few images, 400
+    """Passes over the training images (the paper: 25). None: the recipe's; strong and open take more of few images, 400
     at most, so that as many steps are left."""
     batch_size: Annotated[Count, by_recipe("batch_size", VARIANTS)] = None
     """Images a step; an incomplete last batch is left out (the paper: 256). None: the recipe's, or of few images the
@@ -237,7 +237,7 @@ class Pretrain(DataOptions, RecipeOptions, StrategyOptions, UnlabelledOptions, T
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions(RecipeOptions, StrategyOptions, TrackOptions):
     epochs: Annotated[Count, by_recipe("epochs", CLASSIFIERS)] = None
-    """Passes over the training images (the paper: 25). None: the recipe's; the strong one takes more of few images, 400
+    """Passes over the training images (the paper: 25). None: the recipe's; strong and open take more of few images, 400
     at most, so that as many steps are left."""
     batch_size: Annotated[Count, by_recipe("batch_size", CLASSIFIERS)] = None
     """Images a step (the paper: 128); a last batch of less than a quarter joins the one before."""

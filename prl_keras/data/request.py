@@ -230,7 +230,7 @@ def _check_unchanged(request: dict[str, Any], run: Run, dataset: Dataset) -> Non
 
 
 def warn_of_seen(run: Run, dataset: Dataset) -> dict[str, int] | None:
-    """Say how many validation and test images the run was trained on; the numbers, or None if it kept no record."""
+    """Say how many validation and test images the run was trained on; the numbers, or None if that is not known."""
     seen, network = count_seen(run, dataset), not_recorded(run)
     if (seen is None or network) and run.part("data")["fingerprint"] != dataset.fingerprint:
         of = f"the training images of {network}" if network else "its training images"
@@ -239,7 +239,7 @@ def warn_of_seen(run: Run, dataset: Dataset) -> dict[str, int] | None:
             f"images of {dataset.label} is not known"
         )
     if seen is None or not any(seen.values()):
-        return seen
+        return None if network else seen
     totals = {"validation": len(dataset.validation), "test": len(dataset.test)}
     counts = " and ".join(f"{seen[split]:,} of {totals[split]:,} {split} images" for split in seen if seen[split])
     say(f"warning: run {run.name} was trained on {counts}: figures on these are not of new images")

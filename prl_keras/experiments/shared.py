@@ -31,7 +31,8 @@ def work_together(
     lost: Callable[[Lease], None],
     seconds: float = SECONDS,
 ) -> None:
-    """Do what nobody does, until all of it is done; what a process died of is taken over after `seconds`.
+    """Do what nobody does, until all of it is done; what a process died of is taken over after `seconds`. What was done
+    once is done for this process, also if another one, which wants it otherwise, undoes it.
 
     Args:
         folder: of the table.
@@ -39,7 +40,8 @@ def work_together(
             another process turned out to have it.
         lost: called in another thread when this process was cut off for so long that another one took its task.
     """
-    while left := [task for task in tasks if not task.done]:
+    left = list(tasks)
+    while left := [task for task in left if not task.done]:
         unfinished = {task.gives for task in left} - {None}
         for task in left:
             if task.needs in unfinished:

@@ -24,8 +24,8 @@ _PACKAGES = (
 def package_versions() -> dict[str, str]:
     """Versions of what decides a result to the last bit: Python, packages, processors, and TensorFlow's kernels."""
     versions = {"python": platform.python_version(), "processors": str(cores())}
-    chosen = {"0": "off", "1": "on"}  # neither: TensorFlow came before this package, and goes by the processor
-    versions["oneDNN"] = chosen.get(os.environ.get("TF_ENABLE_ONEDNN_OPTS", ""), "as TensorFlow chooses")
+    chosen = {"0": "off", "false": "off", "1": "on", "true": "on"}  # unset where TensorFlow came before this package
+    versions["oneDNN"] = chosen.get(os.environ.get("TF_ENABLE_ONEDNN_OPTS", "").lower(), "as TensorFlow chooses")
     for package in _PACKAGES:
         try:
             versions[package] = metadata.version(package)

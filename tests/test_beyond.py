@@ -270,6 +270,49 @@ def test_processes_share_the_measurements_and_wait_for_what_another_one_is_at(fo
     assert len(asked) == 17, "nothing is missing"
 
 
+def test_a_folder_has_the_table_of_one_recipe(folder):
+    for source, other in (("strong", "open"), ("open", "strong")):
+        table = Run(folder / source)
+        (table.path / f"{source}-prl-s0").mkdir(parents=True)
+        (table.path / f"{source}-prl-s0" / "config.json").write_text("{}", encoding="utf-8")
+        command.check_recipe(table, source)
+        with pytest.raises(InputError, match=f"has encoders by --recipe {source}: choose another --name"):
+            command.check_recipe(table, other)
+
+
+def test_what_another_process_measures_otherwise_is_not_measured_for_ever(folder, monkeypatch):
+    options = Reproduce(rows=("beyond",), seeds=1, runs_dir=folder, shared=True, far=("digits",))
+    request = dict.fromkeys(("data_dir", "samples_per_class", "test_per_class", "image_size"))
+    request |= {"name": "digits", "validation_fraction": 0.1, "hold_out_classes": ["0.5"]}
+    cells, asked = plan(options, request, folder), []
+
+    def evaluated(how):
+        """And at once another process, which was asked for another --far, writes over it."""
+        name = "few_shot" if how.few_shot else "unknown" if how.unknown else "shift"
+        asked.append((how.run, name))
+        file = how.runs_dir / how.run / f"{name}.json"
+        if name != "unknown":
+            file.write_text("damaged: told by who reads it", encoding="utf-8")
+        elif asked.count((how.run, name)) == 1:
+            file.write_text(json.dumps({"far": ["digits"]}), encoding="utf-8")
+            overwritten.append(file)
+
+    overwritten: list[Path] = []
+    done = command.Measurement.done.fget
+
+    def looked_at(measurement):
+        found = done(measurement)
+        if measurement.file in overwritten:
+            overwritten.remove(measurement.file)
+            measurement.file.write_text(json.dumps({"far": ["fashion_500"]}), encoding="utf-8")
+        return found
+
+    monkeypatch.setattr(command.evaluate, "run", evaluated)
+    monkeypatch.setattr(command.Measurement, "done", property(looked_at))
+    command.measure_together(Run(folder), cells, options)
+    assert len(asked) == len(set(asked)) == 18
+
+
 def test_what_could_not_be_measured_is_told_before_anything_is_trained(tmp_path, capsys):
     words = ["reproduce", "--dataset", "digits", "--rows", "beyond", "--hold-out-classes", "4"]
     for more, line in (

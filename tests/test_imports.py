@@ -163,6 +163,20 @@ def test_the_package_asks_for_onednn_unless_the_user_chose(chosen: str | None, e
     assert done.stdout.split() == [expected]
 
 
+def test_where_tensorflow_came_first_the_record_says_that_it_chose() -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
+    code = """
+import sys, types
+sys.modules["tensorflow"] = types.ModuleType("tensorflow")
+from prl_keras.runs.versions import package_versions
+print("ONEDNN", package_versions()["oneDNN"])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, encoding="utf-8", check=True
+    )
+    assert done.stdout.splitlines()[-1] == "ONEDNN as TensorFlow chooses"
+
+
 def test_every_public_name_can_be_imported() -> None:
     import prl_keras
 

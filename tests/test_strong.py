@@ -21,6 +21,7 @@ from prl_keras.models import build_classifier
 from prl_keras.recipes import DECIDING, NAMES, RECIPES
 from prl_keras.runs import Run, create_run
 from prl_keras.runs.lifecycle import check_same
+from prl_keras.screen.console import console
 from prl_keras.training import pretraining
 from prl_keras.training.average import adam_of
 from prl_keras.training.build import build_encoder, build_pretrainer
@@ -50,6 +51,33 @@ def test_what_is_not_given_is_the_recipes(name: str, kind: str) -> None:
         if hasattr(options, field):
             assert getattr(options, field) == getattr(recipe, field), field
     assert options.average, "a flag, which is the same in all recipes"
+
+
+def test_the_recipe_for_classes_to_come_is_the_strong_one_with_other_views_and_unsmoothed_prototypes() -> None:
+    strong, of_open = RECIPES["strong"], RECIPES["open"]
+    for kind in ("query", "standard", "loo", "views", "prl"):
+        assert of_open[kind].deciding == strong[kind].deciding | {"augment": "simclr", "label_smoothing": 0.0}
+    for kind in ("supcon", "resnet18"):
+        assert of_open[kind].deciding == strong[kind].deciding | {"augment": "simclr"}
+    assert all(of_open[kind] == strong[kind] for kind in ("simclr", "mlp", "pca", "finetune"))
+
+
+def test_recipes_are_shown_kind_by_kind_on_a_narrow_terminal(monkeypatch, capsys) -> None:
+    monkeypatch.setattr(console, "width", 80)
+    assert main(["recipes"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("what decides a training") == 3
+    for line in (" option              ┃ paper     ┃ strong  ┃ open ", " option              ┃ paper, strong ┃ open "):
+        assert line in said
+    assert "resnet18, open: " in said
+    assert "command: python main.py pretrain --variant prl --recipe strong" in said, "the name that has no other record"
+
+
+def test_help_names_the_recipes_that_share_a_default_once(capsys) -> None:
+    assert main(["pretrain", "--help"]) == 0
+    said = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "(the paper: none). (default: none)" in said
+    assert "(default: paper constant or cosine, strong and open cosine)" in said
 
 
 @pytest.mark.parametrize("kind", OPTIONS)

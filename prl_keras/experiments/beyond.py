@@ -151,6 +151,7 @@ def as_markdown(
     names, methods = list(found["measures"]), _methods(found)
     ours = _ending(methods, _OURS)
     count = len(found["classes"])
+    draws = f"{count} draws" if count > 1 else "one draw"
     rows = [
         [TITLES[source], *(mean_and_interval(found["measures"][name]["methods"][source]) for name in names)]
         for source in methods
@@ -163,7 +164,7 @@ def as_markdown(
     classes = (f"- {suffix}: {', '.join(map(plain, held))}" for suffix, held in found["classes"].items())
     parts = [
         f"# {plain(title)}: beyond the training classes\n",
-        f"Figures in %, mean and 95 % t-interval over {count} draws of held-out classes, each with a training of its "
+        f"Figures in %, mean and 95 % t-interval over {draws} of held-out classes, each with a training of its "
         "own; draws from few classes overlap, so that others may differ by more. What each measure is, and why these "
         "stand here: docs/beyond.md. No classifier or threshold was chosen on these pictures.\n",
         pipe_table(["", *names], rows, left=(0,)),

@@ -48,8 +48,10 @@ def test_the_page_is_of_the_seeds_that_all_have_with_errors_relative_to_cross_en
     assert beyond.write(read(file), "fashion_500", file) == 0
     page = (tmp_path / "beyond-fashion_500.md").read_text(encoding="utf-8")
     assert "over 2 draws of held-out classes" in page
-    assert "| Open PRL-2 | 55.5 (49.1 - 61.9) | 95.0 |" in page.replace(" \\*", "")
-    assert "| minus Open ResNet-18 | +5.0" in page
+    assert "| 5-shot, ridge | 50.5 (44.1 - 56.9) | 55.5 (49.1 - 61.9) |" in page
+    assert f"| {ERRORS} | 100.0 | 95.0 |" in page
+    assert "|  | minus Open ResNet-18 | minus Open PRL leave-one-out |" in page
+    assert "| 5-shot, ridge | +5.0" in page
     assert "all figures: lines.jsonl" in page
     assert "| fog | 80.0 | 82.0 | 84.0 |" in page
     assert "| snow | 59.5 (53.1 - 65.9) |" in page

@@ -148,30 +148,24 @@ def _methods(found: dict[str, Any]) -> list[str]:
 def as_markdown(
     found: dict[str, Any], title: str, command: str, file: str = "result.json", picture: str = "beyond.png"
 ) -> str:
-    names, methods = list(found["measures"]), _methods(found)
+    methods = _methods(found)
     ours = _ending(methods, _OURS)
     count = len(found["classes"])
     draws = f"{count} draws" if count > 1 else "one draw"
-    rows = [
-        [TITLES[source], *(mean_and_interval(found["measures"][name]["methods"][source]) for name in names)]
-        for source in methods
-    ]
-    differences = [
-        [f"minus {TITLES[source]}", *(_difference(found["measures"][name]["differences"][source]) for name in names)]
-        for source in methods
-        if source != ours
-    ]
+    others, measures = [source for source in methods if source != ours], found["measures"].items()
+    rows = [[name, *(mean_and_interval(of["methods"][source]) for source in methods)] for name, of in measures]
+    differences = [[name, *(_difference(of["differences"][source]) for source in others)] for name, of in measures]
     classes = (f"- {suffix}: {', '.join(map(plain, held))}" for suffix, held in found["classes"].items())
     parts = [
         f"# {plain(title)}: beyond the training classes\n",
         f"Figures in %, mean and 95 % t-interval over {draws} of held-out classes, each with a training of its "
         "own; draws from few classes overlap, so that others may differ by more. What each measure is, and why these "
         "stand here: docs/beyond.md. No classifier or threshold was chosen on these pictures.\n",
-        pipe_table(["", *names], rows, left=(0,)),
+        pipe_table(["", *(TITLES[source] for source in methods)], rows, left=(0,)),
         f"\n{TITLES[ours]} minus the others, points, paired by draw; of fewer than {OWN_SPREAD_FROM} draws the spread "
         f"is pooled over all methods. A star: p below {LEVEL} after correction for all comparisons of this page "
         "(Benjamini and Hochberg 1995).\n",
-        pipe_table(["", *names], differences, left=(0,)),
+        pipe_table(["", *(f"minus {TITLES[source]}" for source in others)], differences, left=(0,)),
         f"\n![All figures with their draws]({picture})\n",
         *(f"- {sentence}" for sentence in sentences(found)),
         *(f"- {name}: not defined for every run, as some reference has too few errors." for name in found["undefined"]),

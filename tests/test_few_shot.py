@@ -2,10 +2,13 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from faults import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -20,7 +23,7 @@ from prl_keras.data.held_out import held_out_classes
 from prl_keras.data.seen import seen_by, short_digests
 from prl_keras.data.splits import Split
 from prl_keras.errors import InputError
-from prl_keras.evaluation.closed_form import unit
+from prl_keras.evaluation.directions import unit
 from prl_keras.evaluation.few_shot import CLASSIFIERS, episode_accuracies, retrieval
 from prl_keras.evaluation.incremental import taught_accuracies
 from prl_keras.evaluation.prototype_classifier import PrototypeClassifier
@@ -380,6 +383,15 @@ def test_perfect_features_are_perfect_in_every_episode_and_have_no_interval(held
     shown = capsys.readouterr().out
     row = next(line for line in shown.splitlines() if line.strip().startswith("nearest neighbour"))
     assert row.split() == ["nearest", "neighbour", "100.0", "%", "100.0", "%"]
+
+
+@pytest.mark.slow  # three processes
+@pytest.mark.parametrize("kind", ["--few-shot --ways 3 --shots 1 --queries 2", "--unknown", "--shift"])
+def test_tensorflow_says_nothing_of_itself(held, kind):
+    words = [sys.executable, "main.py", "evaluate", held.name, *kind.split(), "--runs-dir", str(held.path.parent)]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, encoding="utf-8", check=True)
+    assert "oneDNN" not in done.stdout + done.stderr
+    assert "cpu_feature_guard" not in done.stdout + done.stderr
 
 
 def test_what_makes_no_sense_is_one_line(held, trained, capsys, tmp_path):

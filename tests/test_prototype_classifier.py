@@ -42,6 +42,13 @@ def test_it_is_an_estimator_like_any_other() -> None:
     assert not failed
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_class_a_picture_is_nothing_to_warn_of() -> None:
+    features = np.eye(60)
+    names = np.array([f"emoji {k}" for k in range(60)])
+    assert (PrototypeClassifier().fit(features, names).predict(features) == names).all()
+
+
 def test_the_probabilities_are_those_of_the_slow_loop() -> None:
     (taught, labels), (asked, truth) = clusters(24), clusters(12, seed=1)
     classifier = PrototypeClassifier().fit(taught, labels)

@@ -29,13 +29,13 @@ def run(options: Evaluate) -> None:
     dataset = open_data(data_request_of_run(run, options), run)
     check_encoder(tuple(run.part("data")["image_shape"]), dataset, run.name)
     outputs = class_outputs(run, dataset, options) if has_classifier(run) else None
+    start_keras()
     from prl_keras.evaluation import shift
     from prl_keras.visualization.shift import plot_shift
 
     identity = shift.identity(dataset.test, options.seed)
     reference = _reference(run, dataset, options, identity) if options.relative_to else None
     seen = warn_of_seen(run, dataset)
-    start_keras()
     with console.status("Encoding the images"):
         classifier, chosen, predict = shift.classifier_of(run, dataset, outputs)
     found = with_progress(

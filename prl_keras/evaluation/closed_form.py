@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from prl_keras.evaluation.choice import choose
+from prl_keras.evaluation.directions import unit
 from prl_keras.evaluation.probes import Features, ProbeResult, knn, linear_probe, nearest_labels, nearest_prototype
 from prl_keras.evaluation.statistics import likeliest_temperature
 from prl_keras.prototypes import class_prototypes
@@ -105,11 +106,6 @@ def shares(neighbours: np.ndarray, num_classes: int) -> np.ndarray:
     votes = np.zeros((len(neighbours), num_classes))
     np.add.at(votes, (np.arange(len(neighbours))[:, None], neighbours), 1)
     return np.log((votes + 1) / (neighbours.shape[1] + num_classes))
-
-
-def unit(vectors: np.ndarray) -> np.ndarray:
-    """(n, dim) -> rows of length 1; a zero stays one."""
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
 def posteriors(known: np.ndarray, wanted: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

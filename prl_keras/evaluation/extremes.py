@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from prl_keras.evaluation.closed_form import unit
+from prl_keras.evaluation.directions import unit
 from prl_keras.labels import checked_labels
 
 _BLOCK = 2_000  # pictures whose similarities are in memory together

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from prl_keras.errors import InputError
-from prl_keras.evaluation.closed_form import unit
+from prl_keras.evaluation.directions import unit
 
 CLASSIFIERS = ("nearest prototype", "centred prototype", "nearest neighbour", "ridge")
 _ALPHA = 1.0  # of ridge, on vectors of length 1

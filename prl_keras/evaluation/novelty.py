@@ -10,7 +10,8 @@ from collections.abc import Callable
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from prl_keras.evaluation.closed_form import prototype_scores, unit
+from prl_keras.evaluation.closed_form import prototype_scores
+from prl_keras.evaluation.directions import unit
 from prl_keras.evaluation.probes import Features
 
 NEIGHBOURS = 50  # Sun et al. 2022; fewer where the smallest class has fewer

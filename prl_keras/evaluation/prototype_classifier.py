@@ -1,5 +1,6 @@
 """A classifier whose classes are prototypes: taught one by one, refined and forgotten, without training."""
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -133,7 +134,9 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
 
     def _taught(self, X: np.ndarray, y: Any, classes: Any, first: bool) -> "PrototypeClassifier":
         features, y = self._features(X, y, first)
-        check_classification_targets(y)
+        with warnings.catch_warnings():  # many classes of few pictures are what it is for
+            warnings.filterwarnings("ignore", "The number of unique classes")
+            check_classification_targets(y)
         if first:
             self.centre_ = features.mean(axis=0) if self.centre is None else np.asarray(self.centre, np.float64)
             self.temperature_ = self.temperature or (0.1 if self.whitening is None else 2.0)

@@ -9,12 +9,9 @@ training that was interrupted is continued. Emoji are a folder that benchmarks/e
 
 import argparse
 import json
-import os
 import shutil
-import signal
-import subprocess
 import sys
-import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from lines import add, read
+from processes import done_side_by_side
 
 from prl_keras.cli import main as command_line
 from prl_keras.evaluation.statistics import mean_over_seeds
@@ -33,10 +31,9 @@ from prl_keras.files import write_text
 from prl_keras.markdown import pipe_table
 from prl_keras.runs import Run
 from prl_keras.screen.console import mean_and_interval
-from prl_keras.startup import cores, forget_models
+from prl_keras.startup import forget_models
 
 RESULTS = ROOT / "docs" / "results" / "beyond.jsonl"
-_PAUSE = 1.0  # seconds
 
 
 class Campaign(NamedTuple):
@@ -97,33 +94,18 @@ def main() -> int:
 
 
 def run(todo: list[tuple[str, int]], options: argparse.Namespace) -> int:
-    """So many at a time, each in a process of its own; whatever is stopped here is stopped there."""
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    threads = str(max(1, cores() // options.jobs))  # more would wait for each other
-    names = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-    environment = {**os.environ, **dict.fromkeys(names, threads)}
+    """So many at a time; a line and no folder is left of each."""
     command = [sys.executable, __file__, "one", options.campaign, "--runs-dir", str(options.runs_dir)]
     command += ["--precision", options.precision]
-    under_way: dict[tuple[str, int], subprocess.Popen] = {}
-    try:
-        while todo or under_way:
-            while todo and len(under_way) < options.jobs:
-                method, seed = todo.pop(0)
-                words = [*command, "--methods", method, "--seeds", str(seed)]
-                under_way[method, seed] = subprocess.Popen(words, stdout=subprocess.DEVNULL, env=environment)
-            time.sleep(_PAUSE)
-            for method, seed in [each for each, process in under_way.items() if process.poll() is not None]:
-                if code := under_way.pop((method, seed)).returncode:
-                    return code
-                folder = options.runs_dir / f"{options.campaign}-{method}-s{seed}"
-                add(options.results, collected(Run(folder), options.campaign, method, seed))
-                shutil.rmtree(folder)
-                print(f"{method}, seed {seed}: measured; {len(todo)} to begin", flush=True)
-    finally:
-        for process in under_way.values():
-            process.terminate()
-        for process in under_way.values():
-            process.wait()
+    commands = {(method, seed): [*command, "--methods", method, "--seeds", str(seed)] for method, seed in todo}
+    with closing(done_side_by_side(commands, options.jobs)) as done:
+        for (method, seed), code, left in done:
+            if code:
+                return code
+            folder = options.runs_dir / f"{options.campaign}-{method}-s{seed}"
+            add(options.results, collected(Run(folder), options.campaign, method, seed))
+            shutil.rmtree(folder)
+            print(f"{method}, seed {seed}: measured; {left} to begin", flush=True)
     return 0
 
 

@@ -11,12 +11,10 @@ compared was written down in docs/method.md before.
 """
 
 import argparse
-import os
 import re
-import signal
 import subprocess
 import sys
-import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +25,13 @@ sys.path.insert(0, str(ROOT))
 
 from finals_tables import ALL, FINALISTS, HEAD, PAPER, draw, tables
 from lines import add, packed, read
+from processes import done_side_by_side
 
 from prl_keras.experiments.table import ROWS
 from prl_keras.runs import Run
-from prl_keras.startup import cores
 
 RESULTS = ROOT / "docs" / "results" / "finals.jsonl"
 PICTURE = ROOT / "docs" / "pictures" / "strong.svg"
-_PAUSE = 2.0  # seconds
 
 
 def main() -> int:
@@ -61,8 +58,7 @@ def main() -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Make what is missing, so many at a time; whatever is stopped here is stopped there."""
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    """Make what is missing, so many at a time."""
     folder = options.runs_dir / f"labels-{options.labels}"
     command = [sys.executable, "main.py", "reproduce", "--dataset", "fashion_500", "--seeds", str(options.seeds)]
     rows = [row for row in FINALISTS if row != PAPER or options.labels == ALL]
@@ -78,33 +74,14 @@ def run(options: argparse.Namespace) -> int:
     known = {(line["row"], line["labels"], line["seed"]) for line in read(options.results)}
     wanted = [(row, seed) for seed in range(options.seeds) for row in rows if row in (options.rows or rows)]
     todo = [(row, seed) for row, seed in wanted if (row, options.labels, seed) not in known]
-    under_way: dict[tuple[str, int], subprocess.Popen] = {}
-    threads = str(max(1, cores() // options.jobs))  # more would wait for each other
-    names = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-    environment = {**os.environ, **dict.fromkeys(names, threads)}
-
-    def begin() -> None:
-        while todo and len(under_way) < options.jobs:
-            row, seed = todo.pop(0)
-            words = [*command, "--cell", cells[f"{row}-s{seed}"]]
-            under_way[row, seed] = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, env=environment)
-
-    try:
-        begin()
-        while under_way:
-            time.sleep(_PAUSE)
-            for row, seed in [each for each, process in under_way.items() if process.poll() is not None]:
-                if code := under_way.pop((row, seed)).returncode:
-                    return code
-                begin()
-                line = collected(folder, row, options.labels, seed)
-                add(options.results, line)
-                print(f"{row}, seed {seed}: {100 * line['accuracy']['test']:.2f} %, {len(todo)} to go", flush=True)
-    finally:
-        for process in under_way.values():
-            process.terminate()
-        for process in under_way.values():
-            process.wait()
+    commands = {(row, seed): [*command, "--cell", cells[f"{row}-s{seed}"]] for row, seed in todo}
+    with closing(done_side_by_side(commands, options.jobs, ROOT)) as done:
+        for (row, seed), code, left in done:
+            if code:
+                return code
+            line = collected(folder, row, options.labels, seed)
+            add(options.results, line)
+            print(f"{row}, seed {seed}: {100 * line['accuracy']['test']:.2f} %, {left} to go", flush=True)
     return 0
 
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import beyond
 from lines import add, read
+from processes import done_side_by_side
 
 from prl_keras.experiments.beyond import ERRORS
 from prl_keras.experiments.table import OPEN
@@ -69,6 +71,24 @@ def test_the_page_is_of_the_seeds_that_all_have_with_errors_relative_to_cross_en
 def test_where_cross_entropy_makes_no_errors_they_are_not_defined() -> None:
     usual = line("open-resnet18", 0, 0.5, {"fog": 0.0, "snow": 0.1})
     assert beyond.figures(line("open-prl", 0, 0.5, {"fog": 0.1, "snow": 0.1}), usual)[ERRORS] is None
+
+
+def test_commands_run_side_by_side_and_end_with_whoever_started_them(tmp_path: Path) -> None:
+    file, late = tmp_path / "written", tmp_path / "late"
+    commands = {
+        "good": [sys.executable, "-c", f"open({str(file)!r}, 'w').write('x')"],
+        "bad": [sys.executable, "-c", "raise SystemExit(3)"],
+        "slow": [sys.executable, "-c", f"import time; time.sleep(5); open({str(late)!r}, 'w')"],
+    }
+    seen = {}
+    with closing(done_side_by_side(commands, 2)) as done:
+        for key, code, _ in done:
+            seen[key] = code
+            if len(seen) == 2:
+                break
+    assert seen == {"good": 0, "bad": 3}
+    assert file.read_text(encoding="utf-8") == "x"
+    assert not late.exists(), "what was under way was stopped, and waited for"
 
 
 def test_a_line_is_a_training_and_its_measurements_and_what_is_there_is_not_made_again(

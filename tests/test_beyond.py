@@ -75,7 +75,7 @@ def test_the_page_says_what_holds_and_what_does_not(folder):
     assert "it is better than Strong ResNet-18, " in good
     assert "number 6" in worse, "of errors the smaller is better"
     assert "it is worse than Strong ResNet-18, " in worse
-    assert same.endswith("no difference to it holds over the draws.")
+    assert same.endswith("no difference to it holds.")
     page = as_markdown(found, "digits", "python main.py reproduce --rows beyond")
     for source in STRONG:
         assert f"| {TITLES[source]} |" in page

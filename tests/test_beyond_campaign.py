@@ -5,17 +5,21 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 from faults import ROOT
+from PIL import Image
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import beyond
+from beyond_campaigns import AS_USED, PLAIN, Campaign, Training
+from beyond_tables import figures
 from lines import add, read
 from processes import done_side_by_side
 
 from prl_keras.experiments.beyond import ERRORS
-from prl_keras.experiments.table import OPEN
+from prl_keras.experiments.table import OPEN, of_beyond
 from prl_keras.runs import Run
 
 
@@ -33,21 +37,27 @@ def line(method: str, seed: int, good: float, errors: dict[str, float]) -> dict:
     }
 
 
+def write(file: Path, lines: list[dict]) -> int:
+    return beyond.write(lines, "fashion_500", beyond.CAMPAIGNS["fashion_500"], list(OPEN), file)
+
+
 def test_its_methods_are_those_of_the_table() -> None:
-    assert list(beyond.METHODS) == list(OPEN)
-    assert beyond.USUAL.endswith("-resnet18")
+    for campaign in beyond.CAMPAIGNS.values():
+        assert [f"{campaign.recipe}-{kind}" for kind in beyond.METHODS] == list(of_beyond(campaign.recipe))
+        assert campaign.usual.endswith("-resnet18")
+    assert not beyond.METHODS.keys() & beyond.MORE.keys()
 
 
 def test_the_page_is_of_the_seeds_that_all_have_with_errors_relative_to_cross_entropys(tmp_path: Path, capsys) -> None:
     file = tmp_path / "lines.jsonl"
     for seed in range(3):
-        for number, method in enumerate(beyond.METHODS):
+        for number, method in enumerate(OPEN):
             if (method, seed) != ("open-query", 2):  # a campaign that is not done
                 add(
                     file,
                     line(method, seed, 0.5 + 0.05 * number, {"fog": 0.2 - 0.02 * number, "snow": 0.4 + 0.01 * seed}),
                 )
-    assert beyond.write(read(file), "fashion_500", file) == 0
+    assert write(file, read(file)) == 0
     page = (tmp_path / "beyond-fashion_500.md").read_text(encoding="utf-8")
     assert "over 2 draws of held-out classes" in page
     assert "| 5-shot, ridge | 50.5 (44.1 - 56.9) | 55.5 (49.1 - 61.9) |" in page
@@ -62,15 +72,15 @@ def test_the_page_is_of_the_seeds_that_all_have_with_errors_relative_to_cross_en
     assert "(beyond-fashion_500.png)" in page
     assert (tmp_path / "beyond-fashion_500.png").stat().st_size > 10_000
     other = [each | {"held_out": ["Shirt"]} if each["method"] == "open-loo" else each for each in read(file)]
-    assert beyond.write(other, "fashion_500", file) == 1
+    assert write(file, other) == 1
     assert "different classes held out" in capsys.readouterr().out
-    assert beyond.write(read(file)[:5], "fashion_500", file) == 1
+    assert write(file, read(file)[:5]) == 1
     assert "no seed has all of open-resnet18, " in capsys.readouterr().out
 
 
 def test_where_cross_entropy_makes_no_errors_they_are_not_defined() -> None:
     usual = line("open-resnet18", 0, 0.5, {"fog": 0.0, "snow": 0.1})
-    assert beyond.figures(line("open-prl", 0, 0.5, {"fog": 0.1, "snow": 0.1}), usual)[ERRORS] is None
+    assert figures(line("open-prl", 0, 0.5, {"fog": 0.1, "snow": 0.1}), usual)[ERRORS] is None
 
 
 def test_commands_run_side_by_side_and_end_with_whoever_started_them(tmp_path: Path) -> None:
@@ -94,16 +104,17 @@ def test_commands_run_side_by_side_and_end_with_whoever_started_them(tmp_path: P
 def test_a_line_is_a_training_and_its_measurements_and_what_is_there_is_not_made_again(
     tmp_path: Path, monkeypatch
 ) -> None:
-    short = beyond.Campaign(
+    short = Campaign(
         "digits",
         "--dataset digits --hold-out-classes 4 --samples-per-class 12 --test-per-class 5 --width 0.125 --batch-size 32",
         1,
         {beyond.FEW_SHOT: "--few-shot --ways 3 --shots 1 2 --queries 2 --episodes 20"},
     )
     monkeypatch.setitem(beyond.CAMPAIGNS, "digits", short)
-    assert beyond.one("digits", "open-prl", 3, tmp_path, "float32") == 0
+    training = Training("open-prl", 3)
+    assert beyond.one("digits", training, tmp_path, "float32") == 0
     run = Run(tmp_path / "digits-open-prl-s3")
-    found = json.loads(json.dumps(beyond.collected(run, "digits", "open-prl", 3)))
+    found = json.loads(json.dumps(beyond.collected(run, "digits", training)))
     assert found["held_out"] == run.part("data", "held_out")
     assert len(found["held_out"]) == 4
     assert found["options"]["recipe"] == "open"
@@ -114,9 +125,72 @@ def test_a_line_is_a_training_and_its_measurements_and_what_is_there_is_not_made
     shift["accuracy"]["by_corruption"] = {"fog": {"mean": {"value": 0.75}}}
     (run.path / beyond.SHIFT).write_text(json.dumps(shift), encoding="utf-8")
     monkeypatch.setitem(beyond.CAMPAIGNS, "digits", short._replace(measured=short.measured | {beyond.SHIFT: "--shift"}))
-    with_shift = beyond.collected(run, "digits", "open-prl", 3)
+    with_shift = beyond.collected(run, "digits", training)
     assert with_shift["errors"] == {"fog": 0.25}
     assert ERRORS not in with_shift["figures"]
     assert with_shift["n"]["test pictures"] == 20
     monkeypatch.setattr(beyond, "command_line", lambda words: pytest.fail(str(words)))
-    assert beyond.one("digits", "open-prl", 3, tmp_path, "float32") == 0
+    assert beyond.one("digits", training, tmp_path, "float32") == 0
+
+
+def test_a_page_of_domains_says_their_mean_and_each_as_it_is_used(tmp_path: Path) -> None:
+    campaign, file = beyond.CAMPAIGNS["vendors"], tmp_path / "lines.jsonl"
+    for number, method in enumerate(("strong-resnet18", "strong-prl")):
+        for seed in range(3):
+            for part, better in zip(campaign.domains, (0.0, 0.2), strict=True):
+                probe = 0.5 + 0.02 * number + better + 0.01 * seed
+                each = {"campaign": "vendors", **Training(method, seed, part)._asdict(), "precision": "float32"}
+                add(
+                    file,
+                    each | {"n": {"test pictures": 1906}, "figures": {"linear probe": probe, AS_USED: probe - 0.1}},
+                )
+    methods = ["strong-resnet18", "strong-prl"]
+    assert beyond.write(read(file), "vendors", campaign, methods, file) == 0
+    page = (tmp_path / "beyond-vendors.md").read_text(encoding="utf-8")
+    assert page.startswith("# a vendor of emoji left out\n")
+    assert "| mean, linear probe | 61.0 (58.5 - 63.5) | 63.0 (60.5 - 65.5) |" in page
+    assert f"| google, {AS_USED} | 41.0 (38.5 - 43.5) | 43.0 (40.5 - 45.5) |" in page
+    assert f"| twitter, {AS_USED} | 61.0 (58.5 - 63.5) | 63.0 (60.5 - 65.5) |" in page
+    assert "| mean, linear probe | +2.0" in page
+    assert "google left out, by seed, test pictures: 1,906, 1,906, 1,906." in page
+    assert "eld-out classes" not in page
+    assert beyond.write(read(file)[:-1], "vendors", campaign, methods, file) == 0
+    page = (tmp_path / "beyond-vendors.md").read_text(encoding="utf-8")
+    assert "google left out, by seed, test pictures: 1,906, 1,906." in page, "the last seed lacks a domain"
+    assert beyond.write(read(file), "vendors", campaign, [*methods, "strong-loo"], file) == 1
+
+
+def test_a_head_that_was_trained_with_the_encoder_is_what_is_used_else_validation_says() -> None:
+    names = ("linear probe", "centred prototype", "ridge", "kNN")
+    accuracy = {name: {"value": 0.1 * number} for number, name in enumerate(names, 5)}
+    content = {"accuracy": accuracy, "best_on_validation": "kNN"}
+    assert beyond.of_known_classes(content)[AS_USED] == accuracy["kNN"]["value"]
+    content["accuracy"]["classifier"] = {"value": 0.3}
+    assert beyond.of_known_classes(content)[AS_USED] == 0.3
+
+
+def test_a_training_without_a_domain_is_measured_on_it(tmp_path: Path, monkeypatch) -> None:
+    random = np.random.RandomState(0)
+    for place, domain in enumerate(("ink", "oil")):
+        for name, grey in (("dark", 60), ("light", 180)):
+            folder = tmp_path / "art" / domain / name
+            folder.mkdir(parents=True)
+            for number in range(8):
+                image = random.randint(grey, grey + 40 + 10 * place, (8, 8)).astype(np.uint8)
+                Image.fromarray(image).save(folder / f"{number}.png")
+    short = Campaign(
+        "art",
+        f"--dataset {tmp_path / 'art'} --domains --width 0.125 --batch-size 8",
+        1,
+        {PLAIN: ""},
+        "strong",
+        ("ink", "oil"),
+    )
+    monkeypatch.setitem(beyond.CAMPAIGNS, "art", short)
+    training = Training("strong-resnet18", 0, "oil")
+    assert beyond.one("art", training, tmp_path, "float32") == 0
+    found = beyond.collected(Run(tmp_path / "art-strong-resnet18-oil-s0"), "art", training)
+    assert (found["part"], found["n"]) == ("oil", {"test pictures": 16})
+    assert "held_out" not in found
+    assert set(found["figures"]) == {"linear probe", "centred prototype", "ridge", AS_USED}
+    assert found["options"]["recipe"] == "strong"

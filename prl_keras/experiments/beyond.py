@@ -146,31 +146,37 @@ def _methods(found: dict[str, Any]) -> list[str]:
 
 
 def as_markdown(
-    found: dict[str, Any], title: str, command: str, file: str = "result.json", picture: str = "beyond.png"
+    found: dict[str, Any],
+    title: str,
+    command: str,
+    file: str = "result.json",
+    picture: str = "beyond.png",
+    what: str | None = None,
 ) -> str:
+    """The page; what: stands before its tables, if they are not of new classes."""
     methods = _methods(found)
     ours = _ending(methods, _OURS)
-    count = len(found["classes"])
+    count = len(next(iter(found["measures"].values()))["methods"][ours]["values"])
     draws = f"{count} draws" if count > 1 else "one draw"
     others, measures = [source for source in methods if source != ours], found["measures"].items()
     rows = [[name, *(mean_and_interval(of["methods"][source]) for source in methods)] for name, of in measures]
     differences = [[name, *(_difference(of["differences"][source]) for source in others)] for name, of in measures]
     classes = (f"- {suffix}: {', '.join(map(plain, held))}" for suffix, held in found["classes"].items())
     parts = [
-        f"# {plain(title)}: beyond the training classes\n",
-        f"Figures in %, mean and 95 % t-interval over {draws} of held-out classes, each with a training of its "
+        f"# {plain(title)}: beyond the training classes\n" if what is None else f"# {plain(title)}\n",
+        what
+        or f"Figures in %, mean and 95 % t-interval over {draws} of held-out classes, each with a training of its "
         "own; draws from few classes overlap, so that others may differ by more. What each measure is, and why these "
         "stand here: docs/beyond.md. No classifier or threshold was chosen on these pictures.\n",
         pipe_table(["", *(TITLES[source] for source in methods)], rows, left=(0,)),
-        f"\n{TITLES[ours]} minus the others, points, paired by draw; of fewer than {OWN_SPREAD_FROM} draws the spread "
+        f"\n{TITLES[ours]} minus the others, points, paired by seed; of fewer than {OWN_SPREAD_FROM} the spread "
         f"is pooled over all methods. A star: p below {LEVEL} after correction for all comparisons of this page "
         "(Benjamini and Hochberg 1995).\n",
         pipe_table(["", *(f"minus {TITLES[source]}" for source in others)], differences, left=(0,)),
         f"\n![All figures with their draws]({picture})\n",
         *(f"- {sentence}" for sentence in sentences(found)),
         *(f"- {name}: not defined for every run, as some reference has too few errors." for name in found["undefined"]),
-        "\nHeld-out classes:\n",
-        *classes,
+        *(["\nHeld-out classes:\n", *classes] if found["classes"] else []),
         f"\nMade by `{command}`; all figures: {file}.",
     ]
     return "\n".join(parts) + "\n"
@@ -191,7 +197,7 @@ def sentences(found: dict[str, Any]) -> list[str]:
         for words, way in (("better than", sign), ("worse than", -sign)):
             others = [TITLES[s] for s, t in holds.items() if t["difference"] * way > 0]
             sentence += f"; it is {words} {', '.join(others)}, beyond chance" if others else ""
-        said.append(sentence + ("." if holds else "; no difference to it holds over the draws."))
+        said.append(sentence + ("." if holds else "; no difference to it holds."))
     if found["near_unknown"] is not None:
         said.append(
             f"unknown, near: {TITLES[ours]} by {_OUR_SCORE} minus {TITLES[usual]} by its {_USUAL_SCORE}: "

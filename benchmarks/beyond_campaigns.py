@@ -1,0 +1,76 @@
+"""What benchmarks/beyond.py trains and measures: the data, the budget and the methods of each campaign."""
+
+from typing import Any, NamedTuple
+
+from prl_keras.experiments.beyond import FEW_SHOT, SHIFT, UNKNOWN
+
+
+class Campaign(NamedTuple):
+    """data: of all trainings; epochs: of one view an image, half of them of two; measured: of `evaluate`, by file;
+    domains: each left out once."""
+
+    title: str
+    data: str
+    epochs: int
+    measured: dict[str, str]
+    recipe: str = "open"
+    domains: tuple[str, ...] = ()
+
+    @property
+    def usual(self) -> str:
+        """What errors are relative to."""
+        return f"{self.recipe}-resnet18"
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Trainings of a method and a seed."""
+        return self.domains or ("",)
+
+
+class Training(NamedTuple):
+    """One line of the file, and its folder; part: the domain that is left out, if any."""
+
+    method: str
+    seed: int
+    part: str = ""
+
+
+def training_of(line: dict[str, Any]) -> Training:
+    return Training(line["method"], line["seed"], line.get("part", ""))
+
+
+PLAIN, AS_USED = "evaluation.json", "as it is used"
+CAMPAIGNS = {
+    "fashion_500": Campaign(
+        "fashion_500",
+        "--dataset fashion_500 --hold-out-classes 5 --test-per-class 200",
+        40,
+        {FEW_SHOT: "--few-shot", UNKNOWN: "--unknown --far digits", SHIFT: "--shift"},
+    ),
+    "emoji": Campaign(
+        "emoji of two vendors",
+        "--dataset emoji/names --labels emoji/names/labels.csv --domains --image-size 32 --hold-out-classes 0.3",
+        30,
+        {FEW_SHOT: "--few-shot --ways 20 --shots 1 --queries 1"},
+    ),
+    "vendors": Campaign(
+        "a vendor of emoji left out",
+        "--dataset emoji/categories --domains --image-size 32",
+        40,
+        {PLAIN: ""},
+        "strong",
+        ("google", "twitter"),
+    ),
+}
+METHODS = {  # as the table's rows, but for the recipe -> command, and its share of the epochs: a step may see two views
+    "resnet18": ("baseline", 1),
+    "prl": ("pretrain --variant prl", 1),
+    "loo": ("pretrain --variant loo", 1),
+    "supcon": ("pretrain --variant supcon", 1 / 2),
+    "simclr": ("pretrain --variant simclr", 1 / 2),
+    "query": ("pretrain --variant query", 1),
+}
+MORE = {  # than the budget: what a rival makes of larger batches of twice the images, and of four times them
+    "supcon-256": ("pretrain --variant supcon --batch-size 256", 1),
+    "supcon-long": ("pretrain --variant supcon", 2),
+}

@@ -1,0 +1,96 @@
+"""The page of a campaign of benchmarks/beyond.py, and its picture, from the lines that it keeps."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from beyond_campaigns import AS_USED, Campaign, Training, training_of
+
+from prl_keras.evaluation.statistics import mean_over_seeds
+from prl_keras.experiments.beyond import ERRORS, Figures, as_markdown, compared, draw
+from prl_keras.experiments.table import TITLES
+from prl_keras.files import write_text
+from prl_keras.markdown import pipe_table
+from prl_keras.screen.console import mean_and_interval
+
+Lines = dict[Training, dict[str, Any]]
+LEFT_OUT = (
+    "Accuracy in % on all pictures of a domain that was neither trained on nor validated on, each left out once; mean "
+    f"and 95 % t-interval over seeds, a training each. {AS_USED.capitalize()}: by a head that was trained with the "
+    "encoder, else by the classifier that validation prefers.\n"
+)
+
+
+def write(lines: list[dict[str, Any]], name: str, campaign: Campaign, methods: list[str], beside: Path) -> int:
+    """The page of the seeds that each of the methods has, and its picture."""
+    by: Lines = {training_of(line): line for line in lines}
+    seeds = [s for s in sorted({each.seed for each in by}) if all(t in by for t in _trainings(campaign, methods, s))]
+    if not seeds:
+        print(f"no seed has all of {', '.join(methods)} yet")
+        return 1
+    if any(len({str(by[t].get("held_out")) for t in _trainings(campaign, methods, s)}) > 1 for s in seeds):
+        print("the methods of a seed have different classes held out: they cannot be compared")
+        return 1
+    usual = {seed: by[Training(campaign.usual, seed, campaign.parts[0])] for seed in seeds}
+    each = {method: [_figures(by, campaign, method, seed) for seed in seeds] for method in methods}
+    classes = {f"s{seed}": line["held_out"] for seed, line in usual.items() if "held_out" in line}
+    found = compared(each, classes)
+    page = beside.with_name(f"beyond-{name}.md")
+    picture = draw(found, page.with_suffix(".png"))
+    command = f"python benchmarks/beyond.py table {name}"
+    what = LEFT_OUT if campaign.domains else None
+    text = as_markdown(found, campaign.title, command, beside.name, picture.name, what)
+    text += f"\n{_budget(campaign, by, seeds)}\n"
+    if "errors" in usual[seeds[0]]:
+        text += f"\n{_by_corruption(by, methods, seeds)}\n"
+    write_text(page, text)
+    print(page)
+    return 0
+
+
+def _trainings(campaign: Campaign, methods: list[str], seed: int) -> list[Training]:
+    return [Training(method, seed, part) for method in methods for part in campaign.parts]
+
+
+def _figures(by: Lines, campaign: Campaign, method: str, seed: int) -> Figures:
+    """Of one method and seed: means over the domains that were left out, and what is used on each."""
+    if not campaign.domains:
+        return figures(by[Training(method, seed)], by[Training(campaign.usual, seed)])
+    each = {part: by[Training(method, seed, part)]["figures"] for part in campaign.domains}
+    first = next(iter(each.values()))
+    means = {f"mean, {name}": float(np.mean([of[name] for of in each.values()])) for name in first}
+    return means | {f"{part}, {AS_USED}": of[AS_USED] for part, of in each.items()}
+
+
+def figures(line: dict[str, Any], usual: dict[str, Any]) -> Figures:
+    """With mCE relative to the usual training of the same draw; where that makes no errors it is not defined."""
+    if "errors" not in line:
+        return line["figures"]
+    ratios = [line["errors"][name] / error if error else np.nan for name, error in usual["errors"].items()]
+    return line["figures"] | {ERRORS: None if np.isnan(ratios).any() else float(np.mean(ratios))}
+
+
+def _budget(campaign: Campaign, by: Lines, seeds: list[int]) -> str:
+    said = []
+    for part in campaign.parts:
+        lines = [by[Training(campaign.usual, seed, part)] for seed in seeds]
+        counts = {what: ", ".join(f"{line['n'][what]:,}" for line in lines) for what in lines[0]["n"]}
+        pictures = "; ".join(f"{what}: {each}" for what, each in counts.items())
+        said.append(f"{part + ' left out, b' if part else 'B'}y {'seed' if part else 'draw'}, {pictures}.")
+    return (
+        f"Each training: `--recipe {campaign.recipe} {campaign.data}`, {campaign.epochs} epochs, "
+        f"{campaign.epochs // 2} of two views, {lines[0]['precision']}. {' '.join(said)}"
+    )
+
+
+def _by_corruption(by: Lines, methods: list[str], seeds: list[int]) -> str:
+    def errors(method: str, seed: int) -> dict[str, float]:
+        return by[Training(method, seed)]["errors"]
+
+    def cell(method: str, name: str) -> str:
+        return mean_and_interval(mean_over_seeds(np.array([1 - errors(method, seed)[name] for seed in seeds])))
+
+    names = errors(methods[0], seeds[0])
+    rows = [[name.replace("_", " "), *(cell(method, name) for method in methods)] for name in names]
+    head = ["", *(TITLES[method] for method in methods)]
+    return f"Accuracy in % under each corruption, mean of five severities:\n\n{pipe_table(head, rows, left=(0,))}"

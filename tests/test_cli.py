@@ -17,6 +17,7 @@ from reference import CLASSIFIERS
 
 from prl_keras import load_dataset, load_encoder
 from prl_keras.cli import COMMANDS, _how_to_continue, main
+from prl_keras.commands.common import head_words
 from prl_keras.runs import Run, create_run, list_runs
 from prl_keras.screen.console import in_words, percent_interval
 
@@ -91,6 +92,19 @@ def test_the_recorded_test_accuracy_is_that_of_the_saved_classifier(trained: Pat
         assert figures[name]["correct"] == int(np.sum(predicted == split.labels))
         assert figures[name]["n"] == len(split)
         assert figures[name]["low"] <= figures[name]["value"] <= figures[name]["high"]
+
+
+@pytest.mark.parametrize(
+    ("options", "recipe"),
+    [
+        ({"variant": "query", "recipe": "paper"}, ""),
+        ({"variant": "query", "recipe": "open"}, " --recipe strong"),
+        ({"variant": "prl", "recipe": "paper"}, " --recipe strong"),
+        ({}, ""),
+    ],
+)
+def test_a_head_is_suggested_as_the_encoder_was_trained(tmp_path: Path, options: dict, recipe: str) -> None:
+    assert head_words(create_run(tmp_path, "encoder", {"options": options})) == f"--head linear --freeze{recipe}"
 
 
 @pytest.mark.slow

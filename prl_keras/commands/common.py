@@ -118,6 +118,13 @@ def run_argument(run: Run, runs_dir: Path) -> str:
     return f"{quoted([reference_to(run, runs_dir)])}{in_folder(runs_dir)}"
 
 
+def head_words(run: Run) -> str:
+    """Options that put a head on the run's encoder, trained as the encoder was; prl has none of the paper's recipe."""
+    options = run.config.get("options", {})
+    strong = options.get("recipe", "paper") != "paper" or options.get("variant") == "prl"
+    return f"--head linear --freeze{' --recipe strong' if strong else ''}"
+
+
 def source_run(run: Run) -> Run:
     """The run that a fine-tuned one has its encoder from; it is named as seen from the folder that it was made in.
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from prl_keras.commands import few_shot, shift, unknown
-from prl_keras.commands.common import run_argument
+from prl_keras.commands.common import head_words, run_argument
 from prl_keras.commands.report import encoded_images, write_report
 from prl_keras.config import Evaluate
 from prl_keras.data import Dataset
@@ -42,7 +42,7 @@ def run(options: Evaluate) -> None:
     following = (
         f"python main.py predict {reference} IMAGE..."
         if has_classifier(run)
-        else f"python main.py finetune --encoder {reference} --head linear --freeze{data_words(options)}"
+        else f"python main.py finetune --encoder {reference} {head_words(run)}{data_words(options)}"
     )
     print_end(written, [following])
 

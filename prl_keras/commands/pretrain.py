@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from prl_keras.commands.common import begun, check_training, on_this_machine, run_argument, stronger
+from prl_keras.commands.common import begun, check_training, head_words, on_this_machine, run_argument, stronger
 from prl_keras.config import Pretrain
 from prl_keras.data.request import data_request, open_data
 from prl_keras.data.seen import record_seen
@@ -114,20 +114,18 @@ def _finish(trained: Any, run: Run, options: Pretrain) -> None:
         line += f"validation accuracy with the nearest prototype {figure}"
     say(line)
     picture = plot_training(run)
-    strong = options.recipe != "paper" or options.variant == "prl"  # which has none of the paper's
-    head = f"--head linear --freeze{' --recipe strong' if strong else ''}"
     reference, held_out = run_argument(run, options.runs_dir), tuple(run.part("data").get("held_out", ()))
     following = [
         f"python main.py visualize {reference} --before",
         f"python main.py evaluate {reference}",
         *_with_held_out(reference, held_out),
         *stronger(options),
-        f"python main.py finetune --encoder {reference} {head}",
+        f"python main.py finetune --encoder {reference} {head_words(run)}",
     ]
     if not labelled:
         following = [
             f"python main.py embed {reference} FOLDER --out vectors.parquet",
-            f"python main.py finetune --encoder {reference} {head} --dataset PATH",
+            f"python main.py finetune --encoder {reference} {head_words(run)} --dataset PATH",
         ]
     print_end([run.encoder_file, picture, run.path / "metrics.jsonl", *([card] if card else [])], following)
 

@@ -70,7 +70,7 @@ METHODS = {  # as the table's rows, but for the recipe -> command, and its share
     "simclr": ("pretrain --variant simclr", 1 / 2),
     "query": ("pretrain --variant query", 1),
 }
-MORE = {  # than the budget: what a rival makes of larger batches of twice the images, and of four times them
-    "supcon-256": ("pretrain --variant supcon --batch-size 256", 1),
-    "supcon-long": ("pretrain --variant supcon", 2),
+MORE = {  # than the budget: twice the images, and for the rival that compares within a batch four times, in larger ones
+    "prl-long": ("pretrain --variant prl", 2),
+    "supcon-256-long": ("pretrain --variant supcon --batch-size 256", 2),
 }

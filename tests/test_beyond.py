@@ -81,6 +81,9 @@ def test_the_page_says_what_holds_and_what_does_not(folder):
         assert f"| {TITLES[source]} |" in page
         assert (f"| minus {TITLES[source]} |" in page) == (source != OURS)
     assert "\\*" in page
+    assert "- s2: 2, 9\n" in page
+    found["classes"]["s2"] = [f"c{number}" for number in range(1_100)]
+    assert ", c19, and 1,080 more (result.json)" in as_markdown(found, "digits", "python main.py")
     assert draw(found, folder / "beyond.png").stat().st_size > 10_000
 
 

@@ -19,7 +19,7 @@ from prl_keras.evaluation.statistics import (
     with_corrected,
 )
 from prl_keras.experiments.table import STRONG, TITLES, Replicate, encoder_run
-from prl_keras.markdown import pipe_table, plain
+from prl_keras.markdown import listed, pipe_table, plain
 from prl_keras.runs import Run
 from prl_keras.screen.console import mean_and_interval, signed_interval
 
@@ -161,7 +161,7 @@ def as_markdown(
     others, measures = [source for source in methods if source != ours], found["measures"].items()
     rows = [[name, *(mean_and_interval(of["methods"][source]) for source in methods)] for name, of in measures]
     differences = [[name, *(_difference(of["differences"][source]) for source in others)] for name, of in measures]
-    classes = (f"- {suffix}: {', '.join(map(plain, held))}" for suffix, held in found["classes"].items())
+    classes = (f"- {suffix}: {listed(held, file)}" for suffix, held in found["classes"].items())
     parts = [
         f"# {plain(title)}: beyond the training classes\n" if what is None else f"# {plain(title)}\n",
         what

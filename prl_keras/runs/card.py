@@ -10,14 +10,13 @@ from prl_keras.data.catalog import CATALOG
 from prl_keras.data.layout import UNLABELLED
 from prl_keras.data.splits import dataset_label
 from prl_keras.files import write_text
-from prl_keras.markdown import pipe_table, plain
+from prl_keras.markdown import listed, pipe_table, plain
 from prl_keras.runs import Run, has_classifier, is_taught, names_classes
 from prl_keras.runs.records import FIGURE, damage, is_whole, read_record
 from prl_keras.screen.console import percent, percent_interval, worst_class
 from prl_keras.terminal import as_started
 
 _BEGIN, _END = "<!-- figures: kept up to date by `evaluate` -->", "<!-- end of figures -->"
-_MOST_CLASSES = 20
 _DATA = ("validation_fraction", "samples_per_class", "test_per_class", "fold", "resize")  # options worth a word
 _LABELLED = {
     "accuracy": lambda figures: isinstance(figures, dict) and not any(damage(f, FIGURE) for f in figures.values())
@@ -97,17 +96,15 @@ def _what(run: Run) -> str:
 def _data(run: Run) -> str:
     data = run.part("data")
     (height, width, _), names, request = data["image_shape"], data["class_names"], data["request"]
-    classes = "no classes" if tuple(names) == UNLABELLED else f"{len(names):,} classes: "
-    shown = ", ".join(plain(name) for name in names[:_MOST_CLASSES] if tuple(names) != UNLABELLED)
-    more = f", and {len(names) - _MOST_CLASSES:,} more (config.json)" if len(names) > _MOST_CLASSES else ""
+    classes = f"{len(names):,} classes: {listed(names, 'config.json')}"
+    classes = "no classes" if tuple(names) == UNLABELLED else classes
     accuracy = (run.result or {}).get("accuracy", {})
     counts = [f"{_count(accuracy[split])} {split}" for split in accuracy if _count(accuracy[split])]
-    sentences = [f"{plain(dataset_label(request['name']))}, {height}x{width} px, RGB, {classes}{shown}{more}."]
+    sentences = [f"{plain(dataset_label(request['name']))}, {height}x{width} px, RGB, {classes}."]
     sentences += [f"Images: {', '.join(counts)}."] if counts else []
     chosen = [f"{name} {request[name]}" for name in _DATA if request.get(name) is not None]
     if held_out := data.get("held_out"):
-        some = ", ".join(plain(name) for name in held_out[:_MOST_CLASSES]) + ", ..." * (len(held_out) > _MOST_CLASSES)
-        sentences += [f"Not trained on: {len(held_out):,} more classes, {some}."]
+        sentences += [f"Not trained on: {len(held_out):,} more classes, {listed(held_out, 'config.json')}."]
     sentences += [f"As chosen: {plain(', '.join(chosen))}."] if chosen else []
     sentences += [f"{len(data['skipped']):,} files could not be read and were left out."] if data.get("skipped") else []
     licence = CATALOG[request["name"]].licence if request["name"] in CATALOG else _UNKNOWN
@@ -163,9 +160,8 @@ def _seen(counts: Any, who: str) -> str:
 def _taught(result: dict[str, Any]) -> str:
     """How many classes there are, and which were taught with how many pictures."""
     taught = result.get("taught") if isinstance(result.get("taught"), dict) else {}
-    named = ", ".join(f"{plain(name)} ({count})" for name, count in list(taught.items())[:_MOST_CLASSES])
-    more = f", and {len(taught) - _MOST_CLASSES:,} more (result.json)" if len(taught) > _MOST_CLASSES else ""
-    words = f"It knows {result.get('classes')} classes; taught, with this many pictures: {named or 'none'}{more}."
+    named = listed([f"{name} ({count})" for name, count in taught.items()], "result.json")
+    words = f"It knows {result.get('classes')} classes; taught, with this many pictures: {named or 'none'}."
     alarms = result.get("false_alarms")
     if damage(alarms, {"correct": is_whole, "n": is_whole}):
         return words

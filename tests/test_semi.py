@@ -1,5 +1,6 @@
 """Unlabelled pictures beside labelled ones: which they are, in which order, and what is learned from them."""
 
+import argparse
 import base64
 import hashlib
 import json
@@ -545,33 +546,52 @@ def test_python_gives_the_weights_of_the_command(run_of: Callable[..., Run], pho
 
 
 @pytest.mark.parametrize("row", semi.ROWS)
-def test_every_row_of_the_campaign_is_a_command_of_as_many_steps(row: str, tmp_path: Path) -> None:
-    made = semi.commands(row, 3, 10, tmp_path)
+@pytest.mark.parametrize("labels", [450, 20])
+def test_every_row_of_the_campaign_is_a_command_with_the_recipes_budget(row: str, labels: int, tmp_path: Path) -> None:
+    asked = argparse.Namespace(labels=labels, precision="float32", runs_dir=tmp_path)
+    made = semi.commands(row, 3, asked)
     options = [parse(words) for _, words in made]
     assert [each.name for each in options] == [name for name, _ in made]
     assert {(each.seed, each.recipe, each.runs_dir) for each in options} == {(3, "strong", tmp_path)}
+    assert options[0].samples_per_class == (None if labels == 450 else 20)
+    assert options[0].unlabelled is True
     last = options[-1]
-    assert (last.epochs, last.batch_size, last.augment) == (10, 64, "strong")
-    if row == "simclr-tuned":  # 700 steps of 64 + 448 images, or of 256 in two views
-        assert (options[0].epochs, options[0].batch_size, options[0].unlabelled) == (4, 256, True)
+    assert last.augment == "strong"
+    assert "epochs" not in last.given, "it takes the recipe's, to fit the images"
+    if row == "simclr-tuned":  # 225,000 images and three times as many beside them, or 45,000 in two views
+        assert (options[0].variant, options[0].epochs) == ("simclr", 10)
         assert (last.encoder, last.freeze) == (made[0][0], False)
     else:
-        assert last.unlabelled == (row in ("prl-unlabelled", "fixmatch"))
+        assert (last.unlabelled_ratio, len(options)) == (3, 1)
 
 
-def test_the_campaign_sums_up_what_is_finished(tmp_path: Path) -> None:
-    lines = []
-    for row, by, more in (("ce", "head", 0), ("prl-unlabelled", "linear probe", 2)):
-        for seed, correct in ((0, 9), (1, 11)):
-            right = np.arange(20) < correct + more + seed * (by == "head")
-            packed = [base64.b64encode(np.packbits(each)).decode() for each in (~right, right)]
-            about = {"row": row, "seed": seed, "epochs": 10, "seconds": 60.0, "n": dict.fromkeys(semi.SETS, 20)}
-            lines.append(about | {"right": {f"{by}/{part}": packed[k] for k, part in enumerate(semi.SETS)}})
-    file = tmp_path / "semi.jsonl"
-    file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    accuracies, differences = semi.tables(semi.read(file))
-    assert accuracies.startswith("| 10 epochs, 700 steps |")
-    assert "| ce | 2 | 47.5 (" in accuracies
-    assert " / 52.5 (" in accuracies
-    assert "| prl-unlabelled minus ce | 2 | +7.50 |" in differences, "(2 + 1) / 2 of 20 images"
-    assert semi.tables([]) == []
+def test_the_campaign_sums_up_what_is_finished_beside_labels_alone() -> None:
+    def bits(correct: int) -> str:
+        return base64.b64encode(np.packbits(np.arange(20) < correct).tobytes()).decode()
+
+    lines, finals = [], []
+    for seed, correct in ((0, 9), (1, 11)):
+        about = {"labels": 20, "seed": seed, "seconds": 60.0}
+        right = {"linear probe/test": bits(correct + 2), "linear probe/development": bits(correct)}
+        lines.append({"row": "prl-unlabelled", "n": dict.fromkeys(semi.SETS, 20), "right": right, **about})
+        alone = {"own head": {"right": bits(correct - seed)}, "linear probe": {"right": bits(20)}}
+        finals.append({"row": "strong-resnet18", "n": 20, "classifiers": alone, **about})
+    finals.append(finals[0] | {"seed": 2})  # of which there is none with unlabelled images
+    accuracies, differences = semi.tables(lines, finals)
+    assert accuracies.startswith("| 20 labels a class, test |")
+    assert "| ce | 2 | 47.5 (15.7 - 79.3) |  |  | 100.0 |" in accuracies
+    assert "| prl-unlabelled | 2 |  |  |  | 60.0 (" in accuracies
+    assert "| 50.0 (" in accuracies
+    assert "| prl-unlabelled minus ce | 2 | +12.50 |" in differences, "(2 + 3) / 2 of 20 images"
+    assert semi.tables([], finals) == []
+
+
+def test_what_of_a_row_is_finished_is_not_trained_again(tmp_path: Path, monkeypatch) -> None:
+    codes = iter((0, 3))
+    asked = []
+    monkeypatch.setattr(semi, "command_line", lambda words: asked.append(words) or next(codes))
+    run = create_run(tmp_path, "done", {})
+    (run.path / "result.json").write_text('{"epochs": 1}', encoding="utf-8")
+    made = [("done", ["1"]), ("second", ["2"]), ("third", ["3"]), ("fourth", ["4"])]
+    assert semi.one(made, tmp_path) == 3
+    assert asked == [["2"], ["3"]], "what comes after a failure is not begun"

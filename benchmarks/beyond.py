@@ -47,6 +47,8 @@ def main() -> int:
     campaign = CAMPAIGNS[options.campaign]
     methods = [f"{campaign.recipe}-{kind}" for kind in options.methods]
     if options.action == "table":
+        if not {"resnet18", "prl"} <= set(options.methods) <= METHODS.keys():
+            parser.error("a table takes resnet18 and prl, and others of the budget; what else there is stands below it")
         return write(lines, options.campaign, campaign, methods, options.results)
     if options.action == "one":
         training = Training(methods[0], options.seeds[0], options.part)

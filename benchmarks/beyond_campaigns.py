@@ -48,13 +48,13 @@ CAMPAIGNS = {
         {FEW_SHOT: "--few-shot", UNKNOWN: "--unknown --far digits", SHIFT: "--shift"},
     ),
     "emoji": Campaign(
-        "emoji of two vendors",
+        "Emoji of two vendors",
         "--dataset emoji/names --labels emoji/names/labels.csv --domains --image-size 32 --hold-out-classes 0.3",
         30,
         {FEW_SHOT: "--few-shot --ways 20 --shots 1 --queries 1"},
     ),
     "vendors": Campaign(
-        "a vendor of emoji left out",
+        "A vendor of emoji left out",
         "--dataset emoji/categories --domains --image-size 32",
         40,
         {PLAIN: ""},
@@ -70,7 +70,8 @@ METHODS = {  # as the table's rows, but for the recipe -> command, and its share
     "simclr": ("pretrain --variant simclr", 1 / 2),
     "query": ("pretrain --variant query", 1),
 }
-MORE = {  # than the budget: twice the images, and for the rival that compares within a batch four times, in larger ones
+MORE = {  # what the budget might hide: twice the images, or four times in larger batches, or no smoothing as PRL-2 has
+    "resnet18-no-smoothing": ("baseline --label-smoothing 0", 1),
     "prl-long": ("pretrain --variant prl", 2),
-    "supcon-256-long": ("pretrain --variant supcon --batch-size 256", 2),
+    "supcon-128-classes-long": ("pretrain --variant supcon --classes-per-batch 128", 2),
 }

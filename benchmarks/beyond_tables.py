@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from beyond_campaigns import AS_USED, Campaign, Training, training_of
+from beyond_campaigns import AS_USED, MORE, Campaign, Training, training_of
 
 from prl_keras.evaluation.statistics import mean_over_seeds
 from prl_keras.experiments.beyond import ERRORS, Figures, as_markdown, compared, draw
@@ -43,6 +43,8 @@ def write(lines: list[dict[str, Any]], name: str, campaign: Campaign, methods: l
     text += f"\n{_budget(campaign, by, seeds)}\n"
     if "errors" in usual[seeds[0]]:
         text += f"\n{_by_corruption(by, methods, seeds)}\n"
+    if more := [line for line in lines if line["method"].partition("-")[2] in MORE]:
+        text += f"\n{_more(more)}\n"
     write_text(page, text)
     print(page)
     return 0
@@ -71,7 +73,7 @@ def figures(line: dict[str, Any], usual: dict[str, Any]) -> Figures:
 
 
 def _budget(campaign: Campaign, by: Lines, seeds: list[int]) -> str:
-    said = []
+    said, precision = [], next(iter(by.values()))["precision"]
     for part in campaign.parts:
         lines = [by[Training(campaign.usual, seed, part)] for seed in seeds]
         counts = {what: ", ".join(f"{line['n'][what]:,}" for line in lines) for what in lines[0]["n"]}
@@ -79,8 +81,21 @@ def _budget(campaign: Campaign, by: Lines, seeds: list[int]) -> str:
         said.append(f"{part + ' left out, b' if part else 'B'}y {'seed' if part else 'draw'}, {pictures}.")
     return (
         f"Each training: `--recipe {campaign.recipe} {campaign.data}`, {campaign.epochs} epochs, "
-        f"{campaign.epochs // 2} of two views, {lines[0]['precision']}. {' '.join(said)}"
+        f"{campaign.epochs // 2} of two views, {precision}. {' '.join(said)}"
     )
+
+
+def _more(lines: list[dict[str, Any]]) -> str:
+    """Trainings outside the budget, one by one."""
+    rows = []
+    for line in sorted(lines, key=training_of):
+        options = line["options"]
+        settings = [options[name] for name in ("epochs", "batch_size", "label_smoothing")]
+        settings.insert(2, options.get("classes_per_batch") or "")
+        rows.append([line["method"], *map(str, (line["seed"], line.get("part", ""), *settings))])
+        rows[-1] += [f"{100 * figure:.1f}" for figure in line["figures"].values()]
+    head = ["", "seed", "left out", "epochs", "batch", "classes a batch", "smoothing", *lines[0]["figures"]]
+    return f"Outside that budget, one training each, in %:\n\n{pipe_table(head, rows, left=(0,))}"
 
 
 def _by_corruption(by: Lines, methods: list[str], seeds: list[int]) -> str:

@@ -75,7 +75,7 @@ def test_the_page_says_what_holds_and_what_does_not(folder):
     assert "it is better than Strong ResNet-18, " in good
     assert "number 6" in worse, "of errors the smaller is better"
     assert "it is worse than Strong ResNet-18, " in worse
-    assert same.endswith("no difference to it holds.")
+    assert same.endswith("no difference to it is beyond chance.")
     page = as_markdown(found, "digits", "python main.py reproduce --rows beyond")
     for source in STRONG:
         assert f"| {TITLES[source]} |" in page
@@ -130,7 +130,7 @@ def test_one_draw_has_no_interval_and_no_test(folder):
     found = together(folder, REPLICATES[:1], planted)
     assert found["measures"]["good"]["methods"][OURS]["low"] is None
     assert all(test["p"] is None for test in found["measures"]["good"]["differences"].values())
-    assert "no difference to it holds" in sentences(found)[0]
+    assert "no difference to it is beyond chance" in sentences(found)[0]
     draw(found, folder / "beyond.png")
 
 

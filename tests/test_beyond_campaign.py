@@ -18,9 +18,11 @@ from beyond_tables import figures
 from lines import add, read
 from processes import done_side_by_side
 
+from prl_keras.cli import parse
 from prl_keras.experiments.beyond import ERRORS
 from prl_keras.experiments.table import OPEN, of_beyond
 from prl_keras.runs import Run
+from prl_keras.training.fitted import fitted
 
 
 def line(method: str, seed: int, good: float, errors: dict[str, float]) -> dict:
@@ -147,17 +149,45 @@ def test_a_page_of_domains_says_their_mean_and_each_as_it_is_used(tmp_path: Path
     methods = ["strong-resnet18", "strong-prl"]
     assert beyond.write(read(file), "vendors", campaign, methods, file) == 0
     page = (tmp_path / "beyond-vendors.md").read_text(encoding="utf-8")
-    assert page.startswith("# a vendor of emoji left out\n")
+    assert page.startswith("# A vendor of emoji left out\n")
     assert "| mean, linear probe | 61.0 (58.5 - 63.5) | 63.0 (60.5 - 65.5) |" in page
     assert f"| google, {AS_USED} | 41.0 (38.5 - 43.5) | 43.0 (40.5 - 45.5) |" in page
     assert f"| twitter, {AS_USED} | 61.0 (58.5 - 63.5) | 63.0 (60.5 - 65.5) |" in page
     assert "| mean, linear probe | +2.0" in page
     assert "google left out, by seed, test pictures: 1,906, 1,906, 1,906." in page
     assert "eld-out classes" not in page
+    assert "Outside that budget" not in page
     assert beyond.write(read(file)[:-1], "vendors", campaign, methods, file) == 0
     page = (tmp_path / "beyond-vendors.md").read_text(encoding="utf-8")
     assert "google left out, by seed, test pictures: 1,906, 1,906." in page, "the last seed lacks a domain"
     assert beyond.write(read(file), "vendors", campaign, [*methods, "strong-loo"], file) == 1
+
+
+def test_what_is_outside_the_budget_stands_below_the_table(tmp_path: Path, monkeypatch, capsys) -> None:
+    file = tmp_path / "lines.jsonl"
+    for seed in range(2):
+        for number, method in enumerate(OPEN):
+            add(file, line(method, seed, 0.5 + 0.02 * number, {"fog": 0.2 + 0.01 * number}))
+    options = {"epochs": 60, "batch_size": 256, "classes_per_batch": 128, "label_smoothing": 0.0}
+    add(file, line("open-supcon-128-classes-long", 1, 0.6, {"fog": 0.2}) | {"options": options})
+    assert write(file, read(file)) == 0
+    page = (tmp_path / "beyond-fashion_500.md").read_text(encoding="utf-8")
+    assert "| open-supcon-128-classes-long | 1 |  | 60 | 256 | 128 | 0.0 | 61.0 |" in page
+    for methods in (["prl", "loo"], ["resnet18", "loo"], ["resnet18", "prl", "prl-long"]):
+        words = ["beyond.py", "table", "fashion_500", "--results", str(file), "--methods", *methods]
+        monkeypatch.setattr(sys, "argv", words)
+        with pytest.raises(SystemExit, match="2"):
+            beyond.main()
+        assert "a table takes resnet18 and prl" in capsys.readouterr().err
+
+
+def test_what_is_outside_the_budget_keeps_the_classes_of_a_batch() -> None:
+    labels = np.repeat(np.arange(600), 2)
+    options = parse([*beyond.MORE["supcon-128-classes-long"][0].split(), "--recipe", "open"])
+    found = fitted(options, labels)[0]
+    assert (found.batch_size, found.classes_per_batch) == (256, 128)
+    plain = parse([*beyond.MORE["resnet18-no-smoothing"][0].split(), "--recipe", "open"])
+    assert (plain.label_smoothing, fitted(plain, labels)[0].batch_size) == (0.0, 64)
 
 
 def test_a_head_that_was_trained_with_the_encoder_is_what_is_used_else_validation_says() -> None:

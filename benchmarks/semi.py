@@ -5,13 +5,14 @@
 
 Rows: PRL-2 and FixMatch with the 45,000 unlabelled images beside the labelled ones, for as many steps as the strong
 recipe takes of labels alone; and SimCLR on the unlabelled ones, of as many images through the encoder, then fine-tuned.
-They stand beside what the same seeds reached by labels alone (docs/results/finals.jsonl).
+They stand beside what the same seeds reached by labels alone (docs/results/finals.jsonl, mixed_bfloat16).
 
 Each line of the file is one training: which images of the development set, which all choices (ratio, weight) were made
 on, and of test, which none was, each classifier answered rightly. An interrupted training is continued.
 """
 
 import argparse
+import json
 import shutil
 import sys
 from contextlib import closing
@@ -28,19 +29,20 @@ from processes import done_side_by_side
 
 from prl_keras.cli import main as command_line
 from prl_keras.evaluation.statistics import compare_seeds, mean_over_seeds
+from prl_keras.files import write_json
 from prl_keras.markdown import pipe_table
+from prl_keras.recipes import MOST_EPOCHS, RECIPES
 from prl_keras.runs import Run
 from prl_keras.screen.console import mean_and_interval
 from prl_keras.startup import forget_models, start_keras
 
 RESULTS, FINALS = (ROOT / "docs" / "results" / name for name in ("semi.jsonl", "finals.jsonl"))
 RATIO = 3  # unlabelled images for each labelled one
-IMAGES, UNLABELLED = 225_000, 45_000  # that the strong recipe takes at least, and that there are
-SETS = ("development", "test")
+UNLABELLED, CLASSES = 45_000, 10
+SETS, MEASURED = ("development", "test"), "measured.json"
 PROBE = "linear probe"
 _BESIDE = ["--recipe", "strong", "--unlabelled", "--unlabelled-ratio", str(RATIO)]
 _SIMCLR = ["pretrain", "--variant", "simclr", "--recipe", "strong", "--unlabelled"]
-_SIMCLR += ["--epochs", str(IMAGES * (1 + RATIO) // (2 * UNLABELLED))]  # of two views
 ROWS = {
     "prl-unlabelled": [["pretrain", "--variant", "prl", *_BESIDE]],
     "fixmatch": [["baseline", "--model", "resnet18", *_BESIDE]],
@@ -90,8 +92,8 @@ def run(todo: list[tuple[str, int]], options: argparse.Namespace) -> int:
             runs = [Run(options.runs_dir / name) for name, _ in commands(row, seed, options)]
             line = {"row": row, "labels": options.labels, "seed": seed, "precision": options.precision}
             line |= {"ratio": RATIO, "seconds": round(sum(run.result["seconds"] for run in runs), 1)}
-            add(options.results, line | measure(runs[-1]) | {"versions": runs[-1].part("versions")})
-            forget_models()
+            line |= json.loads((runs[-1].path / MEASURED).read_text(encoding="utf-8"))
+            add(options.results, line | {"versions": runs[-1].part("versions")})
             for each in runs:
                 shutil.rmtree(each.path)
             print(f"{row}, seed {seed}: measured; {left} to begin", flush=True)
@@ -99,11 +101,14 @@ def run(todo: list[tuple[str, int]], options: argparse.Namespace) -> int:
 
 
 def one(made: list[tuple[str, list[str]]], runs_dir: Path) -> int:
-    """Train what is not finished."""
+    """Train what is not finished, and measure the last of it."""
     for name, words in made:
         if Run(runs_dir / name).result is None and (code := command_line(words)):
             return code
         forget_models()
+    run = Run(runs_dir / made[-1][0])
+    if not (run.path / MEASURED).exists():
+        write_json(run.path / MEASURED, measure(run))
     return 0
 
 
@@ -116,9 +121,17 @@ def commands(row: str, seed: int, options: argparse.Namespace) -> list[tuple[str
     for number, words in enumerate(ROWS[row]):
         name = f"{row}-{options.labels}-s{seed}" + ("-first" if number < len(ROWS[row]) - 1 else "")
         own = [*words, *(["--encoder", found[-1][0]] if number else data), "--seed", str(seed)]
+        if words is _SIMCLR:  # as many images, in two views, as a training beside labels takes
+            own += ["--epochs", str(images(options.labels) * (1 + RATIO) // (2 * UNLABELLED))]
         own += ["--precision", options.precision, "--name", name, "--runs-dir", str(options.runs_dir)]
         found.append((name, own))
     return found
+
+
+def images(labels: int) -> int:
+    """Labelled ones that a training takes by the strong recipe, with so many of each class."""
+    recipe, there_are = RECIPES["strong"]["prl"], labels * CLASSES
+    return min(max(recipe.least_images, recipe.epochs * there_are), MOST_EPOCHS * there_are)
 
 
 def measure(run: Run) -> dict[str, Any]:
@@ -144,7 +157,8 @@ def measure(run: Run) -> dict[str, Any]:
     for name, given in answers.items():
         for part, values in zip(SETS, np.split(given == truth, [end]), strict=True):
             right[f"{name}/{part}"] = packed(values)
-    return {"n": {name: len(asked[name]) for name in SETS}, "right": right}
+    n = {name: len(asked[name]) for name in SETS}
+    return {"n": n, "right": right, "test_sha256": dataset.test.sha256()}
 
 
 def tables(lines: list[dict[str, Any]], finals: list[dict[str, Any]]) -> list[str]:
@@ -157,6 +171,8 @@ def tables(lines: list[dict[str, Any]], finals: list[dict[str, Any]]) -> list[st
         seeds = {line["seed"] for line in lines if line["labels"] == labels}
         kept = {row: {seed: of[seed] for seed in sorted(seeds & of.keys())} for row, of in trained.items()}
         kept = {row: of for row, of in kept.items() if of}
+        if len({line["test_sha256"] for of in kept.values() for line in of.values()}) > 1:
+            raise SystemExit("the rows were asked about different test images: they cannot be compared")
         found += [_accuracies(labels, kept), *([_differences(labels, kept)] if OURS in kept else [])]
     return found
 
@@ -181,8 +197,9 @@ def _accuracies(labels: int, rows: dict[str, Trained]) -> str:
         cells = [_cell(trained, column, "test", column == by) for column in COLUMNS]
         cells.append(_cell(trained, by, "development", True))
         minutes = np.mean([line["seconds"] for line in trained.values()]) / 60
-        found.append([row, str(len(trained)), *cells, f"{minutes:.0f}"])
-    head = [f"{labels} labels a class, test", "seeds", *COLUMNS, "development set", "minutes"]
+        precisions = ", ".join(sorted({line["precision"].removeprefix("mixed_") for line in trained.values()}))
+        found.append([row, str(len(trained)), *cells, precisions, f"{minutes:.0f}"])
+    head = [f"{labels} labels a class, test", "seeds", *COLUMNS, "development set", "type", "minutes"]
     return pipe_table(head, found, left=(0,))
 
 

@@ -44,6 +44,7 @@ from prl_keras.training.average import adam
 from prl_keras.training.checkpoint import restore_checkpoint
 from prl_keras.training.finetuning import compile_classifier
 from prl_keras.training.fit import fit
+from prl_keras.training.fitted import fitted
 from prl_keras.training.fixmatch import FixMatchClassifier
 from prl_keras.training.pretraining import pretrain
 from prl_keras.training.semi import PseudoLabels, SemiMemoryPretrainer
@@ -559,7 +560,7 @@ def test_every_row_of_the_campaign_is_a_command_with_the_recipes_budget(row: str
     assert last.augment == "strong"
     assert "epochs" not in last.given, "it takes the recipe's, to fit the images"
     if row == "simclr-tuned":  # 225,000 images and three times as many beside them, or 45,000 in two views
-        assert (options[0].variant, options[0].epochs) == ("simclr", 10)
+        assert (options[0].variant, options[0].epochs) == ("simclr", 10 if labels == 450 else 3)
         assert (last.encoder, last.freeze) == (made[0][0], False)
     else:
         assert (last.unlabelled_ratio, len(options)) == (3, 1)
@@ -571,7 +572,7 @@ def test_the_campaign_sums_up_what_is_finished_beside_labels_alone() -> None:
 
     lines, finals = [], []
     for seed, correct in ((0, 9), (1, 11)):
-        about = {"labels": 20, "seed": seed, "seconds": 60.0}
+        about = {"labels": 20, "seed": seed, "seconds": 60.0, "precision": "float32", "test_sha256": "a"}
         right = {"linear probe/test": bits(correct + 2), "linear probe/development": bits(correct)}
         lines.append({"row": "prl-unlabelled", "n": dict.fromkeys(semi.SETS, 20), "right": right, **about})
         alone = {"own head": {"right": bits(correct - seed)}, "linear probe": {"right": bits(20)}}
@@ -584,6 +585,15 @@ def test_the_campaign_sums_up_what_is_finished_beside_labels_alone() -> None:
     assert "| 50.0 (" in accuracies
     assert "| prl-unlabelled minus ce | 2 | +12.50 |" in differences, "(2 + 3) / 2 of 20 images"
     assert semi.tables([], finals) == []
+    with pytest.raises(SystemExit, match="different test images"):
+        semi.tables(lines, [line | {"test_sha256": "b"} for line in finals])
+
+
+@pytest.mark.parametrize("labels", [10, 20, 50, 450])
+def test_a_training_beside_unlabelled_images_takes_as_many_labelled_ones_as_the_recipe(labels: int) -> None:
+    options = parse(semi.ROWS["prl-unlabelled"][0])
+    there_are = np.repeat(np.arange(10), labels)
+    assert semi.images(labels) == fitted(options, there_are)[0].epochs * len(there_are)
 
 
 def test_what_of_a_row_is_finished_is_not_trained_again(tmp_path: Path, monkeypatch) -> None:
@@ -595,3 +605,6 @@ def test_what_of_a_row_is_finished_is_not_trained_again(tmp_path: Path, monkeypa
     made = [("done", ["1"]), ("second", ["2"]), ("third", ["3"]), ("fourth", ["4"])]
     assert semi.one(made, tmp_path) == 3
     assert asked == [["2"], ["3"]], "what comes after a failure is not begun"
+    monkeypatch.setattr(semi, "measure", lambda run: {"of": run.name})
+    assert semi.one(made[:1], tmp_path) == 0
+    assert json.loads((run.path / semi.MEASURED).read_text(encoding="utf-8")) == {"of": "done"}

@@ -173,7 +173,7 @@ _CROSS_WHY = "every image is support and query under different noise: the rival 
 _CROSS_SOURCE = "our own; swapped views: Caron et al. 2020 (SwAV), Assran et al. 2021 (PAWS)"
 
 # For classes to come: the strong ones with what trials of PRL-2, cross-entropy and SupCon on held-out classes prefer
-# (docs/beyond.md); the other prototypes have PRL-2's.
+# (docs/beyond_trials.md); the other prototypes have PRL-2's.
 _SIMCLR_VIEWS = {
     "augment": "simclr",
     "why": "with SimCLR's views classes that were not trained on were told apart better",

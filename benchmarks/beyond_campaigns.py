@@ -40,6 +40,14 @@ def training_of(line: dict[str, Any]) -> Training:
 
 
 PLAIN, AS_USED = "evaluation.json", "as it is used"
+_VENDORS = Campaign(
+    "A vendor of emoji left out",
+    "--dataset emoji/categories --domains --image-size 32",
+    40,
+    {PLAIN: ""},
+    "strong",
+    ("google", "twitter"),
+)
 CAMPAIGNS = {
     "fashion_500": Campaign(
         "fashion_500",
@@ -53,14 +61,8 @@ CAMPAIGNS = {
         30,
         {FEW_SHOT: "--few-shot --ways 20 --shots 1 --queries 1"},
     ),
-    "vendors": Campaign(
-        "A vendor of emoji left out",
-        "--dataset emoji/categories --domains --image-size 32",
-        40,
-        {PLAIN: ""},
-        "strong",
-        ("google", "twitter"),
-    ),
+    "vendors": _VENDORS,
+    "vendors_open": _VENDORS._replace(recipe="open"),
 }
 METHODS = {  # as the table's rows, but for the recipe -> command, and its share of the epochs: a step may see two views
     "resnet18": ("baseline", 1),

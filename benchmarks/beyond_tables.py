@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from beyond_campaigns import AS_USED, MORE, Campaign, Training, training_of
+from beyond_campaigns import AS_USED, METHODS, MORE, Campaign, Training, training_of
 
 from prl_keras.evaluation.statistics import mean_over_seeds
 from prl_keras.experiments.beyond import ERRORS, Figures, as_markdown, compared, draw
@@ -38,6 +38,8 @@ def write(lines: list[dict[str, Any]], name: str, campaign: Campaign, methods: l
     page = beside.with_name(f"beyond-{name}.md")
     picture = draw(found, page.with_suffix(".png"))
     command = f"python benchmarks/beyond.py table {name}"
+    if len(methods) < len(METHODS):
+        command += f" --methods {' '.join(method.partition('-')[2] for method in methods)}"
     what = LEFT_OUT if campaign.domains else None
     text = as_markdown(found, campaign.title, command, beside.name, picture.name, what)
     text += f"\n{_budget(campaign, by, seeds)}\n"

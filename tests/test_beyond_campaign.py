@@ -156,6 +156,7 @@ def test_a_page_of_domains_says_their_mean_and_each_as_it_is_used(tmp_path: Path
     assert "| mean, linear probe | +2.0" in page
     assert "google left out, by seed, test pictures: 1,906, 1,906, 1,906." in page
     assert "eld-out classes" not in page
+    assert "Made by `python benchmarks/beyond.py table vendors --methods resnet18 prl`" in page
     assert "Outside that budget" not in page
     assert beyond.write(read(file)[:-1], "vendors", campaign, methods, file) == 0
     page = (tmp_path / "beyond-vendors.md").read_text(encoding="utf-8")

@@ -18,7 +18,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from beyond_campaigns import AS_USED, CAMPAIGNS, METHODS, MORE, PLAIN, Training, training_of
+from beyond_campaigns import AS_USED, CAMPAIGNS, METHODS, MORE, PLAIN, Training, kind, training_of
 from beyond_tables import write
 from lines import add, read
 from processes import done_side_by_side
@@ -77,10 +77,6 @@ def run(todo: list[Training], options: argparse.Namespace) -> int:
             shutil.rmtree(folder)
             print(f"{folder.name}: measured; {left} to begin", flush=True)
     return 0
-
-
-def kind(method: str) -> str:
-    return method.partition("-")[2]
 
 
 def folder_of(campaign: str, training: Training, runs_dir: Path) -> Path:

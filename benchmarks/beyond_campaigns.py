@@ -35,6 +35,11 @@ class Training(NamedTuple):
     part: str = ""
 
 
+def kind(method: str) -> str:
+    """Its key in METHODS or MORE: without the recipe."""
+    return method.partition("-")[2]
+
+
 def training_of(line: dict[str, Any]) -> Training:
     return Training(line["method"], line["seed"], line.get("part", ""))
 

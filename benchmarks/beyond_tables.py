@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from beyond_campaigns import AS_USED, METHODS, MORE, Campaign, Training, training_of
+from beyond_campaigns import AS_USED, METHODS, MORE, Campaign, Training, kind, training_of
 
 from prl_keras.evaluation.statistics import mean_over_seeds
 from prl_keras.experiments.beyond import ERRORS, Figures, as_markdown, compared, draw
@@ -39,13 +39,13 @@ def write(lines: list[dict[str, Any]], name: str, campaign: Campaign, methods: l
     picture = draw(found, page.with_suffix(".png"))
     command = f"python benchmarks/beyond.py table {name}"
     if len(methods) < len(METHODS):
-        command += f" --methods {' '.join(method.partition('-')[2] for method in methods)}"
+        command += f" --methods {' '.join(map(kind, methods))}"
     what = LEFT_OUT if campaign.domains else None
     text = as_markdown(found, campaign.title, command, beside.name, picture.name, what)
     text += f"\n{_budget(campaign, by, seeds)}\n"
     if "errors" in usual[seeds[0]]:
         text += f"\n{_by_corruption(by, methods, seeds)}\n"
-    if more := [line for line in lines if line["method"].partition("-")[2] in MORE]:
+    if more := [line for line in lines if kind(line["method"]) in MORE]:
         text += f"\n{_more(more)}\n"
     write_text(page, text)
     print(page)
@@ -91,11 +91,11 @@ def _more(lines: list[dict[str, Any]]) -> str:
     """Trainings outside the budget, one by one."""
     rows = []
     for line in sorted(lines, key=training_of):
-        options = line["options"]
-        settings = [options[name] for name in ("epochs", "batch_size", "label_smoothing")]
-        settings.insert(2, options.get("classes_per_batch") or "")
-        rows.append([line["method"], *map(str, (line["seed"], line.get("part", ""), *settings))])
-        rows[-1] += [f"{100 * figure:.1f}" for figure in line["figures"].values()]
+        options = {"classes_per_batch": None} | line["options"]  # which cross-entropy has not
+        values = [options[name] for name in ("epochs", "batch_size", "classes_per_batch", "label_smoothing")]
+        settings = ["" if value is None else str(value) for value in values]
+        shown = [f"{100 * figure:.1f}" for figure in line["figures"].values()]
+        rows.append([line["method"], str(line["seed"]), line.get("part", ""), *settings, *shown])
     head = ["", "seed", "left out", "epochs", "batch", "classes a batch", "smoothing", *lines[0]["figures"]]
     return f"Outside that budget, one training each, in %:\n\n{pipe_table(head, rows, left=(0,))}"
 

@@ -162,12 +162,16 @@ def as_markdown(
     rows = [[name, *(mean_and_interval(of["methods"][source]) for source in methods)] for name, of in measures]
     differences = [[name, *(_difference(of["differences"][source]) for source in others)] for name, of in measures]
     classes = (f"- {suffix}: {listed(held, file)}" for suffix, held in found["classes"].items())
+    if what is None:
+        title = f"{title}: beyond the training classes"
+        what = (
+            f"Figures in %, mean and 95 % t-interval over {draws} of held-out classes, each with a training of its "
+            "own; draws from few classes overlap, so that others may differ by more. What each measure is, and why "
+            "these stand here: docs/beyond.md. No classifier or threshold was chosen on these pictures.\n"
+        )
     parts = [
-        f"# {plain(title)}: beyond the training classes\n" if what is None else f"# {plain(title)}\n",
-        what
-        or f"Figures in %, mean and 95 % t-interval over {draws} of held-out classes, each with a training of its "
-        "own; draws from few classes overlap, so that others may differ by more. What each measure is, and why these "
-        "stand here: docs/beyond.md. No classifier or threshold was chosen on these pictures.\n",
+        f"# {plain(title)}\n",
+        what,
         pipe_table(["", *(TITLES[source] for source in methods)], rows, left=(0,)),
         f"\n{TITLES[ours]} minus the others, points, paired by seed; of fewer than {OWN_SPREAD_FROM} the spread "
         f"is pooled over all methods. A star: p below {LEVEL} after correction for all comparisons of this page "

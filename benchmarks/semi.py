@@ -37,11 +37,10 @@ from prl_keras.screen.console import mean_and_interval
 from prl_keras.startup import forget_models, start_keras
 
 RESULTS, FINALS = (ROOT / "docs" / "results" / name for name in ("semi.jsonl", "finals.jsonl"))
-RATIO = 3  # unlabelled images for each labelled one
 UNLABELLED, CLASSES = 45_000, 10
 SETS, MEASURED = ("development", "test"), "measured.json"
 PROBE = "linear probe"
-_BESIDE = ["--recipe", "strong", "--unlabelled", "--unlabelled-ratio", str(RATIO)]
+_BESIDE = ["--recipe", "strong", "--unlabelled"]
 _SIMCLR = ["pretrain", "--variant", "simclr", "--recipe", "strong", "--unlabelled"]
 ROWS = {
     "prl-unlabelled": [["pretrain", "--variant", "prl", *_BESIDE]],
@@ -62,6 +61,7 @@ def main() -> int:
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--labels", type=int, default=ALL, help=f"training images a class, {ALL} at most")
+    parser.add_argument("--ratio", type=int, default=1, help="unlabelled images for each labelled one")
     parser.add_argument("--jobs", type=int, default=2, choices=range(1, 65), metavar="N")
     parser.add_argument("--precision", default="float32", help="of all trainings")
     parser.add_argument("--runs-dir", type=Path, default=ROOT / "saved_models" / "semi")
@@ -75,23 +75,24 @@ def main() -> int:
         return one(commands(options.rows[0], options.seeds[0], options), options.runs_dir)
     if other := {line["precision"] for line in lines} - {options.precision}:
         parser.error(f"{options.results} is of --precision {', '.join(sorted(other))}; one file has one")
-    known = {(line["row"], line["labels"], line["seed"]) for line in lines}
+    asked = (options.labels, options.ratio)
+    known = {(line["row"], line["seed"]) for line in lines if (line["labels"], line["ratio"]) == asked}
     wanted = [(row, seed) for seed in options.seeds for row in options.rows]
-    return run([(row, seed) for row, seed in wanted if (row, options.labels, seed) not in known], options)
+    return run([each for each in wanted if each not in known], options)
 
 
 def run(todo: list[tuple[str, int]], options: argparse.Namespace) -> int:
     """So many at a time; a line and no folder is left of each."""
-    command = [sys.executable, __file__, "one", "--labels", str(options.labels), "--runs-dir", str(options.runs_dir)]
-    command += ["--precision", options.precision]
+    command = [sys.executable, __file__, "one", "--labels", str(options.labels), "--ratio", str(options.ratio)]
+    command += ["--precision", options.precision, "--runs-dir", str(options.runs_dir)]
     started = {(row, seed): [*command, "--rows", row, "--seeds", str(seed)] for row, seed in todo}
     with closing(done_side_by_side(started, options.jobs)) as done:
         for (row, seed), code, left in done:
             if code:
                 return code
             runs = [Run(options.runs_dir / name) for name, _ in commands(row, seed, options)]
-            line = {"row": row, "labels": options.labels, "seed": seed, "precision": options.precision}
-            line |= {"ratio": RATIO, "seconds": round(sum(run.result["seconds"] for run in runs), 1)}
+            line = {"row": row, "labels": options.labels, "ratio": options.ratio, "seed": seed}
+            line |= {"precision": options.precision, "seconds": round(sum(run.result["seconds"] for run in runs), 1)}
             line |= json.loads((runs[-1].path / MEASURED).read_text(encoding="utf-8"))
             add(options.results, line | {"versions": runs[-1].part("versions")})
             for each in runs:
@@ -119,10 +120,12 @@ def commands(row: str, seed: int, options: argparse.Namespace) -> list[tuple[str
     if options.labels != ALL:
         data += ["--samples-per-class", str(options.labels)]
     for number, words in enumerate(ROWS[row]):
-        name = f"{row}-{options.labels}-s{seed}" + ("-first" if number < len(ROWS[row]) - 1 else "")
+        name = f"{row}-{options.labels}-x{options.ratio}-s{seed}" + ("-first" if number < len(ROWS[row]) - 1 else "")
         own = [*words, *(["--encoder", found[-1][0]] if number else data), "--seed", str(seed)]
         if words is _SIMCLR:  # as many images, in two views, as a training beside labels takes
-            own += ["--epochs", str(images(options.labels) * (1 + RATIO) // (2 * UNLABELLED))]
+            own += ["--epochs", str(images(options.labels) * (1 + options.ratio) // (2 * UNLABELLED))]
+        elif "--unlabelled" in words:
+            own += ["--unlabelled-ratio", str(options.ratio)]
         own += ["--precision", options.precision, "--name", name, "--runs-dir", str(options.runs_dir)]
         found.append((name, own))
     return found
@@ -162,18 +165,20 @@ def measure(run: Run) -> dict[str, Any]:
 
 
 def tables(lines: list[dict[str, Any]], finals: list[dict[str, Any]]) -> list[str]:
-    """Of each number of labels the accuracies, and PRL-2 with unlabelled images minus every other row."""
+    """Of each number of labels and ratio the accuracies, and PRL-2 with unlabelled images minus every other row."""
     found = []
-    for labels in sorted({line["labels"] for line in lines}):
-        alone = {name: [_as_here(line) for line in finals if line["row"] == row] for name, (row, _) in ALONE.items()}
-        rows = alone | {row: [line for line in lines if line["row"] == row] for row in ROWS}
+    alone = {name: [_as_here(line) for line in finals if line["row"] == row] for name, (row, _) in ALONE.items()}
+    for labels, ratio in sorted({(line["labels"], line["ratio"]) for line in lines}):
+        asked = [line for line in lines if (line["labels"], line["ratio"]) == (labels, ratio)]
+        rows = alone | {row: [line for line in asked if line["row"] == row] for row in ROWS}
         trained = {row: {line["seed"]: line for line in of if line["labels"] == labels} for row, of in rows.items()}
-        seeds = {line["seed"] for line in lines if line["labels"] == labels}
+        seeds = {line["seed"] for line in asked}
         kept = {row: {seed: of[seed] for seed in sorted(seeds & of.keys())} for row, of in trained.items()}
         kept = {row: of for row, of in kept.items() if of}
         if len({line["test_sha256"] for of in kept.values() for line in of.values()}) > 1:
             raise SystemExit("the rows were asked about different test images: they cannot be compared")
-        found += [_accuracies(labels, kept), *([_differences(labels, kept)] if OURS in kept else [])]
+        about = f"{labels} labels a class, {ratio} unlabelled for each, test"
+        found += [_accuracies(about, kept), *([_differences(about, kept)] if OURS in kept else [])]
     return found
 
 
@@ -189,7 +194,7 @@ def answered(line: dict[str, Any], classifier: str, part: str) -> np.ndarray | N
     return None if bits is None else unpacked(bits, line["n"][part])
 
 
-def _accuracies(labels: int, rows: dict[str, Trained]) -> str:
+def _accuracies(about: str, rows: dict[str, Trained]) -> str:
     """Mean in % over seeds on test, with the interval over seeds of what a row answers by, and that on development."""
     found = []
     for row, trained in rows.items():
@@ -199,7 +204,7 @@ def _accuracies(labels: int, rows: dict[str, Trained]) -> str:
         minutes = np.mean([line["seconds"] for line in trained.values()]) / 60
         precisions = ", ".join(sorted({line["precision"].removeprefix("mixed_") for line in trained.values()}))
         found.append([row, str(len(trained)), *cells, precisions, f"{minutes:.0f}"])
-    head = [f"{labels} labels a class, test", "seeds", *COLUMNS, "development set", "type", "minutes"]
+    head = [about, "seeds", *COLUMNS, "development set", "type", "minutes"]
     return pipe_table(head, found, left=(0,))
 
 
@@ -211,7 +216,7 @@ def _cell(trained: Trained, classifier: str, part: str, with_interval: bool) -> 
     return mean_and_interval(mean_over_seeds(means)) if with_interval else f"{100 * means.mean():.1f}"
 
 
-def _differences(labels: int, rows: dict[str, Trained]) -> str:
+def _differences(about: str, rows: dict[str, Trained]) -> str:
     """On test, each row by what it answers by; p is of seeds, of images: not corrected."""
     found = []
     for row, trained in rows.items():
@@ -222,7 +227,7 @@ def _differences(labels: int, rows: dict[str, Trained]) -> str:
         test, images = compare_seeds(ours.mean(axis=1), other.mean(axis=1)), over_images(ours, other)
         figures = [f"{100 * test['difference']:+.2f}", between(test, "+.2f"), between(images, "+.2f")]
         found.append([f"{OURS} minus {row}", str(len(seeds)), *figures, chance(test["p"]), chance(images["p"])])
-    head = [f"{labels} labels a class, test, points", "seeds", "difference", "95 % over seeds", "95 % over images"]
+    head = [f"{about}, points", "seeds", "difference", "95 % over seeds", "95 % over images"]
     return pipe_table([*head, "p over seeds", "p over images"], found, left=(0,))
 
 

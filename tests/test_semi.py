@@ -549,7 +549,7 @@ def test_python_gives_the_weights_of_the_command(run_of: Callable[..., Run], pho
 @pytest.mark.parametrize("row", semi.ROWS)
 @pytest.mark.parametrize("labels", [450, 20])
 def test_every_row_of_the_campaign_is_a_command_with_the_recipes_budget(row: str, labels: int, tmp_path: Path) -> None:
-    asked = argparse.Namespace(labels=labels, precision="float32", runs_dir=tmp_path)
+    asked = argparse.Namespace(labels=labels, ratio=3, precision="float32", runs_dir=tmp_path)
     made = semi.commands(row, 3, asked)
     options = [parse(words) for _, words in made]
     assert [each.name for each in options] == [name for name, _ in made]
@@ -572,14 +572,16 @@ def test_the_campaign_sums_up_what_is_finished_beside_labels_alone() -> None:
 
     lines, finals = [], []
     for seed, correct in ((0, 9), (1, 11)):
-        about = {"labels": 20, "seed": seed, "seconds": 60.0, "precision": "float32", "test_sha256": "a"}
+        about = {"labels": 20, "ratio": 3, "seed": seed, "seconds": 60.0, "precision": "float32", "test_sha256": "a"}
         right = {"linear probe/test": bits(correct + 2), "linear probe/development": bits(correct)}
         lines.append({"row": "prl-unlabelled", "n": dict.fromkeys(semi.SETS, 20), "right": right, **about})
         alone = {"own head": {"right": bits(correct - seed)}, "linear probe": {"right": bits(20)}}
         finals.append({"row": "strong-resnet18", "n": 20, "classifiers": alone, **about})
     finals.append(finals[0] | {"seed": 2})  # of which there is none with unlabelled images
-    accuracies, differences = semi.tables(lines, finals)
-    assert accuracies.startswith("| 20 labels a class, test |")
+    lines.append(lines[0] | {"ratio": 7})
+    accuracies, differences, *of_another_ratio = semi.tables(lines, finals)
+    assert accuracies.startswith("| 20 labels a class, 3 unlabelled for each, test |")
+    assert "| prl-unlabelled | 1 |" in of_another_ratio[0]
     assert "| ce | 2 | 47.5 (15.7 - 79.3) |  |  | 100.0 |" in accuracies
     assert "| prl-unlabelled | 2 |  |  |  | 60.0 (" in accuracies
     assert "| 50.0 (" in accuracies

@@ -144,6 +144,7 @@ def test_figures_are_those_of_the_runs_files(folder):
         "strange": {"near: held-out classes": 5, "far: digits": 6},
     }
     shift = {"accuracy": {"clean": {"value": 0.9}, "mean": {"value": 0.6}}, "relative_to": {"mCE": {"value": 1.2}}}
+    shift["by_classifier"] = {"linear probe": {"mean": {"value": 0.55}}}
     for name, content in (("few_shot", few_shot), ("unknown", unknown), ("shift", shift)):
         (run.path / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
     assert figures_of(run) == {
@@ -158,6 +159,7 @@ def test_figures_are_those_of_the_runs_files(folder):
         **{f"unknown, far: digits, {score}": 0.9 for score in ("Mahalanobis", "maximum probability")},
         "known classes, clean": 0.9,
         "known classes, corrupted": 0.6,
+        "known classes, corrupted, linear probe": 0.55,
         ERRORS: 1.2,
     }
     (run.path / "shift.json").write_text("{", encoding="utf-8")

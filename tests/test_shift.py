@@ -24,6 +24,7 @@ from prl_keras.evaluation.shift import (
     identity,
     loaded,
     relative_errors,
+    shifted,
 )
 from prl_keras.runs import Run
 from prl_keras.visualization.shift import GROUPS
@@ -114,14 +115,16 @@ def test_every_condition_shows_the_pictures_that_it_names(monkeypatch):
 
     def predict(images):
         shown.append(images)
-        return test.labels
+        return {"all": test.labels, "none": test.labels + 1}
 
-    found = list(answers(test, predict, 4))
-    assert len(found) == len(shown) == 76
+    found = shifted(list(answers(test, predict, 4)), {})
+    assert len(shown) == 76
+    assert (found.classifier, found.own.shape) == ("all", (76, 20))
     assert np.array_equal(shown[0], test.images)
     for place in (1, 30, 75):
         assert np.array_equal(shown[place], corrupt(np.asarray(test.images), *CONDITIONS[place], seed=4))
-    assert all(row.all() for row in found)
+    assert found.own.all()
+    assert not found.correct["none"].any()
 
 
 def parts(centres: np.ndarray) -> list[Features]:
@@ -133,14 +136,17 @@ def parts(centres: np.ndarray) -> list[Features]:
 
 def test_validation_chooses_the_classifier():
     three = parts(np.eye(3))
-    name, chosen, predict = fitted(*three, 3)
-    assert (name, chosen) == ("centred prototype", ""), "of equals the one that chooses nothing"
-    assert (predict(three[2].features) == three[2].labels).all()
+    chosen, predict = fitted(*three, 3)
+    assert list(chosen) == ["centred prototype", "linear probe"], "of equals the one that chooses nothing is first"
+    assert chosen["centred prototype"] == ""
+    assert all((labels == three[2].labels).all() for labels in predict(three[2].features).values())
     three = parts(np.array([[1.0, 1.0], [3.0, 3.0], [9.0, 9.0]]))  # on a line two of them have one direction
-    name, chosen, predict = fitted(*three, 3)
-    assert name == "linear probe"
-    assert chosen.startswith("C = ")
-    assert (predict(three[2].features) == three[2].labels).mean() > 0.9
+    chosen, predict = fitted(*three, 3)
+    assert list(chosen) == ["linear probe", "centred prototype"]
+    assert chosen["linear probe"].startswith("C = ")
+    right = {name: (labels == three[2].labels).mean() for name, labels in predict(three[2].features).items()}
+    assert list(right) == list(chosen)
+    assert right["linear probe"] > 0.9 > right["centred prototype"]
 
 
 def test_groups_and_policies_are_whole():
@@ -149,7 +155,7 @@ def test_groups_and_policies_are_whole():
     assert set(ALIKE) == like
 
 
-def shifted(folder, name: str, *words: str) -> int:
+def command(folder, name: str, *words: str) -> int:
     return main(["evaluate", name, "--shift", "--runs-dir", str(folder), *words])
 
 
@@ -160,7 +166,8 @@ def measured(trained):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(weather, "_DRAWN", 8)
         test = load_dataset(**Run(trained / "pre").part("data", "request")).test
-        Shifted(random_answers(0, 50, 1.0), identity(test, 0), "linear probe").save(trained / "pre" / "shift.npz")
+        given = {"linear probe": random_answers(0, 50, 1.0), "centred prototype": random_answers(1, 50, 1.0)}
+        Shifted(given, identity(test, 0)).save(trained / "pre" / "shift.npz")
         yield trained
     weather.frosts.cache_clear()
 
@@ -171,16 +178,25 @@ def record(run: Run) -> dict:
 
 def test_what_is_measured_is_on_the_screen_and_in_files(measured, capsys):
     run = Run(measured / "tuned")
-    assert shifted(measured, "tuned", "--relative-to", "pre") == 0
+    assert command(measured, "tuned", "--relative-to", "pre") == 0
     shown, found = capsys.readouterr().out, record(run)
     assert (found["classifier"], found["n"], found["split"]) == ("classifier", 50, "test")
     clean = run.result["accuracy"]["test"]
     assert found["accuracy"]["clean"]["correct"] == clean["correct"], "severity 0 is the test that it had"
     kept = loaded(run.path / "shift.npz")
-    assert json.loads(json.dumps(figures(kept.correct))) == found["accuracy"]
-    relative = relative_errors(kept.correct, loaded(measured / "pre" / "shift.npz").correct)
+    assert list(kept.correct) == list(found["by_classifier"]) == list(found["chosen_on_validation"])
+    assert {by: json.loads(json.dumps(figures(of))) for by, of in kept.correct.items()} == found["by_classifier"]
+    assert found["by_classifier"]["classifier"] == found["accuracy"]
+    other = loaded(measured / "pre" / "shift.npz")
+    relative = relative_errors(kept.own, other.own)
     assert json.loads(json.dumps(relative)) == {name: found["relative_to"][name] for name in relative}
     assert found["relative_to"]["run"] == "pre"
+    same = found["relative_to"]["by_the_same"]
+    assert same.keys() == other.correct.keys(), "the head of the run has none beside it"
+    probed = relative_errors(kept.correct["linear probe"], other.correct["linear probe"])["mCE"]["value"]
+    assert same["linear probe"]["value"] == probed
+    row = next(line for line in shown.splitlines() if line.strip().startswith("linear probe "))
+    assert row.split()[-4] == f"{100 * probed:.1f}"
     row = next(line for line in shown.splitlines() if line.strip().startswith("jpeg compression"))
     by_severity = found["accuracy"]["by_corruption"]["jpeg_compression"]
     assert row.split()[2:7] == [f"{100 * by_severity[s]['value']:.1f}" for s in "12345"]
@@ -193,19 +209,19 @@ def test_what_is_measured_is_on_the_screen_and_in_files(measured, capsys):
 @pytest.mark.slow
 def test_an_encoder_is_measured_by_what_validation_chose(measured, capsys, tmp_path):
     runs = shutil.copytree(measured, tmp_path / "runs")
-    assert shifted(runs, "pre") == 0
+    assert command(runs, "pre") == 0
     shown, found = capsys.readouterr().out, record(Run(runs / "pre"))
     assert found["classifier"] in ("linear probe", "centred prototype")
     assert found["accuracy"]["clean"]["value"] > 0.2
     assert f"pre ({found['classifier']}) on digits, 50 test pictures" in shown
     assert shown.rstrip().endswith(f"evaluate OTHER --shift --relative-to pre --runs-dir {runs}")
     before = (runs / "pre" / "shift.json").read_bytes()
-    assert shifted(runs, "pre") == 0
+    assert command(runs, "pre") == 0
     assert (runs / "pre" / "shift.json").read_bytes() == before, "the same bits again"
 
 
 @pytest.mark.parametrize(
-    ("command", "line"),
+    ("words", "line"),
     [
         (["--shift", "--relative-to", "pre"], "was not measured so: first type: python main.py evaluate pre"),
         (["--shift", "--relative-to", "tuned"], "--relative-to tuned: that is the run itself"),
@@ -217,11 +233,11 @@ def test_an_encoder_is_measured_by_what_validation_chose(measured, capsys, tmp_p
         (["--shift", "--unknown"], "--shift does nothing with --unknown"),
     ],
 )
-def test_what_makes_no_sense_is_one_line(trained, capsys, command, line, tmp_path):
+def test_what_makes_no_sense_is_one_line(trained, capsys, words, line, tmp_path):
     for name in ("pre", "tuned"):
         shutil.copytree(trained / name, tmp_path / name)
         (tmp_path / name / "shift.npz").unlink(missing_ok=True)
-    assert main(["evaluate", "tuned", *command, "--runs-dir", str(tmp_path)]) == 2
+    assert main(["evaluate", "tuned", *words, "--runs-dir", str(tmp_path)]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
     assert line in lines[0]
@@ -231,19 +247,22 @@ def test_what_makes_no_sense_is_one_line(trained, capsys, command, line, tmp_pat
 def test_a_reference_of_something_else_is_refused(measured, capsys, tmp_path):
     shutil.copytree(measured, tmp_path / "runs")
     words = ["--relative-to", "pre"]
-    assert shifted(tmp_path / "runs", "tuned", *words, "--seed", "1") == 2
+    assert command(tmp_path / "runs", "tuned", *words, "--seed", "1") == 2
     assert "run 'pre' was measured with other seed: nothing" in capsys.readouterr().err
     file = tmp_path / "runs" / "pre" / "shift.npz"
     content = dict(np.load(file))
     np.savez_compressed(file, **content | {"images": "0", "corruptions": "0"})
-    assert shifted(tmp_path / "runs", "tuned", *words) == 2
+    assert command(tmp_path / "runs", "tuned", *words) == 2
     assert "run 'pre' was measured with other images and corruptions" in capsys.readouterr().err
-    for damage in (content | {"correct": content["correct"][:5]}, {"n": 3}):
+    np.savez_compressed(file, **content | {"correct": content["correct"][1], "classifier": "centred prototype"})
+    earlier = loaded(file)  # before several were asked
+    assert (earlier.classifier, earlier.own.tolist()) == ("centred prototype", random_answers(1, 50, 1.0).tolist())
+    for damage in (content | {"correct": content["correct"][:, :5]}, {"n": 3}):
         np.savez_compressed(file, **damage)
         with pytest.raises(InputError, match="is damaged"):
             loaded(file)
     file.write_bytes(b"PK")
-    assert shifted(tmp_path / "runs", "tuned", *words) == 2
+    assert command(tmp_path / "runs", "tuned", *words) == 2
     assert len(lines := capsys.readouterr().err.splitlines()) == 1
     assert "is damaged" in lines[0]
 

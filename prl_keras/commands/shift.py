@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
-import numpy as np
 from rich import box
 from rich.table import Table
 
@@ -37,22 +36,28 @@ def run(options: Evaluate) -> None:
     reference = _reference(run, dataset, options, identity) if options.relative_to else None
     seen = warn_of_seen(run, dataset)
     with console.status("Encoding the images"):
-        classifier, chosen, predict = shift.classifier_of(run, dataset, outputs)
-    found = with_progress(
-        shift.answers(dataset.test, predict, options.seed), len(shift.CONDITIONS), f"Test pictures, by {classifier}"
+        chosen, predict = shift.classifiers_of(run, dataset, outputs)
+    each = with_progress(
+        shift.answers(dataset.test, predict, options.seed), len(shift.CONDITIONS), "Test pictures under corruptions"
     )
-    measured = shift.Shifted(np.stack(list(found)), identity, classifier)
-    content = _content(dataset, measured, options.seed) | {"chosen_on_validation": chosen, "seen_in_training": seen}
+    measured = shift.shifted(list(each), identity)
+    content = _content(dataset, measured, options.seed)
+    content |= {"chosen_on_validation": chosen, "seen_in_training": seen}
     if reference is not None:
         name, other = reference
-        relative = {"run": name, "classifier": other.classifier, "accuracy": shift.figures(other.correct)["mean"]}
-        content["relative_to"] = relative | shift.relative_errors(measured.correct, other.correct)
+        relative = {"run": name, "classifier": other.classifier, "accuracy": shift.figures(other.own)["mean"]}
+        content["relative_to"] = relative | shift.relative_errors(measured.own, other.own)
+        content["relative_to"]["by_the_same"] = {
+            by: shift.relative_errors(measured.correct[by], other.correct[by])["mCE"]
+            for by in measured.correct
+            if by in other.correct
+        }
     suffix = file_suffix(run, dataset)
     files = [run.path / f"shift{suffix}{ending}" for ending in (".json", ".npz")]
     measured.save(files[1])
     write_json(files[0], content)
     _show(run, dataset, content)
-    title = f"{run.name} ({classifier}) on {dataset.label}, {len(dataset.test):,} test pictures"
+    title = f"{run.name} ({measured.classifier}) on {dataset.label}, {len(dataset.test):,} test pictures"
     picture = run.path / "plots" / f"shift{suffix}.png"
     files.append(plot_shift(dataset.test.images[:100], options.seed, content["accuracy"], title, picture))
     _end(run, options, files)
@@ -70,7 +75,8 @@ def _content(dataset: Dataset, measured: Any, seed: int) -> dict[str, Any]:
         "image_shape": list(dataset.image_shape),
         "classifier": measured.classifier,
         "corruptions": {"constants": RULE, "seed": seed, "sha256": measured.identity["corruptions"]},
-        "accuracy": figures(measured.correct),
+        "accuracy": figures(measured.own),
+        "by_classifier": {by: figures(correct) for by, correct in measured.correct.items()},
     }
 
 
@@ -124,11 +130,31 @@ def _show(run: Run, dataset: Dataset, content: dict[str, Any]) -> None:
         f"clean: {percent(clean)} ({percent_interval(clean)}). Intervals are over pictures; each of the 75 figures is "
         f"within {100 * widest:.1f} points."
     )
-    if content["chosen_on_validation"]:
-        say(f"{content['classifier']}: {content['chosen_on_validation']}, clean ones")
+    console.print(_by_classifier(content))
+    for by, how in content["chosen_on_validation"].items():
+        if how:
+            say(f"{by}: {how}, clean ones")
     if relative:
         _show_relative(relative)
     _say_what_was_seen(run)
+
+
+def _by_classifier(content: dict[str, Any]) -> Table:
+    """Of one run to be compared with another by the same classifier; the first is what the run answers by."""
+    same = content.get("relative_to", {}).get("by_the_same", {})
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("in %, by", no_wrap=True)
+    for column in ("clean", "corrupted (95 % interval)", *(["mCE by the same (95 %)"] if same else [])):
+        table.add_column(column, justify="right", no_wrap=True)
+    for by, of in content["by_classifier"].items():
+        cells = [f"{100 * of['clean']['value']:.1f}"]
+        cells.append(f"{100 * of['mean']['value']:.1f} ({percent_interval(of['mean'])})")
+        if same:
+            ratio = same.get(by, {"value": None})
+            undefined = ratio["value"] is None
+            cells.append("" if undefined else f"{100 * ratio['value']:.1f} ({percent_interval(ratio)})")
+        table.add_row(by, *cells)
+    return table
 
 
 def _show_relative(relative: dict[str, Any]) -> None:

@@ -29,22 +29,32 @@ ALIKE = {  # augmentation -> corruptions that a training with it has seen someth
     "trivial": "changes brightness and contrast, turns and shears",
 }
 
-Predict = Callable[[np.ndarray], np.ndarray]  # images (n, height, width, 3) uint8, or features (n, dim) -> labels (n,)
+# images (n, height, width, 3) uint8, or features (n, dim) -> each classifier's labels (n,), by its name
+Predict = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
 @dataclass(frozen=True, eq=False)
 class Shifted:
-    """Which answers were right, (76, n) bool with rows as CONDITIONS; of what (`identity`); the classifier's name."""
+    """Which answers were right, (76, n) bool with rows as CONDITIONS, by classifier: the first is the one that the run
+    answers by; and of what (`identity`)."""
 
-    correct: np.ndarray
+    correct: dict[str, np.ndarray]
     identity: dict[str, str]
-    classifier: str
+
+    @property
+    def classifier(self) -> str:
+        return next(iter(self.correct))
+
+    @property
+    def own(self) -> np.ndarray:
+        """(76, n), by the one that the run answers by."""
+        return self.correct[self.classifier]
 
     def save(self, file: Path) -> None:
-        packed = np.packbits(self.correct, axis=1)
+        packed = np.packbits(np.stack(list(self.correct.values())), axis=-1)
         with atomic_path(file) as temporary:
-            n = self.correct.shape[1]
-            np.savez_compressed(temporary, correct=packed, n=n, classifier=self.classifier, **self.identity)
+            about = {"n": self.own.shape[1], "classifier": list(self.correct)}
+            np.savez_compressed(temporary, correct=packed, **about, **self.identity)
 
 
 def loaded(file: Path) -> Shifted:
@@ -52,11 +62,14 @@ def loaded(file: Path) -> Shifted:
     try:
         with np.load(file, allow_pickle=False) as kept:
             n = int(kept["n"])
-            correct = np.unpackbits(kept["correct"], axis=1, count=n).astype(bool)
+            correct = np.unpackbits(kept["correct"], axis=-1, count=n).astype(bool)
             identity = {name: str(kept[name]) for name in ("images", "corruptions", "seed")}
-            if correct.shape != (len(CONDITIONS), n) or not n:
+            names = np.atleast_1d(kept["classifier"]).tolist()
+            if correct.ndim == 2:  # of a version that asked one classifier
+                correct = correct[None]
+            if correct.shape != (len(names), len(CONDITIONS), n) or not n:
                 raise ValueError(f"it holds {correct.shape}")
-            return Shifted(correct, identity, str(kept["classifier"]))
+            return Shifted(dict(zip(names, correct, strict=True)), identity)
     except (ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{file} is damaged ({error}): repeat `evaluate --shift` of that run") from error
 
@@ -76,8 +89,9 @@ def check_same(reference: Shifted, wanted: dict[str, str], name: str) -> None:
         )
 
 
-def classifier_of(run: Run, dataset: Dataset, outputs: list[int] | None) -> tuple[str, str, Predict]:
-    """Name, what was chosen, and the function from images to labels: the run's own head, else `fitted`.
+def classifiers_of(run: Run, dataset: Dataset, outputs: list[int] | None) -> tuple[dict[str, str], Predict]:
+    """What was chosen of each classifier, and the function from images to labels: the run's own head, if it has one,
+    and those that are `fitted`; the first is the one that the run answers by.
 
     Args:
         outputs: of each class the output of the run's classifier; None: it has none.
@@ -86,37 +100,54 @@ def classifier_of(run: Run, dataset: Dataset, outputs: list[int] | None) -> tupl
     from prl_keras.models.encode import encode
     from prl_keras.models.storage import load_encoder, load_model
 
-    if outputs is not None:
-        model = load_model(run.classifier_file)
-        return "classifier", "", lambda images: encode(model, images)[:, outputs].argmax(axis=1)
-    name, chosen, predict = fitted(*encode_run(run, dataset, None).labelled(dataset), dataset.num_classes)
-    encoder = load_encoder(run)
-    return name, chosen, lambda images: predict(encode(encoder, images))
+    chosen, by_features = fitted(*encode_run(run, dataset, outputs).labelled(dataset), dataset.num_classes)
+    if outputs is None:
+        encoder = load_encoder(run)
+        return chosen, lambda images: by_features(encode(encoder, images))
+    model = load_model(run.classifier_file)
+    encoder, head = model.get_layer("encoder"), model.layers[-1]
+
+    def predict(images: np.ndarray) -> dict[str, np.ndarray]:
+        features = encode(encoder, images)
+        return {"classifier": encode(head, features)[:, outputs].argmax(axis=1)} | by_features(features)
+
+    return {"classifier": ""} | chosen, predict
 
 
-def fitted(train: Features, validation: Features, test: Features, num_classes: int) -> tuple[str, str, Predict]:
-    """Name, what was chosen, and the answers of the better one, on clean validation images, of a linear probe and
-    centred prototypes; of equals the latter, which choose nothing."""
+def fitted(train: Features, validation: Features, test: Features, num_classes: int) -> tuple[dict[str, str], Predict]:
+    """What was chosen, and the answers, of a linear probe and centred prototypes: first the one that is better on
+    clean validation images; of equals the latter, which choose nothing."""
     from prl_keras.evaluation.closed_form import centred_prototype, prototype_scores
     from prl_keras.evaluation.probes import linear_probe
 
     probe = linear_probe(train, validation, test)
     near = centred_prototype(train, validation, test, num_classes)
-    if probe.validation_accuracy > near.validation_accuracy:
-        return "linear probe", probe.how, probe.model.predict
     scores = prototype_scores(train, num_classes)
-    return "centred prototype", "", lambda features: scores(features).argmax(axis=1)
+    found = {
+        "centred prototype": ("", lambda features: scores(features).argmax(axis=1)),
+        "linear probe": (probe.how, probe.model.predict),
+    }
+    if probe.validation_accuracy > near.validation_accuracy:
+        found = dict(reversed(found.items()))
+    how = {name: how for name, (how, _) in found.items()}
+    return how, lambda features: {name: labels(features) for name, (_, labels) in found.items()}
 
 
-def answers(test: Split, predict: Predict, seed: int) -> Iterator[np.ndarray]:
-    """Right or wrong (n,) bool for each of CONDITIONS in turn; images are read and corrupted in parts."""
+def answers(test: Split, predict: Predict, seed: int) -> Iterator[dict[str, np.ndarray]]:
+    """Right or wrong (n,) bool by classifier for each of CONDITIONS in turn; images are read and corrupted in parts."""
     part = pictures_at_a_time(*test.images.shape[1:3])
     for name, severity in CONDITIONS:
         correct = []
         for start in range(0, len(test), part):
             images = corrupt(np.asarray(test.images[start : start + part]), name, severity, seed, start)
-            correct.append(predict(images) == test.labels[start : start + part])
-        yield np.concatenate(correct)
+            labels = test.labels[start : start + part]
+            correct.append({by: given == labels for by, given in predict(images).items()})
+        yield {by: np.concatenate([each[by] for each in correct]) for by in correct[0]}
+
+
+def shifted(found: list[dict[str, np.ndarray]], identity: dict[str, str]) -> Shifted:
+    """What `answers` gave, together."""
+    return Shifted({by: np.stack([each[by] for each in found]) for by in found[0]}, identity)
 
 
 def figures(correct: np.ndarray) -> dict[str, Any]:

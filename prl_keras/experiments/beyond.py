@@ -72,6 +72,7 @@ def _shift(content: dict[str, Any]) -> Figures:
     return {
         "known classes, clean": accuracy["clean"]["value"],
         "known classes, corrupted": accuracy["mean"]["value"],
+        "known classes, corrupted, linear probe": content["by_classifier"]["linear probe"]["mean"]["value"],
         ERRORS: 1.0 if relative is None else relative["mCE"]["value"],
     }
 
@@ -192,7 +193,7 @@ def sentences(found: dict[str, Any]) -> list[str]:
     ours, usual = _ending(methods, _OURS), _ending(methods, _USUAL)
     for name, measure in found["measures"].items():
         means = {source: figure["mean"] for source, figure in measure["methods"].items()}
-        sign = -1 if name == ERRORS else 1
+        sign = -1 if name.startswith(ERRORS) else 1
         best = max(means, key=lambda source: sign * means[source])
         rank = 1 + sum(sign * mean > sign * means[ours] for mean in means.values())
         sentence = f"{name}: best is {TITLES[best]} with {100 * means[best]:.1f} %"
@@ -228,7 +229,7 @@ def draw(found: dict[str, Any], file: Path) -> Path:
             axes.errorbar(100 * of["mean"], place, xerr=reach, fmt="o", color=colour, capsize=3)
         axes.set_yticks(range(len(methods)), [TITLES[source] for source in reversed(methods)], fontsize=8)
         left, right = axes.get_xlim()  # intervals of two draws reach far beyond what a share can be
-        axes.set_xlim(max(left, 0), right if name == ERRORS else min(right, 100))
+        axes.set_xlim(max(left, 0), right if name.startswith(ERRORS) else min(right, 100))
         axes.tick_params(axis="x", labelsize=8)
         axes.set_title(f"{name}, %", fontsize=9)
         axes.grid(alpha=0.3, axis="x")

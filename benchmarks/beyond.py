@@ -18,6 +18,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+import numpy as np
 from beyond_campaigns import AS_USED, CAMPAIGNS, METHODS, MORE, PLAIN, Training, kind, training_of
 from beyond_tables import write
 from lines import add, read
@@ -25,10 +26,12 @@ from processes import done_side_by_side
 
 from prl_keras.cli import main as command_line
 from prl_keras.experiments.beyond import ERRORS, FEW_SHOT, SHIFT, figures_of
+from prl_keras.files import write_json
 from prl_keras.runs import Run
-from prl_keras.startup import forget_models
+from prl_keras.startup import forget_models, start_keras
 
 RESULTS = ROOT / "docs" / "results" / "beyond.jsonl"
+BY_NAME = "by_name.json"
 
 
 def main() -> int:
@@ -99,6 +102,8 @@ def one(name: str, training: Training, runs_dir: Path, precision: str) -> int:
         if code := command_line(each):
             return code
         forget_models()
+    if campaign.by_name and not (run.path / BY_NAME).exists():
+        write_json(run.path / BY_NAME, of_known_names(run))
     return 0
 
 
@@ -110,13 +115,20 @@ def collected(run: Run, campaign: str, training: Training) -> dict[str, Any]:
         content = _content(run, PLAIN)
         line |= {"figures": of_known_classes(content)}
         line["n"] = {"test pictures": content["accuracy"]["linear probe"]["n"]}
+        if CAMPAIGNS[campaign].by_name:
+            named = _content(run, BY_NAME)
+            line["figures"] |= named["figures"]
+            line["n"] |= named["n"]
     else:
-        line |= {"held_out": run.part("data", "held_out"), "figures": figures_of(run, tuple(measured))}
-        line["n"] = {"held-out pictures": _content(run, FEW_SHOT)["pictures"]}
+        line |= {"figures": figures_of(run, tuple(measured)), "n": {}}
+    if FEW_SHOT in measured:
+        line["held_out"] = run.part("data", "held_out")
+        line["n"]["held-out pictures"] = _content(run, FEW_SHOT)["pictures"]
     if SHIFT in measured:
         shift = _content(run, SHIFT)
         line["n"]["test pictures"] = shift["n"]
-        line["errors"] = {name: 1 - each["mean"]["value"] for name, each in shift["accuracy"]["by_corruption"].items()}
+        line["errors"] = _errors(shift["accuracy"])
+        line["errors_by"] = {by: _errors(accuracy) for by, accuracy in shift["by_classifier"].items()}
         del line["figures"][ERRORS]  # of what, is known when all are there
     return line | {
         "options": run.part("options"),
@@ -125,12 +137,39 @@ def collected(run: Run, campaign: str, training: Training) -> dict[str, Any]:
     }
 
 
+def _errors(accuracy: dict[str, Any]) -> dict[str, float]:
+    """Of each corruption, the mean over severities."""
+    return {name: 1 - each["mean"]["value"] for name, each in accuracy["by_corruption"].items()}
+
+
 def of_known_classes(content: dict[str, Any]) -> dict[str, float]:
     """Test accuracies that evaluation.json holds, and that of what would be used: a head that was trained with the
     encoder, else what validation prefers."""
     accuracy = {name: figure["value"] for name, figure in content["accuracy"].items()}
     used = "classifier" if "classifier" in accuracy else content["best_on_validation"]
     return {name: accuracy[name] for name in ("linear probe", "centred prototype", "ridge")} | {AS_USED: accuracy[used]}
+
+
+def of_known_names(run: Run) -> dict[str, Any]:
+    """Accuracies on validation, which is of the domains that were trained on, and on the pictures of the one that was
+    left out: those of a name that training has from another domain (what is drawn is known), and the others."""
+    start_keras(0)
+    from prl_keras import load_dataset
+    from prl_keras.evaluation.closed_form import classifiers
+    from prl_keras.evaluation.encoded import encode_run
+
+    dataset = load_dataset(**run.part("data", "request"))
+    names = {part: [Path(file).stem for file in getattr(dataset, part).files] for part in ("train", "test")}
+    known = np.isin(names["test"], names["train"])
+    figures = {}
+    results = classifiers(*encode_run(run, dataset, None).labelled(dataset), dataset.num_classes)
+    for name in ("linear probe", "kNN"):
+        right = results[name].predicted == dataset.test.labels
+        figures[f"{name}, validation"] = results[name].validation_accuracy
+        figures[f"{name}, drawn in training too"] = float(right[known].mean())
+        figures[f"{name}, not drawn in training"] = float(right[~known].mean())
+    n = {"validation pictures": len(dataset.validation), "drawn in training too": int(known.sum())}
+    return {"figures": figures, "n": n}
 
 
 def _content(run: Run, name: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from prl_keras.experiments.beyond import FEW_SHOT, SHIFT, UNKNOWN
 
 class Campaign(NamedTuple):
     """data: of all trainings; epochs: of one view an image, half of them of two; measured: of `evaluate`, by file;
-    domains: each left out once."""
+    domains: each left out once; by_name: asked too of pictures whose file's name another domain has in training."""
 
     title: str
     data: str
@@ -15,6 +15,7 @@ class Campaign(NamedTuple):
     measured: dict[str, str]
     recipe: str = "open"
     domains: tuple[str, ...] = ()
+    by_name: bool = False
 
     @property
     def usual(self) -> str:
@@ -66,8 +67,11 @@ CAMPAIGNS = {
         30,
         {FEW_SHOT: "--few-shot --ways 20 --shots 1 --queries 1"},
     ),
+    "shift": Campaign(
+        "fashion_500 under corruptions", "--dataset fashion_500 --test-per-class 200", 20, {SHIFT: "--shift"}
+    ),
     "vendors": _VENDORS,
-    "vendors_open": _VENDORS._replace(recipe="open"),
+    "vendors_open": _VENDORS._replace(recipe="open", by_name=True),
 }
 METHODS = {  # as the table's rows, but for the recipe -> command, and its share of the epochs: a step may see two views
     "resnet18": ("baseline", 1),
@@ -77,8 +81,10 @@ METHODS = {  # as the table's rows, but for the recipe -> command, and its share
     "simclr": ("pretrain --variant simclr", 1 / 2),
     "query": ("pretrain --variant query", 1),
 }
-MORE = {  # what the budget might hide: twice the images, or four times in larger batches, or no smoothing as PRL-2 has
+MORE = {  # what a difference may come from: the budget (twice the images, or four times in larger batches), smoothing,
+    # or that PRL-2's features are compared as they are, without a projection head
     "resnet18-no-smoothing": ("baseline --label-smoothing 0", 1),
     "prl-long": ("pretrain --variant prl", 2),
+    "prl-projection": ("pretrain --variant prl --projection-dim 128 --neck none", 1),
     "supcon-128-classes-long": ("pretrain --variant supcon --classes-per-batch 128", 2),
 }

@@ -7,17 +7,25 @@ import numpy as np
 from beyond_campaigns import AS_USED, METHODS, MORE, Campaign, Training, kind, training_of
 
 from prl_keras.evaluation.statistics import mean_over_seeds
-from prl_keras.experiments.beyond import ERRORS, Figures, as_markdown, compared, draw
+from prl_keras.experiments.beyond import ERRORS, SHIFT, Figures, as_markdown, compared, draw
 from prl_keras.experiments.table import TITLES
 from prl_keras.files import write_text
 from prl_keras.markdown import pipe_table
 from prl_keras.screen.console import mean_and_interval
 
 Lines = dict[Training, dict[str, Any]]
+PROBE, SAME = "linear probe", ("linear probe", "centred prototype")  # that every encoder can answer by
 LEFT_OUT = (
     "Accuracy in % on all pictures of a domain that was neither trained on nor validated on, each left out once; mean "
     f"and 95 % t-interval over seeds, a training each. {AS_USED.capitalize()}: by a head that was trained with the "
     "encoder, else by the classifier that validation prefers.\n"
+)
+
+CORRUPTED = (
+    "Test pictures under 15 corruptions at five severities; mean and 95 % t-interval over seeds, a training each. "
+    "Cross-entropy answers by its own head, the others by what clean validation prefers of a linear probe and "
+    "prototypes; below that all of them by the same. mCE: errors in % of cross-entropy's by the same kind of "
+    "classifier and seed, mean over the corruptions.\n"
 )
 
 
@@ -40,11 +48,13 @@ def write(lines: list[dict[str, Any]], name: str, campaign: Campaign, methods: l
     command = f"python benchmarks/beyond.py table {name}"
     if len(methods) < len(METHODS):
         command += f" --methods {' '.join(map(kind, methods))}"
-    what = LEFT_OUT if campaign.domains else None
+    what = LEFT_OUT if campaign.domains else CORRUPTED if set(campaign.measured) == {SHIFT} else None
     text = as_markdown(found, campaign.title, command, beside.name, picture.name, what)
     text += f"\n{_budget(campaign, by, seeds)}\n"
     if "errors" in usual[seeds[0]]:
         text += f"\n{_by_corruption(by, methods, seeds)}\n"
+    if "errors_by" in usual[seeds[0]]:
+        text += f"\n{_by_corruption(by, methods, seeds, PROBE)}\n"
     if more := [line for line in lines if kind(line["method"]) in MORE]:
         text += f"\n{_more(more)}\n"
     write_text(page, text)
@@ -70,8 +80,16 @@ def figures(line: dict[str, Any], usual: dict[str, Any]) -> Figures:
     """With mCE relative to the usual training of the same draw; where that makes no errors it is not defined."""
     if "errors" not in line:
         return line["figures"]
-    ratios = [line["errors"][name] / error if error else np.nan for name, error in usual["errors"].items()]
-    return line["figures"] | {ERRORS: None if np.isnan(ratios).any() else float(np.mean(ratios))}
+    found = line["figures"] | {ERRORS: _mean_ratio(line["errors"], usual["errors"])}
+    for by, errors in line.get("errors_by", {}).items():
+        if by in usual.get("errors_by", {}) and by in SAME:
+            found[f"{ERRORS}, {by}"] = _mean_ratio(errors, usual["errors_by"][by])
+    return found
+
+
+def _mean_ratio(errors: dict[str, float], usual: dict[str, float]) -> float | None:
+    ratios = [errors[name] / error if error else np.nan for name, error in usual.items()]
+    return None if np.isnan(ratios).any() else float(np.mean(ratios))
 
 
 def _budget(campaign: Campaign, by: Lines, seeds: list[int]) -> str:
@@ -100,9 +118,10 @@ def _more(lines: list[dict[str, Any]]) -> str:
     return f"Outside that budget, one training each, in %:\n\n{pipe_table(head, rows, left=(0,))}"
 
 
-def _by_corruption(by: Lines, methods: list[str], seeds: list[int]) -> str:
+def _by_corruption(by: Lines, methods: list[str], seeds: list[int], classifier: str | None = None) -> str:
     def errors(method: str, seed: int) -> dict[str, float]:
-        return by[Training(method, seed)]["errors"]
+        line = by[Training(method, seed)]
+        return line["errors"] if classifier is None else line["errors_by"][classifier]
 
     def cell(method: str, name: str) -> str:
         return mean_and_interval(mean_over_seeds(np.array([1 - errors(method, seed)[name] for seed in seeds])))
@@ -110,4 +129,7 @@ def _by_corruption(by: Lines, methods: list[str], seeds: list[int]) -> str:
     names = errors(methods[0], seeds[0])
     rows = [[name.replace("_", " "), *(cell(method, name) for method in methods)] for name in names]
     head = ["", *(TITLES[method] for method in methods)]
-    return f"Accuracy in % under each corruption, mean of five severities:\n\n{pipe_table(head, rows, left=(0,))}"
+    whose = "" if classifier is None else f", all by a {classifier}"
+    return (
+        f"Accuracy in % under each corruption, mean of five severities{whose}:\n\n{pipe_table(head, rows, left=(0,))}"
+    )

@@ -18,6 +18,7 @@ from beyond_tables import figures
 from lines import add, read
 from processes import done_side_by_side
 
+from prl_keras import load_dataset
 from prl_keras.cli import parse
 from prl_keras.experiments.beyond import ERRORS
 from prl_keras.experiments.table import OPEN, of_beyond
@@ -124,11 +125,13 @@ def test_a_line_is_a_training_and_its_measurements_and_what_is_there_is_not_made
     assert "errors" not in found
     assert found["n"]["held-out pictures"] > 40
     shift = {"n": 20, "accuracy": {"clean": {"value": 0.9}, "mean": {"value": 0.5}}}
+    probed = {"mean": {"value": 0.55}, "by_corruption": {"fog": {"mean": {"value": 0.5}}}}
+    shift["by_classifier"] = {"linear probe": probed}
     shift["accuracy"]["by_corruption"] = {"fog": {"mean": {"value": 0.75}}}
     (run.path / beyond.SHIFT).write_text(json.dumps(shift), encoding="utf-8")
     monkeypatch.setitem(beyond.CAMPAIGNS, "digits", short._replace(measured=short.measured | {beyond.SHIFT: "--shift"}))
     with_shift = beyond.collected(run, "digits", training)
-    assert with_shift["errors"] == {"fog": 0.25}
+    assert (with_shift["errors"], with_shift["errors_by"]) == ({"fog": 0.25}, {"linear probe": {"fog": 0.5}})
     assert ERRORS not in with_shift["figures"]
     assert with_shift["n"]["test pictures"] == 20
     monkeypatch.setattr(beyond, "command_line", lambda words: pytest.fail(str(words)))
@@ -164,6 +167,29 @@ def test_a_page_of_domains_says_their_mean_and_each_as_it_is_used(tmp_path: Path
     assert beyond.write(read(file), "vendors", campaign, [*methods, "strong-loo"], file) == 1
 
 
+def test_a_page_of_corruptions_compares_by_the_same_classifier_too(tmp_path: Path) -> None:
+    campaign, file = beyond.CAMPAIGNS["shift"], tmp_path / "lines.jsonl"
+    for method, times in (("open-resnet18", 1.0), ("open-prl", 1.5)):
+        for seed in range(3):
+            error = 0.2 + 0.01 * seed
+            spread = 0.1 * (seed - 1) * (times > 1)
+            probed = {"fog": error * ((0.5 if times > 1 else 1) + spread)}
+            each = {"campaign": "shift", **Training(method, seed)._asdict(), "precision": "float32"}
+            each |= {"n": {"test pictures": 2000}, "figures": {"known classes, clean": 0.9 + 0.01 * seed}}
+            by = {"linear probe": probed, "kNN": {"fog": 0.9}}
+            add(file, each | {"errors": {"fog": error * (times + spread)}, "errors_by": by})
+    assert beyond.write(read(file), "shift", campaign, ["open-resnet18", "open-prl"], file) == 0
+    page = (tmp_path / "beyond-shift.md").read_text(encoding="utf-8")
+    assert page.startswith("# fashion\\_500 under corruptions\n\nTest pictures under 15 corruptions")
+    assert f"| {ERRORS} | 100.0 | 150.0 (125.2 - 174.8) |" in page
+    assert f"| {ERRORS}, linear probe | 100.0 | 50.0 (25.2 - 74.8) |" in page
+    assert "kNN" not in page
+    assert "\n| fog | 79.0 (76.5 - 81.5) | 68.4 (" in page
+    assert "\n| fog | 79.0 (76.5 - 81.5) | 89.4 (" in page, "the same by a linear probe"
+    assert f"{ERRORS}, linear probe: best is Open PRL-2 with 50.0 %" in page
+    assert "eld-out" not in page
+
+
 def test_what_is_outside_the_budget_stands_below_the_table(tmp_path: Path, monkeypatch, capsys) -> None:
     file = tmp_path / "lines.jsonl"
     for seed in range(2):
@@ -187,6 +213,9 @@ def test_what_is_outside_the_budget_keeps_the_classes_of_a_batch() -> None:
     options = parse([*beyond.MORE["supcon-128-classes-long"][0].split(), "--recipe", "open"])
     found = fitted(options, labels)[0]
     assert (found.batch_size, found.classes_per_batch) == (256, 128)
+    projected = parse([*beyond.MORE["prl-projection"][0].split(), "--recipe", "open"])
+    loo = parse(["pretrain", "--variant", "loo", "--recipe", "open"])
+    assert (projected.projection_dim, projected.neck) == (loo.projection_dim, loo.neck) == (128, "none")
     plain = parse([*beyond.MORE["resnet18-no-smoothing"][0].split(), "--recipe", "open"])
     assert (plain.label_smoothing, fitted(plain, labels)[0].batch_size) == (0.0, 64)
 
@@ -208,7 +237,7 @@ def test_a_training_without_a_domain_is_measured_on_it(tmp_path: Path, monkeypat
             folder.mkdir(parents=True)
             for number in range(8):
                 image = random.randint(grey, grey + 40 + 10 * place, (8, 8)).astype(np.uint8)
-                Image.fromarray(image).save(folder / f"{number}.png")
+                Image.fromarray(image).save(folder / f"{name}-{number}.png")
     short = Campaign(
         "art",
         f"--dataset {tmp_path / 'art'} --domains --width 0.125 --batch-size 8",
@@ -216,12 +245,20 @@ def test_a_training_without_a_domain_is_measured_on_it(tmp_path: Path, monkeypat
         {PLAIN: ""},
         "strong",
         ("ink", "oil"),
+        by_name=True,
     )
     monkeypatch.setitem(beyond.CAMPAIGNS, "art", short)
     training = Training("strong-resnet18", 0, "oil")
     assert beyond.one("art", training, tmp_path, "float32") == 0
     found = beyond.collected(Run(tmp_path / "art-strong-resnet18-oil-s0"), "art", training)
-    assert (found["part"], found["n"]) == ("oil", {"test pictures": 16})
+    dataset = load_dataset(**Run(tmp_path / "art-strong-resnet18-oil-s0").part("data", "request"))
+    known = len(dataset.train)
+    assert known < 16, "some of ink's are validation"
+    n = {"test pictures": 16, "validation pictures": 16 - known, "drawn in training too": known}
+    assert (found["part"], found["n"]) == ("oil", n)
     assert "held_out" not in found
-    assert set(found["figures"]) == {"linear probe", "centred prototype", "ridge", AS_USED}
+    figures = found["figures"]
+    assert {"centred prototype", "ridge", AS_USED, "kNN, validation"} < figures.keys()
+    parts = [figures[f"linear probe, {which}"] for which in ("drawn in training too", "not drawn in training")]
+    assert np.average(parts, weights=[known, 16 - known]) == pytest.approx(figures["linear probe"])
     assert found["options"]["recipe"] == "strong"

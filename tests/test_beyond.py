@@ -15,7 +15,8 @@ from prl_keras.config import Reproduce
 from prl_keras.errors import InputError
 from prl_keras.evaluation.statistics import compare_seeds, compare_with_control
 from prl_keras.experiments.beyond import ERRORS, as_markdown, compared, draw, figures_of, sentences, together
-from prl_keras.experiments.table import OPEN, STRONG, TITLES, Replicate, encoder_run, plan
+from prl_keras.experiments.cells import Replicate, encoder_run, plan
+from prl_keras.experiments.table import OPEN, STRONG, TITLES
 from prl_keras.runs import Run
 from prl_keras.runs.leases import LEASES, take
 

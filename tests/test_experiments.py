@@ -21,20 +21,10 @@ from prl_keras.errors import InputError
 from prl_keras.evaluation.statistics import accuracy
 from prl_keras.experiments import estimate
 from prl_keras.experiments.analysis import Analysis, Comparison, analyse, as_json, write_confusions
+from prl_keras.experiments.cells import Cell, plan, replicates
 from prl_keras.experiments.findings import findings, listed
 from prl_keras.experiments.labels import label_efficiency, nested_subset
-from prl_keras.experiments.table import (
-    ENCODERS,
-    GROUPS,
-    PAPER,
-    RECIPE_OF,
-    ROWS,
-    Cell,
-    choose_rows,
-    plan,
-    replicates,
-    rows_by_recipe,
-)
+from prl_keras.experiments.table import ENCODERS, GROUPS, PAPER, RECIPE_OF, ROWS, choose_rows, rows_by_recipe
 from prl_keras.files import write_json
 from prl_keras.recipes import RECIPES
 from prl_keras.runs import Run, create_run

@@ -18,7 +18,7 @@ from prl_keras.cli import main
 from prl_keras.config import Finetune, Pretrain
 from prl_keras.errors import InputError
 from prl_keras.experiments import jobs
-from prl_keras.experiments.table import Cell
+from prl_keras.experiments.cells import Cell
 from prl_keras.files import atomic_path
 from prl_keras.runs.interruption import Stopped
 
@@ -39,10 +39,11 @@ def cells_in(folder: Path, encoders: int = 2) -> list[Cell]:
 
 
 def note(cell: Cell) -> None:
-    """Leave when it was begun and ended, and in which process."""
-    begun = time.monotonic()
-    time.sleep(0.3)
-    folder = cell.options.runs_dir
+    """Leave when it was begun and ended, and in which process; the encoders wait for each other."""
+    begun, folder = time.monotonic(), cell.options.runs_dir
+    (folder / f"{cell.description}.begun").touch()
+    if cell.description in ("e0", "e1"):
+        wait_until(lambda: all((folder / f"{name}.begun").exists() for name in ("e0", "e1")), 30)
     (folder / f"{cell.description}.json").write_text(json.dumps([begun, time.monotonic(), os.getpid()]))
     print(f"printed by {cell.description}")
     os.write(2, b"native\n")

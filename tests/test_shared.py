@@ -13,15 +13,15 @@ import pytest
 import yaml
 
 from prl_keras.cli import main, parse
+from prl_keras.experiments.cells import plan
 from prl_keras.experiments.shared import alone, work_together
-from prl_keras.experiments.table import plan
 from prl_keras.runs.leases import LEASES, take
 from prl_keras.runs.locks import BusyError
 
 
 @dataclass(frozen=True)
 class Made:
-    """What `experiments.table.Cell` is to the work: a file that is there when it is done, and what it needs."""
+    """What `experiments.cells.Cell` is to the work: a file that is there when it is done, and what it needs."""
 
     folder: Path
     name: str

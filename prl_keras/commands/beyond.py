@@ -19,7 +19,8 @@ from prl_keras.data.catalog import load_held_out
 from prl_keras.errors import InputError
 from prl_keras.experiments import jobs, shared
 from prl_keras.experiments.beyond import FEW_SHOT, SHIFT, UNKNOWN
-from prl_keras.experiments.table import Cell, Replicate, encoder_run, of_beyond, replicates
+from prl_keras.experiments.cells import Cell, Replicate, encoder_run, replicates
+from prl_keras.experiments.table import of_beyond
 from prl_keras.files import write_json, write_text
 from prl_keras.runs import Run
 from prl_keras.runs.leases import end_process

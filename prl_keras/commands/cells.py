@@ -12,7 +12,7 @@ from prl_keras.config import Baseline, Finetune, Pretrain, Reproduce
 from prl_keras.data import Dataset
 from prl_keras.data.request import WHERE, open_data
 from prl_keras.experiments import jobs, shared
-from prl_keras.experiments.table import Cell
+from prl_keras.experiments.cells import Cell
 from prl_keras.runs import Run
 from prl_keras.runs.leases import end_process
 from prl_keras.screen.console import console

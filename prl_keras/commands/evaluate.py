@@ -6,17 +6,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from prl_keras.commands import few_shot, shift, unknown
+from prl_keras.commands.by_domain import of_domains, print_domains
 from prl_keras.commands.common import head_words, run_argument
 from prl_keras.commands.report import encoded_images, write_report
 from prl_keras.config import Evaluate
 from prl_keras.data import Dataset
-from prl_keras.data.domains import domain_names
 from prl_keras.data.request import data_words, file_suffix
-from prl_keras.data.splits import SPLITS
 from prl_keras.files import atomic_path, write_json
 from prl_keras.runs import Run, has_classifier
 from prl_keras.runs.card import write_card
-from prl_keras.screen.console import accuracy_table, console, in_words, percent, percent_interval, print_end
+from prl_keras.screen.console import accuracy_table, console, in_words, print_end
 
 if TYPE_CHECKING:
     from prl_keras.evaluation.encoded import Encoded
@@ -75,7 +74,7 @@ def _report(
     figures = {name: accuracy(predicted, labels) for name, predicted in predictions.items()}
     method = next(iter(predictions))  # the run's own classifier, else the linear probe
     matrix = confusion_matrix(predictions[method], labels, dataset.num_classes)
-    domains = _of_domains(dataset, encoded, predictions[method], method)
+    domains = of_domains(dataset, encoded, predictions[method], method)
     chosen = {name: result.how for name, result in results.items()}
     content = {"dataset": dataset.name, "fingerprint": dataset.fingerprint, "split": "test", "accuracy": figures}
     best = max(results, key=lambda name: results[name].validation_accuracy, default=None)
@@ -84,22 +83,11 @@ def _report(
     file = _write(run, suffix, content, method, matrix)
     card = None if suffix else write_card(run)  # of the run's own data alone
 
-    title = f"{run.name} on {dataset.label}, test split"
-    console.print(accuracy_table(title, figures, dataset.class_names))
-    for name, result in results.items():
-        if result.how:
-            console.print(f"{name}: {result.how}")
-        if result.warning:
-            console.print(f"warning: {name}: {result.warning}")
-    if best:
-        console.print(
-            f"best on validation: {best}, {100 * results[best].validation_accuracy:.1f} % "
-            f"of {results[best].validation_images:,} images"
-        )
+    console.print(accuracy_table(f"{run.name} on {dataset.label}, test split", figures, dataset.class_names))
+    _print_choices(results, best)
     _print_confusions(matrix, dataset.class_names, method)
     if domains:
-        _print_domains(domains)
-
+        print_domains(domains)
     picture = plot_confusion(
         matrix,
         dataset.class_names,
@@ -109,36 +97,6 @@ def _report(
     )
     log_image(run, f"confusion{suffix}", picture)
     return [file, *([card] if card else []), picture]
-
-
-def _of_domains(dataset: Dataset, encoded: "Encoded", predicted: np.ndarray, method: str) -> dict[str, Any]:
-    """Accuracy of each domain in test, and what the features of all pictures spread by; nothing without domains."""
-    from prl_keras.evaluation.spread import explained
-    from prl_keras.evaluation.statistics import proportion
-
-    if dataset.test.domains is None:
-        return {}
-    test, figures = dataset.test, {}
-    for name in domain_names([test]):
-        here = test.domains == name
-        figures[name] = proportion(int((predicted[here] == test.labels[here]).sum()), int(here.sum()))
-    features = np.concatenate([encoded.features[name] for name in SPLITS])
-    columns = {"class": "labels", "domain": "domains"}
-    spread = {
-        what: explained(features, np.concatenate([getattr(getattr(dataset, name), column) for name in SPLITS]))
-        for what, column in columns.items()
-    }
-    return {"method": method, "accuracy": figures, "share_of_variance": spread, "pictures": len(features)}
-
-
-def _print_domains(found: dict[str, Any]) -> None:
-    words = (
-        f"{name} {percent(figure)} ({percent_interval(figure)}), n = {figure['n']:,}"
-        for name, figure in found["accuracy"].items()
-    )
-    console.print(f"By domain, {found['method']}: {'; '.join(words)}")
-    shares = [f"{what} {100 * share:.1f} %" for what, share in found["share_of_variance"].items() if share is not None]
-    console.print(f"Share of the features' variance, of all {found['pictures']:,} pictures, by {', by '.join(shares)}")
 
 
 def _write(run: Run, suffix: str, content: dict[str, Any], method: str, matrix: np.ndarray) -> Path:
@@ -153,6 +111,19 @@ def _write(run: Run, suffix: str, content: dict[str, Any], method: str, matrix: 
     file = run.path / f"evaluation{suffix}.json"
     write_json(file, content | {"confusion": confusion})
     return file
+
+
+def _print_choices(results: dict[str, Any], best: str | None) -> None:
+    for name, result in results.items():
+        if result.how:
+            console.print(f"{name}: {result.how}")
+        if result.warning:
+            console.print(f"warning: {name}: {result.warning}")
+    if best:
+        console.print(
+            f"best on validation: {best}, {100 * results[best].validation_accuracy:.1f} % "
+            f"of {results[best].validation_images:,} images"
+        )
 
 
 def _print_confusions(matrix: np.ndarray, class_names: tuple[str, ...], method: str, most: int = 3) -> None:

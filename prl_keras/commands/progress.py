@@ -15,7 +15,8 @@ from rich.text import Text
 from prl_keras.config import Reproduce
 from prl_keras.data import Dataset
 from prl_keras.experiments import estimate
-from prl_keras.experiments.table import Cell, choose_rows, replicates, row_run
+from prl_keras.experiments.cells import Cell, replicates, row_run
+from prl_keras.experiments.table import choose_rows
 from prl_keras.runs import Run
 from prl_keras.screen.console import Terminal, in_words, is_balanced
 

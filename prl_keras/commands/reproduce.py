@@ -17,8 +17,9 @@ from prl_keras.data import Dataset
 from prl_keras.data.request import data_request, open_data
 from prl_keras.errors import InputError
 from prl_keras.experiments import estimate
+from prl_keras.experiments.cells import Cell, plan
 from prl_keras.experiments.checks import check_cells, check_fingerprints, unused_of
-from prl_keras.experiments.table import BEYOND, Cell, choose_rows, plan, rows_by_recipe
+from prl_keras.experiments.table import BEYOND, choose_rows, rows_by_recipe
 from prl_keras.files import write_json
 from prl_keras.runs import Run, create_run
 from prl_keras.runs.leases import LEASES, wait_for

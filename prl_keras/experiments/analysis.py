@@ -8,19 +8,10 @@ import numpy as np
 
 from prl_keras.config import Reproduce
 from prl_keras.evaluation import statistics
+from prl_keras.experiments.cells import Cell, Replicate, encoder_run, replicates
 from prl_keras.experiments.checks import check_cells, check_same_images, read_labels
 from prl_keras.experiments.rows import Comparison, RowFigures, read_row
-from prl_keras.experiments.table import (
-    SELF_SUPERVISED,
-    STRONG_OURS,
-    STRONG_SUPERVISED,
-    SUPERVISED,
-    Cell,
-    Replicate,
-    choose_rows,
-    encoder_run,
-    replicates,
-)
+from prl_keras.experiments.table import SELF_SUPERVISED, STRONG_OURS, STRONG_SUPERVISED, SUPERVISED, choose_rows
 from prl_keras.files import atomic_path
 from prl_keras.runs import Run
 

@@ -18,7 +18,8 @@ from prl_keras.evaluation.statistics import (
     mean_over_seeds,
     with_corrected,
 )
-from prl_keras.experiments.table import STRONG, TITLES, Replicate, encoder_run
+from prl_keras.experiments.cells import Replicate, encoder_run
+from prl_keras.experiments.table import STRONG, TITLES
 from prl_keras.markdown import listed, pipe_table, plain
 from prl_keras.runs import Run
 from prl_keras.screen.console import mean_and_interval, signed_interval

@@ -10,7 +10,7 @@ from prl_keras.config import DataOptions, Finetune, unused_options
 from prl_keras.data import load_dataset
 from prl_keras.data.request import WHERE
 from prl_keras.errors import InputError
-from prl_keras.experiments.table import Cell
+from prl_keras.experiments.cells import Cell
 from prl_keras.runs import Run
 from prl_keras.runs.lifecycle import NOT_RECORDED
 from prl_keras.runs.recorded import as_json, as_resolved

@@ -11,7 +11,7 @@ from typing import Any
 
 from prl_keras.config import Baseline, Finetune, Pretrain
 from prl_keras.data import Dataset
-from prl_keras.experiments.table import Cell
+from prl_keras.experiments.cells import Cell
 from prl_keras.recipes import VIEWS
 from prl_keras.training.looks import looked_at
 

@@ -7,7 +7,8 @@ import numpy as np
 
 from prl_keras.data import Dataset
 from prl_keras.experiments.analysis import Analysis, RowFigures
-from prl_keras.experiments.table import ENCODERS, SUPERVISED, TITLES, encoder_run
+from prl_keras.experiments.cells import encoder_run
+from prl_keras.experiments.table import ENCODERS, SUPERVISED, TITLES
 from prl_keras.files import make_folder
 from prl_keras.visualization.canvas import add_legend, new_figure, save_figure
 from prl_keras.visualization.confusion import draw_confusion, left_out, most_confused

@@ -6,7 +6,8 @@ import numpy as np
 
 from prl_keras.data import Dataset, Split
 from prl_keras.experiments.analysis import Analysis
-from prl_keras.experiments.table import ENCODERS, TITLES, encoder_run
+from prl_keras.experiments.cells import encoder_run
+from prl_keras.experiments.table import ENCODERS, TITLES
 from prl_keras.files import atomic_path
 from prl_keras.models.encode import encode
 from prl_keras.models.storage import load_encoder

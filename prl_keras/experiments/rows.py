@@ -10,8 +10,9 @@ from prl_keras.data.splits import SPLITS
 from prl_keras.errors import InputError
 from prl_keras.evaluation import statistics
 from prl_keras.evaluation.choice import LEVEL
+from prl_keras.experiments.cells import Replicate, encoder_run, row_run
 from prl_keras.experiments.checks import read_predictions
-from prl_keras.experiments.table import ENCODERS, Replicate, Row, encoder_run, row_run
+from prl_keras.experiments.table import ENCODERS, Row
 from prl_keras.recipes import VIEWS
 from prl_keras.runs import Run
 

@@ -116,9 +116,7 @@ def collected(run: Run, campaign: str, training: Training) -> dict[str, Any]:
         line |= {"figures": of_known_classes(content)}
         line["n"] = {"test pictures": content["accuracy"]["linear probe"]["n"]}
         if CAMPAIGNS[campaign].by_name:
-            named = _content(run, BY_NAME)
-            line["figures"] |= named["figures"]
-            line["n"] |= named["n"]
+            line["by_name"] = _content(run, BY_NAME)
     else:
         line |= {"figures": figures_of(run, tuple(measured)), "n": {}}
     if FEW_SHOT in measured:
@@ -129,7 +127,8 @@ def collected(run: Run, campaign: str, training: Training) -> dict[str, Any]:
         line["n"]["test pictures"] = shift["n"]
         line["errors"] = _errors(shift["accuracy"])
         line["errors_by"] = {by: _errors(accuracy) for by, accuracy in shift["by_classifier"].items()}
-        del line["figures"][ERRORS]  # of what, is known when all are there
+        for name in [name for name in line["figures"] if name.startswith(ERRORS)]:
+            del line["figures"][name]  # of what, is known when all are there
     return line | {
         "options": run.part("options"),
         "seconds": round(run.result["seconds"], 1),
@@ -155,21 +154,21 @@ def of_known_names(run: Run) -> dict[str, Any]:
     left out: those of a name that training has from another domain (what is drawn is known), and the others."""
     start_keras(0)
     from prl_keras import load_dataset
-    from prl_keras.evaluation.closed_form import classifiers
     from prl_keras.evaluation.encoded import encode_run
+    from prl_keras.evaluation.probes import knn, linear_probe
 
     dataset = load_dataset(**run.part("data", "request"))
     names = {part: [Path(file).stem for file in getattr(dataset, part).files] for part in ("train", "test")}
     known = np.isin(names["test"], names["train"])
-    figures = {}
-    results = classifiers(*encode_run(run, dataset, None).labelled(dataset), dataset.num_classes)
-    for name in ("linear probe", "kNN"):
-        right = results[name].predicted == dataset.test.labels
-        figures[f"{name}, validation"] = results[name].validation_accuracy
-        figures[f"{name}, drawn in training too"] = float(right[known].mean())
-        figures[f"{name}, not drawn in training"] = float(right[~known].mean())
-    n = {"validation pictures": len(dataset.validation), "drawn in training too": int(known.sum())}
-    return {"figures": figures, "n": n}
+    parts, found = encode_run(run, dataset, None).labelled(dataset), {}
+    for name, classifier in (("linear probe", linear_probe), ("kNN", knn)):
+        result = classifier(*parts)
+        right = result.predicted == dataset.test.labels
+        answered = {"known": right[known], "new": right[~known]}
+        found[name] = {"validation": result.validation_accuracy}
+        found[name] |= {part: float(of.mean()) for part, of in answered.items()}
+    n = {"validation": len(dataset.validation), "known": int(known.sum()), "new": int((~known).sum())}
+    return {"accuracy": found, "n": n}
 
 
 def _content(run: Run, name: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from prl_keras.experiments.beyond import FEW_SHOT, SHIFT, UNKNOWN
 
 class Campaign(NamedTuple):
     """data: of all trainings; epochs: of one view an image, half of them of two; measured: of `evaluate`, by file;
-    domains: each left out once; by_name: asked too of pictures whose file's name another domain has in training."""
+    domains: each left out once; by_name: asked apart of pictures whose file's name another domain has in training."""
 
     title: str
     data: str

@@ -6,15 +6,15 @@ from typing import Any
 import numpy as np
 from beyond_campaigns import AS_USED, METHODS, MORE, Campaign, Training, kind, training_of
 
-from prl_keras.evaluation.statistics import mean_over_seeds
-from prl_keras.experiments.beyond import ERRORS, SHIFT, Figures, as_markdown, compared, draw
+from prl_keras.evaluation.statistics import compare_seeds, mean_over_seeds
+from prl_keras.experiments.beyond import ERRORS, PROBE, SHIFT, Figures, as_markdown, compared, draw
 from prl_keras.experiments.table import TITLES
 from prl_keras.files import write_text
 from prl_keras.markdown import pipe_table
-from prl_keras.screen.console import mean_and_interval
+from prl_keras.screen.console import mean_and_interval, signed_interval
 
 Lines = dict[Training, dict[str, Any]]
-PROBE, SAME = "linear probe", ("linear probe", "centred prototype")  # that every encoder can answer by
+SAME = (PROBE, "centred prototype")  # that every encoder can answer by
 LEFT_OUT = (
     "Accuracy in % on all pictures of a domain that was neither trained on nor validated on, each left out once; mean "
     f"and 95 % t-interval over seeds, a training each. {AS_USED.capitalize()}: by a head that was trained with the "
@@ -24,8 +24,8 @@ LEFT_OUT = (
 CORRUPTED = (
     "Test pictures under 15 corruptions at five severities; mean and 95 % t-interval over seeds, a training each. "
     "Cross-entropy answers by its own head, the others by what clean validation prefers of a linear probe and "
-    "prototypes; below that all of them by the same. mCE: errors in % of cross-entropy's by the same kind of "
-    "classifier and seed, mean over the corruptions.\n"
+    "prototypes; where a classifier is named, all of them by that one. mCE: errors in % of cross-entropy's of the same "
+    "seed, mean over the corruptions.\n"
 )
 
 
@@ -55,8 +55,10 @@ def write(lines: list[dict[str, Any]], name: str, campaign: Campaign, methods: l
         text += f"\n{_by_corruption(by, methods, seeds)}\n"
     if "errors_by" in usual[seeds[0]]:
         text += f"\n{_by_corruption(by, methods, seeds, PROBE)}\n"
+    if campaign.by_name:
+        text += f"\n{_by_name(by, campaign, methods, seeds)}\n"
     if more := [line for line in lines if kind(line["method"]) in MORE]:
-        text += f"\n{_more(more)}\n"
+        text += f"\n{_more(more, {line['seed']: line for line in lines if line['method'] == campaign.usual})}\n"
     write_text(page, text)
     print(page)
     return 0
@@ -98,24 +100,53 @@ def _budget(campaign: Campaign, by: Lines, seeds: list[int]) -> str:
         lines = [by[Training(campaign.usual, seed, part)] for seed in seeds]
         counts = {what: ", ".join(f"{line['n'][what]:,}" for line in lines) for what in lines[0]["n"]}
         pictures = "; ".join(f"{what}: {each}" for what, each in counts.items())
-        said.append(f"{part + ' left out, b' if part else 'B'}y {'seed' if part else 'draw'}, {pictures}.")
+        said.append(
+            f"{part + ' left out, b' if part else 'B'}y {'draw' if 'held_out' in lines[0] else 'seed'}, {pictures}."
+        )
     return (
         f"Each training: `--recipe {campaign.recipe} {campaign.data}`, {campaign.epochs} epochs, "
         f"{campaign.epochs // 2} of two views, {precision}. {' '.join(said)}"
     )
 
 
-def _more(lines: list[dict[str, Any]]) -> str:
-    """Trainings outside the budget, one by one."""
+def _by_name(by: Lines, campaign: Campaign, methods: list[str], seeds: list[int]) -> str:
+    """Whether a method knows what it was trained on, or what that is like."""
+
+    def values(method: str, classifier: str, part: str) -> np.ndarray:
+        of = [[by[Training(method, s, d)]["by_name"]["accuracy"] for d in campaign.domains] for s in seeds]
+        return np.array([np.mean([each[classifier][part] for each in domains]) for domains in of])
+
+    first, ours = by[Training(methods[0], seeds[0], campaign.parts[0])]["by_name"], f"{campaign.recipe}-prl"
+    rows = []
+    for classifier, parts in first["accuracy"].items():
+        for part in parts:
+            each = {method: values(method, classifier, part) for method in methods}
+            test = compare_seeds(each[ours], each[campaign.usual])
+            cells = [mean_and_interval(mean_over_seeds(of)) for of in each.values()]
+            difference = f"{100 * test['difference']:+.1f}{signed_interval(test)}"
+            rows.append([f"{classifier}, {part}", f"{first['n'][part]:,}", *cells, difference])
+    titles = [TITLES[method] for method in methods]
+    head = ["", "pictures", *titles, f"{TITLES[ours]} minus {TITLES[campaign.usual]}"]
+    return (
+        "Mean over what was left out, in %, with 95 % t-intervals over seeds, not corrected. known: pictures of the "
+        "left-out domain whose name, so what is drawn, training has from another; new: its other pictures; validation: "
+        "pictures of the domains that were trained on, of names that were not; the classifier's setting is theirs:\n\n"
+        f"{pipe_table(head, rows, left=(0,))}"
+    )
+
+
+def _more(lines: list[dict[str, Any]], usual: dict[int, dict[str, Any]]) -> str:
+    """Trainings that the table does not have, one by one."""
     rows = []
     for line in sorted(lines, key=training_of):
         options = {"classes_per_batch": None} | line["options"]  # which cross-entropy has not
         values = [options[name] for name in ("epochs", "batch_size", "classes_per_batch", "label_smoothing")]
         settings = ["" if value is None else str(value) for value in values]
-        shown = [f"{100 * figure:.1f}" for figure in line["figures"].values()]
+        found = figures(line, usual[line["seed"]]) if line["seed"] in usual else line["figures"]
+        shown = ["" if figure is None else f"{100 * figure:.1f}" for figure in found.values()]
         rows.append([line["method"], str(line["seed"]), line.get("part", ""), *settings, *shown])
-    head = ["", "seed", "left out", "epochs", "batch", "classes a batch", "smoothing", *lines[0]["figures"]]
-    return f"Outside that budget, one training each, in %:\n\n{pipe_table(head, rows, left=(0,))}"
+    head = ["", "seed", "left out", "epochs", "batch", "classes a batch", "smoothing", *found]
+    return f"Beside these, one training each, in %:\n\n{pipe_table(head, rows, left=(0,))}"
 
 
 def _by_corruption(by: Lines, methods: list[str], seeds: list[int], classifier: str | None = None) -> str:

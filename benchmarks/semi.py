@@ -4,11 +4,12 @@
     python benchmarks/semi.py table                # what there is so far, and the differences
 
 Rows: PRL-2 and FixMatch with the 45,000 unlabelled images beside the labelled ones, for as many steps as the strong
-recipe takes of labels alone; and SimCLR on the unlabelled ones, of as many images through the encoder, then fine-tuned.
+recipe takes of labels alone (one of each: the command's usual seven would take four times as long); and SimCLR on the
+unlabelled ones, of as many images through the encoder, to the nearest epoch, then fine-tuned.
 They stand beside what the same seeds reached by labels alone (docs/results/finals.jsonl, mixed_bfloat16).
 
-Each line of the file is one training: which images of the development set, which all choices (ratio, weight) were made
-on, and of test, which none was, each classifier answered rightly. An interrupted training is continued.
+Each line of the file is one training: which images of the development set, which the weight was chosen on, and of test,
+which nothing was, each classifier answered rightly. An interrupted training is continued.
 """
 
 import argparse
@@ -123,7 +124,7 @@ def commands(row: str, seed: int, options: argparse.Namespace) -> list[tuple[str
         name = f"{row}-{options.labels}-x{options.ratio}-s{seed}" + ("-first" if number < len(ROWS[row]) - 1 else "")
         own = [*words, *(["--encoder", found[-1][0]] if number else data), "--seed", str(seed)]
         if words is _SIMCLR:  # as many images, in two views, as a training beside labels takes
-            own += ["--epochs", str(images(options.labels) * (1 + options.ratio) // (2 * UNLABELLED))]
+            own += ["--epochs", str(max(1, round(images(options.labels) * (1 + options.ratio) / (2 * UNLABELLED))))]
         elif "--unlabelled" in words:
             own += ["--unlabelled-ratio", str(options.ratio)]
         own += ["--precision", options.precision, "--name", name, "--runs-dir", str(options.runs_dir)]

@@ -145,7 +145,8 @@ def test_figures_are_those_of_the_runs_files(folder):
         "strange": {"near: held-out classes": 5, "far: digits": 6},
     }
     shift = {"accuracy": {"clean": {"value": 0.9}, "mean": {"value": 0.6}}, "relative_to": {"mCE": {"value": 1.2}}}
-    shift["by_classifier"] = {"linear probe": {"mean": {"value": 0.55}}}
+    shift["by_classifier"] = {"linear probe": {"clean": {"value": 0.8}, "mean": {"value": 0.55}}}
+    shift["relative_to"]["by_the_same"] = {"linear probe": {"value": 1.1}}
     for name, content in (("few_shot", few_shot), ("unknown", unknown), ("shift", shift)):
         (run.path / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
     assert figures_of(run) == {
@@ -160,8 +161,10 @@ def test_figures_are_those_of_the_runs_files(folder):
         **{f"unknown, far: digits, {score}": 0.9 for score in ("Mahalanobis", "maximum probability")},
         "known classes, clean": 0.9,
         "known classes, corrupted": 0.6,
-        "known classes, corrupted, linear probe": 0.55,
         ERRORS: 1.2,
+        "known classes, clean, linear probe": 0.8,
+        "known classes, corrupted, linear probe": 0.55,
+        f"{ERRORS}, linear probe": 1.1,
     }
     (run.path / "shift.json").write_text("{", encoding="utf-8")
     with pytest.raises(InputError, match=r"shift.json: cannot be read .*; remove it and repeat the command"):
@@ -175,6 +178,7 @@ def test_all_are_measured_alike_and_only_what_is_missing(folder, monkeypatch, ca
         asked.append(options)
         name = "few_shot" if options.few_shot else "unknown" if options.unknown else "shift"
         content = {"far": list(options.far), "taught": {}, "accuracy": dict.fromkeys(map(str, options.shots))}
+        content["by_classifier"] = {}
         content |= {key: getattr(options, key) for key in ("ways", "queries", "episodes")}
         content |= {"relative_to": {"run": options.relative_to}} if options.relative_to else {}
         (options.runs_dir / options.run / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
@@ -209,6 +213,9 @@ def test_all_are_measured_alike_and_only_what_is_missing(folder, monkeypatch, ca
         file.write_text(json.dumps(content), encoding="utf-8")
     command._measure(Run(folder), cells, replace(options, ways=4))
     assert [each.run for each in asked[48:]] == ["strong-prl-s1"] * 2
+    (folder / "strong-prl-s0" / "shift.json").write_text('{"relative_to": {"run": "strong-resnet18-s0"}}', "utf-8")
+    command._measure(Run(folder), cells, replace(options, ways=4))
+    assert [each.run for each in asked[50:]] == ["strong-prl-s0"], "measured when one classifier was asked"
 
 
 def test_the_table_of_the_open_recipe_has_runs_of_its_own(folder):

@@ -125,14 +125,14 @@ def test_a_line_is_a_training_and_its_measurements_and_what_is_there_is_not_made
     assert "errors" not in found
     assert found["n"]["held-out pictures"] > 40
     shift = {"n": 20, "accuracy": {"clean": {"value": 0.9}, "mean": {"value": 0.5}}}
-    probed = {"mean": {"value": 0.55}, "by_corruption": {"fog": {"mean": {"value": 0.5}}}}
+    probed = {"clean": {"value": 0.8}, "mean": {"value": 0.55}, "by_corruption": {"fog": {"mean": {"value": 0.5}}}}
     shift["by_classifier"] = {"linear probe": probed}
     shift["accuracy"]["by_corruption"] = {"fog": {"mean": {"value": 0.75}}}
     (run.path / beyond.SHIFT).write_text(json.dumps(shift), encoding="utf-8")
     monkeypatch.setitem(beyond.CAMPAIGNS, "digits", short._replace(measured=short.measured | {beyond.SHIFT: "--shift"}))
     with_shift = beyond.collected(run, "digits", training)
     assert (with_shift["errors"], with_shift["errors_by"]) == ({"fog": 0.25}, {"linear probe": {"fog": 0.5}})
-    assert ERRORS not in with_shift["figures"]
+    assert not [name for name in with_shift["figures"] if name.startswith(ERRORS)]
     assert with_shift["n"]["test pictures"] == 20
     monkeypatch.setattr(beyond, "command_line", lambda words: pytest.fail(str(words)))
     assert beyond.one("digits", training, tmp_path, "float32") == 0
@@ -160,11 +160,29 @@ def test_a_page_of_domains_says_their_mean_and_each_as_it_is_used(tmp_path: Path
     assert "google left out, by seed, test pictures: 1,906, 1,906, 1,906." in page
     assert "eld-out classes" not in page
     assert "Made by `python benchmarks/beyond.py table vendors --methods resnet18 prl`" in page
-    assert "Outside that budget" not in page
+    assert "Beside these" not in page
+    assert "whose name" not in page
     assert beyond.write(read(file)[:-1], "vendors", campaign, methods, file) == 0
     page = (tmp_path / "beyond-vendors.md").read_text(encoding="utf-8")
     assert "google left out, by seed, test pictures: 1,906, 1,906." in page, "the last seed lacks a domain"
     assert beyond.write(read(file), "vendors", campaign, [*methods, "strong-loo"], file) == 1
+
+
+def test_a_page_says_whether_what_was_drawn_in_training_is_known_better(tmp_path: Path) -> None:
+    campaign, file = beyond.CAMPAIGNS["vendors_open"], tmp_path / "lines.jsonl"
+    for method, more in (("open-resnet18", 0.2), ("open-prl", 0.0)):
+        for seed in range(3):
+            for part, better in zip(campaign.domains, (0.0, 0.2), strict=True):
+                known = 0.3 + more + better + 0.01 * seed * (more > 0)
+                each = {"campaign": "vendors_open", **Training(method, seed, part)._asdict(), "precision": "float32"}
+                each |= {"n": {"test pictures": 1906}, "figures": {"linear probe": known, AS_USED: known}}
+                asked = {"accuracy": {"kNN": {"validation": 0.6, "known": known, "new": 0.35 + 0.01 * seed}}}
+                add(file, each | {"by_name": asked | {"n": {"validation": 190, "known": 1716, "new": 190}}})
+    assert beyond.write(read(file), "vendors_open", campaign, ["open-resnet18", "open-prl"], file) == 0
+    page = (tmp_path / "beyond-vendors_open.md").read_text(encoding="utf-8")
+    assert "| kNN, known | 1,716 | 61.0 (58.5 - 63.5) | 40.0 | -21.0 (-23.5 to -18.5) |" in page
+    assert "| kNN, new | 190 | 36.0 (33.5 - 38.5) | 36.0 (33.5 - 38.5) | +0.0 |" in page
+    assert "kNN, validation: best" not in page, "validation is no result"
 
 
 def test_a_page_of_corruptions_compares_by_the_same_classifier_too(tmp_path: Path) -> None:
@@ -254,11 +272,12 @@ def test_a_training_without_a_domain_is_measured_on_it(tmp_path: Path, monkeypat
     dataset = load_dataset(**Run(tmp_path / "art-strong-resnet18-oil-s0").part("data", "request"))
     known = len(dataset.train)
     assert known < 16, "some of ink's are validation"
-    n = {"test pictures": 16, "validation pictures": 16 - known, "drawn in training too": known}
-    assert (found["part"], found["n"]) == ("oil", n)
+    assert (found["part"], found["n"]) == ("oil", {"test pictures": 16})
+    assert found["by_name"]["n"] == {"validation": 16 - known, "known": known, "new": 16 - known}
     assert "held_out" not in found
-    figures = found["figures"]
-    assert {"centred prototype", "ridge", AS_USED, "kNN, validation"} < figures.keys()
-    parts = [figures[f"linear probe, {which}"] for which in ("drawn in training too", "not drawn in training")]
-    assert np.average(parts, weights=[known, 16 - known]) == pytest.approx(figures["linear probe"])
+    assert set(found["figures"]) == {"linear probe", "centred prototype", "ridge", AS_USED}
+    by_name = found["by_name"]["accuracy"]
+    assert by_name.keys() == {"linear probe", "kNN"}
+    both = [by_name["linear probe"][part] for part in ("known", "new")]
+    assert np.average(both, weights=[known, 16 - known]) == pytest.approx(found["figures"]["linear probe"])
     assert found["options"]["recipe"] == "strong"

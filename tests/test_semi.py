@@ -547,23 +547,25 @@ def test_python_gives_the_weights_of_the_command(run_of: Callable[..., Run], pho
 
 
 @pytest.mark.parametrize("row", semi.ROWS)
-@pytest.mark.parametrize("labels", [450, 20])
-def test_every_row_of_the_campaign_is_a_command_with_the_recipes_budget(row: str, labels: int, tmp_path: Path) -> None:
-    asked = argparse.Namespace(labels=labels, ratio=3, precision="float32", runs_dir=tmp_path)
+@pytest.mark.parametrize(("labels", "ratio", "simclrs"), [(450, 1, 5), (450, 3, 10), (20, 3, 4), (5, 1, 1)])
+def test_every_row_of_the_campaign_is_a_command_with_the_recipes_budget(
+    row: str, labels: int, ratio: int, simclrs: int, tmp_path: Path
+) -> None:
+    asked = argparse.Namespace(labels=labels, ratio=ratio, precision="float32", runs_dir=tmp_path)
     made = semi.commands(row, 3, asked)
     options = [parse(words) for _, words in made]
     assert [each.name for each in options] == [name for name, _ in made]
     assert {(each.seed, each.recipe, each.runs_dir) for each in options} == {(3, "strong", tmp_path)}
-    assert options[0].samples_per_class == (None if labels == 450 else 20)
+    assert options[0].samples_per_class == (None if labels == 450 else labels)
     assert options[0].unlabelled is True
     last = options[-1]
     assert last.augment == "strong"
     assert "epochs" not in last.given, "it takes the recipe's, to fit the images"
-    if row == "simclr-tuned":  # 225,000 images and three times as many beside them, or 45,000 in two views
-        assert (options[0].variant, options[0].epochs) == ("simclr", 10 if labels == 450 else 3)
+    if row == "simclr-tuned":  # 225,000 images and as many or thrice as many beside them, or 45,000 in two views
+        assert (options[0].variant, options[0].epochs) == ("simclr", simclrs)
         assert (last.encoder, last.freeze) == (made[0][0], False)
     else:
-        assert (last.unlabelled_ratio, len(options)) == (3, 1)
+        assert (last.unlabelled_ratio, len(options)) == (ratio, 1)
 
 
 def test_the_campaign_sums_up_what_is_finished_beside_labels_alone() -> None:

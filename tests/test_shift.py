@@ -136,12 +136,12 @@ def parts(centres: np.ndarray) -> list[Features]:
 
 def test_validation_chooses_the_classifier():
     three = parts(np.eye(3))
-    chosen, predict = fitted(*three, 3)
+    chosen, predict = fitted(*three[:2], 3)
     assert list(chosen) == ["centred prototype", "linear probe"], "of equals the one that chooses nothing is first"
     assert chosen["centred prototype"] == ""
     assert all((labels == three[2].labels).all() for labels in predict(three[2].features).values())
     three = parts(np.array([[1.0, 1.0], [3.0, 3.0], [9.0, 9.0]]))  # on a line two of them have one direction
-    chosen, predict = fitted(*three, 3)
+    chosen, predict = fitted(*three[:2], 3)
     assert list(chosen) == ["linear probe", "centred prototype"]
     assert chosen["linear probe"].startswith("C = ")
     right = {name: (labels == three[2].labels).mean() for name, labels in predict(three[2].features).items()}

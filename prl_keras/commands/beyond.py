@@ -147,7 +147,7 @@ class Measurement:
                 return all(numbers) and set(content["accuracy"]) == set(map(str, how.shots)) and "taught" in content
             if how.unknown:
                 return content["far"] == list(how.far)
-            return content.get("relative_to", {}).get("run") == how.relative_to
+            return "by_classifier" in content and content.get("relative_to", {}).get("run") == how.relative_to
         except FileNotFoundError:
             return False
         except (ValueError, KeyError, TypeError, AttributeError):

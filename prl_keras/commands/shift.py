@@ -35,7 +35,7 @@ def run(options: Evaluate) -> None:
     identity = shift.identity(dataset.test, options.seed)
     reference = _reference(run, dataset, options, identity) if options.relative_to else None
     seen = warn_of_seen(run, dataset)
-    with console.status("Encoding the images"):
+    with console.status("Fitting the probes"):
         chosen, predict = shift.classifiers_of(run, dataset, outputs)
     each = with_progress(
         shift.answers(dataset.test, predict, options.seed), len(shift.CONDITIONS), "Test pictures under corruptions"
@@ -136,6 +136,8 @@ def _show(run: Run, dataset: Dataset, content: dict[str, Any]) -> None:
             say(f"{by}: {how}, clean ones")
     if relative:
         _show_relative(relative)
+        if "linear probe" not in relative["by_the_same"]:
+            say(f"{relative['run']} was measured by one classifier: repeat its `evaluate --shift` to compare more")
     _say_what_was_seen(run)
 
 

@@ -96,38 +96,34 @@ def classifiers_of(run: Run, dataset: Dataset, outputs: list[int] | None) -> tup
     Args:
         outputs: of each class the output of the run's classifier; None: it has none.
     """
-    from prl_keras.evaluation.encoded import encode_run
     from prl_keras.models.encode import encode
     from prl_keras.models.storage import load_encoder, load_model
 
-    chosen, by_features = fitted(*encode_run(run, dataset, outputs).labelled(dataset), dataset.num_classes)
-    if outputs is None:
-        encoder = load_encoder(run)
-        return chosen, lambda images: by_features(encode(encoder, images))
-    model = load_model(run.classifier_file)
-    encoder, head = model.get_layer("encoder"), model.layers[-1]
+    model = None if outputs is None else load_model(run.classifier_file)
+    encoder = load_encoder(run) if model is None else model.get_layer("encoder")
+    clean = (Features(encode(encoder, part.images), part.labels) for part in (dataset.train, dataset.validation))
+    chosen, by_features = fitted(*clean, dataset.num_classes)
 
     def predict(images: np.ndarray) -> dict[str, np.ndarray]:
         features = encode(encoder, images)
-        return {"classifier": encode(head, features)[:, outputs].argmax(axis=1)} | by_features(features)
+        own = {} if model is None else {"classifier": encode(model.layers[-1], features)[:, outputs].argmax(axis=1)}
+        return own | by_features(features)
 
-    return {"classifier": ""} | chosen, predict
+    return ({} if model is None else {"classifier": ""}) | chosen, predict
 
 
-def fitted(train: Features, validation: Features, test: Features, num_classes: int) -> tuple[dict[str, str], Predict]:
+def fitted(train: Features, validation: Features, num_classes: int) -> tuple[dict[str, str], Predict]:
     """What was chosen, and the answers, of a linear probe and centred prototypes: first the one that is better on
     clean validation images; of equals the latter, which choose nothing."""
-    from prl_keras.evaluation.closed_form import centred_prototype, prototype_scores
+    from prl_keras.evaluation.closed_form import prototype_scores
     from prl_keras.evaluation.probes import linear_probe
 
-    probe = linear_probe(train, validation, test)
-    near = centred_prototype(train, validation, test, num_classes)
-    scores = prototype_scores(train, num_classes)
+    probe, scores = linear_probe(train, validation, validation), prototype_scores(train, num_classes)
     found = {
         "centred prototype": ("", lambda features: scores(features).argmax(axis=1)),
         "linear probe": (probe.how, probe.model.predict),
     }
-    if probe.validation_accuracy > near.validation_accuracy:
+    if probe.validation_accuracy > np.mean(scores(validation.features).argmax(axis=1) == validation.labels):
         found = dict(reversed(found.items()))
     how = {name: how for name, (how, _) in found.items()}
     return how, lambda features: {name: labels(features) for name, (_, labels) in found.items()}

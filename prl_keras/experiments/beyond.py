@@ -26,7 +26,7 @@ from prl_keras.screen.console import mean_and_interval, signed_interval
 
 _OURS, _USUAL = "-prl", "-resnet18"  # ends of the names of PRL-2 and cross-entropy, by either recipe
 FEW_SHOT, UNKNOWN, SHIFT = "few_shot.json", "unknown.json", "shift.json"
-ERRORS = "mCE, less is better"
+ERRORS, PROBE = "mCE, less is better", "linear probe"
 _NEAR = "near: held-out classes"
 _OUR_SCORE, _USUAL_SCORE = "Mahalanobis", "maximum probability"
 
@@ -69,12 +69,14 @@ def _unknown(content: dict[str, Any]) -> Figures:
 
 def _shift(content: dict[str, Any]) -> Figures:
     """The reference's own errors are all of its errors."""
-    accuracy, relative = content["accuracy"], content.get("relative_to")
+    accuracy, probed, relative = content["accuracy"], content["by_classifier"][PROBE], content.get("relative_to")
     return {
         "known classes, clean": accuracy["clean"]["value"],
         "known classes, corrupted": accuracy["mean"]["value"],
-        "known classes, corrupted, linear probe": content["by_classifier"]["linear probe"]["mean"]["value"],
         ERRORS: 1.0 if relative is None else relative["mCE"]["value"],
+        f"known classes, clean, {PROBE}": probed["clean"]["value"],
+        f"known classes, corrupted, {PROBE}": probed["mean"]["value"],
+        f"{ERRORS}, {PROBE}": 1.0 if relative is None else relative["by_the_same"][PROBE]["value"],
     }
 
 

@@ -184,6 +184,7 @@ def test_all_are_measured_alike_and_only_what_is_missing(folder, monkeypatch, ca
         (options.runs_dir / options.run / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
 
     monkeypatch.setattr(command.evaluate, "run", evaluated)
+    monkeypatch.setattr(command, "forget_models", lambda: None)  # there are none, and it takes its time
     options = Reproduce(rows=("beyond",), seeds=2, ways=3, shots=(2,), far=("digits",), runs_dir=folder, jobs=1)
     request = dict.fromkeys(("data_dir", "samples_per_class", "test_per_class", "image_size"))
     request |= {"name": "digits", "validation_fraction": 0.1, "hold_out_classes": ["0.5"]}

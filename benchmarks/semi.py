@@ -8,8 +8,8 @@ recipe takes of labels alone (one of each: the command's usual seven would take 
 unlabelled ones, of as many images through the encoder, to the nearest epoch, then fine-tuned.
 They stand beside what the same seeds reached by labels alone (docs/results/finals.jsonl, mixed_bfloat16).
 
-Each line of the file is one training: which images of the development set, which the weight was chosen on, and of test,
-which nothing was, each classifier answered rightly. An interrupted training is continued.
+Each line of the file is one training: which images of the development set, which is there for choices, and of test, by
+which none is made, each classifier answered rightly. An interrupted training is continued.
 """
 
 import argparse

@@ -83,10 +83,8 @@ def figures(line: dict[str, Any], usual: dict[str, Any]) -> Figures:
     if "errors" not in line:
         return line["figures"]
     found = line["figures"] | {ERRORS: _mean_ratio(line["errors"], usual["errors"])}
-    for by, errors in line.get("errors_by", {}).items():
-        if by in usual.get("errors_by", {}) and by in SAME:
-            found[f"{ERRORS}, {by}"] = _mean_ratio(errors, usual["errors_by"][by])
-    return found
+    ours, theirs = (of.get("errors_by", {}) for of in (line, usual))
+    return found | {f"{ERRORS}, {by}": _mean_ratio(ours[by], theirs[by]) for by in SAME if by in ours and by in theirs}
 
 
 def _mean_ratio(errors: dict[str, float], usual: dict[str, float]) -> float | None:
@@ -137,15 +135,16 @@ def _by_name(by: Lines, campaign: Campaign, methods: list[str], seeds: list[int]
 
 def _more(lines: list[dict[str, Any]], usual: dict[int, dict[str, Any]]) -> str:
     """Trainings that the table does not have, one by one."""
+    lines = sorted(lines, key=training_of)
+    each = [figures(line, usual[line["seed"]]) if line["seed"] in usual else line["figures"] for line in lines]
     rows = []
-    for line in sorted(lines, key=training_of):
+    for line, found in zip(lines, each, strict=True):
         options = {"classes_per_batch": None} | line["options"]  # which cross-entropy has not
         values = [options[name] for name in ("epochs", "batch_size", "classes_per_batch", "label_smoothing")]
         settings = ["" if value is None else str(value) for value in values]
-        found = figures(line, usual[line["seed"]]) if line["seed"] in usual else line["figures"]
         shown = ["" if figure is None else f"{100 * figure:.1f}" for figure in found.values()]
         rows.append([line["method"], str(line["seed"]), line.get("part", ""), *settings, *shown])
-    head = ["", "seed", "left out", "epochs", "batch", "classes a batch", "smoothing", *found]
+    head = ["", "seed", "left out", "epochs", "batch", "classes a batch", "smoothing", *each[0]]
     return f"Beside these, one training each, in %:\n\n{pipe_table(head, rows, left=(0,))}"
 
 

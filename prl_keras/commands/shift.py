@@ -67,6 +67,7 @@ def _content(dataset: Dataset, measured: Any, seed: int) -> dict[str, Any]:
     from prl_keras.data.severities import RULE
     from prl_keras.evaluation.shift import figures
 
+    by_classifier = {by: figures(correct) for by, correct in measured.correct.items()}
     return {
         "dataset": dataset.name,
         "fingerprint": dataset.fingerprint,
@@ -75,8 +76,8 @@ def _content(dataset: Dataset, measured: Any, seed: int) -> dict[str, Any]:
         "image_shape": list(dataset.image_shape),
         "classifier": measured.classifier,
         "corruptions": {"constants": RULE, "seed": seed, "sha256": measured.identity["corruptions"]},
-        "accuracy": figures(measured.own),
-        "by_classifier": {by: figures(correct) for by, correct in measured.correct.items()},
+        "accuracy": by_classifier[measured.classifier],
+        "by_classifier": by_classifier,
     }
 
 

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.stats import false_discovery_control
 
 from prl_keras.cli import main
 from prl_keras.commands import beyond as command
 from prl_keras.config import Reproduce
+from prl_keras.data.held_out import held_out_classes
 from prl_keras.errors import InputError
 from prl_keras.evaluation.statistics import compare_seeds, compare_with_control
 from prl_keras.experiments.beyond import ERRORS, as_markdown, compared, draw, figures_of, sentences, together
@@ -178,7 +180,7 @@ def test_all_are_measured_alike_and_only_what_is_missing(folder, monkeypatch, ca
         asked.append(options)
         name = "few_shot" if options.few_shot else "unknown" if options.unknown else "shift"
         content = {"far": list(options.far), "taught": {}, "accuracy": dict.fromkeys(map(str, options.shots))}
-        content["by_classifier"] = {}
+        content |= {"by_classifier": {}, "corruptions": {"seed": 0}}
         content |= {key: getattr(options, key) for key in ("ways", "queries", "episodes")}
         content |= {"relative_to": {"run": options.relative_to}} if options.relative_to else {}
         (options.runs_dir / options.run / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
@@ -214,9 +216,12 @@ def test_all_are_measured_alike_and_only_what_is_missing(folder, monkeypatch, ca
         file.write_text(json.dumps(content), encoding="utf-8")
     command._measure(Run(folder), cells, replace(options, ways=4))
     assert [each.run for each in asked[48:]] == ["strong-prl-s1"] * 2
-    (folder / "strong-prl-s0" / "shift.json").write_text('{"relative_to": {"run": "strong-resnet18-s0"}}', "utf-8")
-    command._measure(Run(folder), cells, replace(options, ways=4))
-    assert [each.run for each in asked[50:]] == ["strong-prl-s0"], "measured when one classifier was asked"
+    old = {"relative_to": {"run": "strong-resnet18-s0"}, "corruptions": {"seed": 0}}
+    for content in (old, old | {"by_classifier": {}, "corruptions": {"seed": 5}}):  # of one classifier; by hand
+        asked.clear()
+        (folder / "strong-prl-s0" / "shift.json").write_text(json.dumps(content), "utf-8")
+        command._measure(Run(folder), cells, replace(options, ways=4))
+        assert [each.run for each in asked] == ["strong-prl-s0"]
 
 
 def test_the_table_of_the_open_recipe_has_runs_of_its_own(folder):
@@ -333,10 +338,29 @@ def test_what_could_not_be_measured_is_told_before_anything_is_trained(tmp_path,
         ([], "4 classes have the 1 + 15 pictures"),
         (["--ways", "3", "--far", "nowhere"], "--far nowhere: no such data set or folder"),
         (["--ways", "3", "--far", "digits"], "--far digits: these are the known pictures"),
+        (["--ways", "3", "--far", "fashion_500", "fashion_500"], "--far names two data sets called fashion_500"),
+        (["--ways", "3", "--far", str(tmp_path)], "no pictures"),
     ):
         assert main([*words, *more, "--runs-dir", str(tmp_path)]) == 2
         assert line in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_draw_of_classes_that_makes_no_episodes_is_told_too(tmp_path):
+    """Seed 0 holds out the large classes, a later one others too."""
+    drawn = [set(held_out_classes(["4"], "abcdefgh", seed)) for seed in range(3)]
+    later = next(seed for seed in range(3) if drawn[seed] != drawn[0])
+    for k, name in enumerate("abcdefgh"):
+        for number in range(14 if name in drawn[0] else 4):
+            file = tmp_path / "data" / name / f"{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((8, 8, 3), 20 * k + number, np.uint8)).save(file)
+    request = {"name": str(tmp_path / "data"), "hold_out_classes": ["4"], "cache_dir": "none", "seed": 0}
+    options = Reproduce(rows=("beyond",), ways=4, shots=(1,), queries=9, seeds=later)
+    command.check(options, request)
+    able = len(drawn[0] & drawn[later])
+    with pytest.raises(InputError, match=f"{able} classe?s? ha(ve|s) the 1 \\+ 9 pictures"):
+        command.check(replace(options, seeds=later + 1), request)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -154,6 +155,26 @@ def test_a_class_of_one_domain_alone_cannot_be_tested_there(art, tmp_path):
         load_dataset(str(art), labels=tmp_path / "l.csv", domains=True, hold_out_domain="pen")
 
 
+def test_groups_that_the_held_out_domain_shares_with_others_are_told(art, tmp_path):
+    lines = table(art, tmp_path / "l.csv").read_text(encoding="utf-8").splitlines()
+    grouped = [f"{lines[0]},group", *(f"{line},patient {number % 5}" for number, line in enumerate(lines[1:-24]))]
+    alone = [f"{line},of pen {number}" for number, line in enumerate(lines[-24:])]
+    (tmp_path / "l.csv").write_text("\n".join([*grouped, *alone]) + "\n", encoding="utf-8")
+    how = {"labels": tmp_path / "l.csv", "domains": True}
+    data = load_dataset(str(art), hold_out_domain="ink", **how)
+    assert any("pictures of 5 groups, as of 'patient 0', are in the domain 'ink'" in note for note in data.notes)
+    assert not any("groups" in note for note in load_dataset(str(art), hold_out_domain="pen", **how).notes)
+
+
+def test_a_domain_that_cannot_be_held_out_is_told_before_anything_is_trained(art, tmp_path, capsys):
+    shutil.copytree(art, tmp_path / "art")
+    shutil.copytree(art / "oil" / "ant", tmp_path / "art" / "pen" / "dog")
+    words = ["reproduce", "--dataset", str(tmp_path / "art"), "--cache-dir", "none", "--domains", "--rows", "mlp"]
+    assert main([*words, "--runs-dir", str(tmp_path / "runs")]) == 2
+    assert "hold_out_domain 'pen': class 'dog' has training pictures in no other domain" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
 @settings(deadline=None, max_examples=10)
 @given(st.integers(0, 1000), st.integers(1, 3))
 def test_episodes_across_domains_are_what_the_slow_ones_are(seed, shots):
@@ -240,13 +261,14 @@ def test_each_domain_gets_a_table_of_its_own(art, tmp_path, capsys):
         return asked[-1][1]
 
     options = Reproduce(domains=True, runs_dir=tmp_path)
-    domains.run(options, data, "all", make_table, "python main.py reproduce --domains")
-    assert asked == [(name, tmp_path / "all" / name) for name in DOMAINS]
+    domains.run(options, data, "all of it", make_table, "python main.py reproduce --domains")
+    assert asked == [(name, tmp_path / "all of it" / name) for name in DOMAINS]
     shown = capsys.readouterr().out
     assert "Held out: oil (2 of 3)" in shown
-    found = json.loads((tmp_path / "all" / "domains.json").read_text(encoding="utf-8"))
+    found = json.loads((tmp_path / "all of it" / "domains.json").read_text(encoding="utf-8"))
     assert found["rows"][0]["mean"]["mean"] == pytest.approx(0.6)
-    assert "| mlp | 60.0" in (tmp_path / "all" / "domains.md").read_text(encoding="utf-8")
+    assert "| mlp | 60.0" in (tmp_path / "all of it" / "domains.md").read_text(encoding="utf-8")
+    assert f"--runs-dir '{tmp_path / 'all of it' / 'ink'}'" in shown
     assert main(["reproduce", "--dataset", str(art), "--hold-out-domain", "pen"]) == 2
     assert "--hold-out-domain pen: add --domains" in capsys.readouterr().err
 

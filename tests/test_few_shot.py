@@ -339,10 +339,12 @@ def test_its_own_data_by_name_are_its_held_out_classes(held):
 
 
 def test_pictures_that_were_trained_on_are_left_out_of_another_data_set(held, capsys, tmp_path):
-    """A folder of three classes, each of training pictures, two of them, and of pictures of held-out classes."""
+    """A folder of three classes, each of training pictures, two of them, and of pictures of held-out classes; one is
+    called as a class that was trained on."""
     train = load_dataset(**held.part("data", "request")).train
     novel, _ = load_held_out(**held.part("data", "request"))
-    for name, start in (("one", 0), ("two", 30), ("three", 60)):
+    known = held.part("data", "class_names")[0]
+    for name, start in ((known, 0), ("two", 30), ("three", 60)):
         (tmp_path / name).mkdir()
         for number, image in enumerate(
             [*train.images[start // 15 : start // 15 + 2], *novel.images[start : start + 30]]
@@ -350,7 +352,9 @@ def test_pictures_that_were_trained_on_are_left_out_of_another_data_set(held, ca
             Image.fromarray(image).save(tmp_path / name / f"{number}.png")
     words = ["--dataset", str(tmp_path), "--cache-dir", "none"]
     assert few_shot(held, *words, "--shots", "1") == 0
-    assert "6 pictures are left out: the run was trained on them" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "6 pictures are left out: the run was trained on them" in shown
+    assert f"has classes that the run was trained on, by their names: {known}\n" in shown
     found = json.loads(next(held.path.glob("few_shot-*.json")).read_text(encoding="utf-8"))
     assert found["pictures"] == 90
     assert found["left_out_as_trained_on"] == 6

@@ -14,6 +14,7 @@ from faults import save_checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from prl_keras.arrays import read_arrays
 from prl_keras.cli import COMMANDS, parse
 from prl_keras.data.stl10 import read_binary
 from prl_keras.errors import InputError
@@ -44,6 +45,30 @@ def test_a_damaged_checkpoint_never_passes_for_another(tmp_path: Path) -> None:
         for variable, value in zip(model.variables, values, strict=True):
             np.testing.assert_array_equal(variable, value)
     assert refused > 120
+
+
+@pytest.mark.parametrize("kind", ["npz", "compressed npz", "npy"])
+def test_damaged_arrays_are_told_in_one_way(tmp_path: Path, kind: str) -> None:
+    """Header bytes too, of which NumPy's parser raises what it likes."""
+    file, rng = tmp_path / "arrays", np.random.default_rng(0)
+    arrays = {"names": np.array(["a", "b"]), "figures": rng.normal(size=(5, 7))}
+    with file.open("wb") as stream:
+        if kind == "npy":
+            np.save(stream, arrays["figures"])
+        else:
+            (np.savez if kind == "npz" else np.savez_compressed)(stream, **arrays)
+    content, refused = file.read_bytes(), 0
+    assert set(read_arrays(file)) == ({""} if kind == "npy" else set(arrays))
+    for place in range(min(len(content), 600)):
+        for bit in (1, 32):
+            file.write_bytes(content[:place] + bytes([content[place] ^ bit]) + content[place + 1 :])
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                try:
+                    read_arrays(file)
+                except ValueError:
+                    refused += 1
+    assert refused > 100
 
 
 @pytest.mark.parametrize("change", [{"epoch": 9}, {"epoch": -1}, {"epoch": "x"}, {"step": 1}, {"crc32": 0}])

@@ -29,6 +29,8 @@ def test_auroc_is_the_share_of_pairs_in_order_and_ties_count_half(known, strange
     assert found["auroc"] == pytest.approx(np.mean(pairs))
     assert found["auroc"] == pytest.approx(roc_auc_score([0] * len(known) + [1] * len(strange), known + strange))
     assert 0 <= found["low"] <= found["auroc"] <= found["high"] <= 1
+    alone = parting(np.array(known), np.array(strange[:1]))
+    assert (alone["low"], alone["high"]) == (None, None), "one picture says nothing of others"
     assert (found["n_known"], found["n_strange"]) == (len(known), len(strange))
 
 
@@ -106,10 +108,10 @@ def held(tmp_path_factory) -> Run:
 
 @pytest.fixture
 def noise(tmp_path) -> str:
-    """A folder of two classes that look like nothing, twelve pictures for test."""
+    """A folder of two classes that look like nothing, one called as a digit is; twelve pictures for test."""
     pictures = np.random.RandomState(0).randint(0, 256, (24, 8, 8, 3)).astype("uint8")
     for number, image in enumerate(pictures):
-        place = tmp_path / "noise" / ("train", "test")[number % 2] / "ab"[number // 12]
+        place = tmp_path / "noise" / ("train", "test")[number % 2] / "a7"[number // 12]
         place.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(place / f"{number}.png")
     return str(tmp_path / "noise")
@@ -130,7 +132,9 @@ def check_measured(folder, name: str, groups: dict[str, int], logits: str, shown
 
 def test_what_is_far_is_measured_on_the_screen_and_in_a_file(trained, noise, capsys):
     assert main(["evaluate", "tuned", "--unknown", "--far", noise, "--runs-dir", str(trained)]) == 0
-    check_measured(trained, "tuned", {"far: noise": 12}, "the run's classifier", capsys.readouterr().out)
+    shown = capsys.readouterr().out
+    assert "warning: far: noise has classes that the run was trained on, by their names: 7\n" in shown
+    check_measured(trained, "tuned", {"far: noise": 12}, "the run's classifier", shown)
 
 
 @pytest.mark.slow

@@ -106,6 +106,14 @@ def test_a_class_that_cannot_be_parted_in_three_is_named(tmp_path):
     fails(lambda: load_dataset(str(root)), "class 'dog' has 2 images", "keep 2")
 
 
+def test_a_class_without_a_training_picture_that_can_be_read_is_named(tmp_path):
+    root = write_image_folder(tmp_path / "pets", train=4, test=3, size=8)
+    shutil.copytree(root / "test", root / "val")  # so that nothing is drawn from train
+    for file in (root / "train" / "dog").iterdir():
+        file.write_bytes(b"no picture")
+    fails(lambda: load_dataset(str(root), damaged="skip"), "class 'dog' has no training images")
+
+
 def with_validation(root: Path, name: str = "val") -> Path:
     write_image_folder(root, train=4, test=3, size=8)
     (root / "test").rename(root / name)
@@ -357,6 +365,19 @@ def test_a_run_keeps_how_its_images_were_read(tmp_path):
     }
     changed = data_request_of_run(again, RunDataOptions(resize="crop", image_size=(9, 9)))
     assert (changed["image_size"], "resize" in changed) == ([9, 9], False)
+
+
+def test_the_share_of_validation_is_that_of_the_runs_own_data(tmp_path):
+    root = write_image_folder(tmp_path / "pets", train=10, size=8)
+    request = data_request(DataOptions(dataset=str(root), validation_fraction=0.3), 0)
+    run = recorded(tmp_path, request, load_dataset(**request))
+    other = with_validation(tmp_path / "other")  # nothing else could be asked of it
+    write_image_folder(tmp_path / "test", train=2, test=2, size=8)
+    shutil.move(tmp_path / "test" / "test", other / "test")
+    assert len(open_data(data_request_of_run(run, RunDataOptions(dataset=str(other))), run).validation) == 6
+    root.rename(tmp_path / "moved")
+    moved = data_request_of_run(run, RunDataOptions(dataset=str(tmp_path / "moved")))
+    assert moved["validation_fraction"] == 0.3
 
 
 def test_a_moved_folder_takes_its_table_along(tmp_path):

@@ -340,6 +340,20 @@ def test_a_first_lesson_that_is_refused_leaves_no_run(trained, pictures, capsys)
     assert set(trained.iterdir()) == runs
 
 
+def test_an_accent_is_one_however_it_is_written(teach, own, pictures, capsys, tmp_path):
+    composed, apart = "caf\u00e9", "cafe\u0301"
+    teach("own", composed, *files(pictures, "bar", (0, 1)))
+    shutil.copytree(pictures / "bar", tmp_path / "lesson" / apart)
+    teach("own", str(tmp_path / "lesson"))
+    assert own.result["taught"][composed] == 6
+    assert f"{composed}: refined by 4 pictures, 6 in all" in capsys.readouterr().out
+    shutil.copytree(pictures / "ring", tmp_path / "lesson" / composed)
+    teach("own", str(tmp_path / "lesson"), expected=2)
+    assert "two folders have the name" in complaint(capsys)
+    teach("own", "--forget", apart)
+    assert composed not in own.result["taught"]
+
+
 def test_two_lessons_at_once_are_refused(own, trained, pictures, capsys):
     with locked(own):
         assert main(["teach", "own", "bar", str(pictures / "bar"), "--runs-dir", str(trained)]) == 2

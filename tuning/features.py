@@ -1,10 +1,12 @@
 """Features of frozen encoders, encoded once and shared by trials, resumed searches and worker processes."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import keras
 import numpy as np
 
+from prl_keras.arrays import read_arrays
 from prl_keras.files import atomic_path
 from prl_keras.models.encode import encode
 from prl_keras.models.storage import weights_sha256
@@ -36,8 +38,8 @@ class FeatureCache:
         return self._memory[id(encoder)]
 
     def _load_or_encode(self, file: Path, encoder: keras.Model, images: np.ndarray) -> np.ndarray:
-        if file.exists():
-            return np.load(file, allow_pickle=False)
+        with suppress(FileNotFoundError, ValueError, KeyError):  # what is damaged is made again
+            return read_arrays(file)[""]
         features = encode(encoder, images)
         file.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(file) as temporary:

@@ -14,8 +14,8 @@ from prl_keras.commands.cells import log_files, own_log
 from prl_keras.commands.few_shot import check_episodes
 from prl_keras.commands.unknown import check_far
 from prl_keras.config import Evaluate, Reproduce
-from prl_keras.data import Dataset
-from prl_keras.data.catalog import load_held_out
+from prl_keras.data import Dataset, load_dataset
+from prl_keras.data.catalog import held_out_draws
 from prl_keras.errors import InputError
 from prl_keras.experiments import jobs, shared
 from prl_keras.experiments.beyond import FEW_SHOT, SHIFT, UNKNOWN
@@ -56,7 +56,12 @@ def run(
 def check(options: Reproduce, request: dict[str, Any]) -> None:
     """Raise InputError, before anything is trained, if the encoders could not be measured afterwards."""
     check_far(options.far, request)
-    check_episodes(load_held_out(**request)[0], options)
+    how = {key: request[key] for key in ("image_size", "resize", "cache_dir") if key in request}
+    for name in options.far:
+        load_dataset(name, **how)
+    seeds = sorted({each.seed for each in replicates(options)})
+    for novel in held_out_draws(seeds, **{key: value for key, value in request.items() if key != "seed"}):
+        check_episodes(novel, options)
 
 
 def check_recipe(table: Run, recipe: str) -> None:
@@ -147,7 +152,8 @@ class Measurement:
                 return all(numbers) and set(content["accuracy"]) == set(map(str, how.shots)) and "taught" in content
             if how.unknown:
                 return content["far"] == list(how.far)
-            return "by_classifier" in content and content.get("relative_to", {}).get("run") == how.relative_to
+            same = content["corruptions"]["seed"] == how.seed and "by_classifier" in content
+            return same and content.get("relative_to", {}).get("run") == how.relative_to
         except FileNotFoundError:
             return False
         except (ValueError, KeyError, TypeError, AttributeError):

@@ -16,6 +16,7 @@ from prl_keras.errors import InputError
 from prl_keras.files import write_json, write_text
 from prl_keras.runs.names import usable
 from prl_keras.screen.console import console, mean_and_interval, print_end, say
+from prl_keras.terminal import quoted
 
 _FEWEST = 2
 
@@ -41,7 +42,8 @@ def run(options: Reproduce, dataset: Dataset, name: str, make_table: Callable[[R
     _show(found)
     for sentence in sentences(found):
         say(sentence)
-    print_end([page, file], [f"python main.py runs --runs-dir {folder / next(iter(_folder_names(domains)))}"])
+    first = quoted([str(folder / _folder_names(domains)[0])])
+    print_end([page, file], [f"python main.py runs --runs-dir {first}"])
 
 
 def _folder_names(domains: tuple[str, ...]) -> list[str]:

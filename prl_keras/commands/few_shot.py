@@ -16,7 +16,7 @@ from prl_keras.data import Dataset
 from prl_keras.data.catalog import load_held_out
 from prl_keras.data.domains import domain_names
 from prl_keras.data.request import data_request_of_run, file_suffix, open_data
-from prl_keras.data.seen import never_seen, short, warn_of_network
+from prl_keras.data.seen import never_seen, short, warn_of_names, warn_of_network
 from prl_keras.data.splits import Split, joined_splits
 from prl_keras.errors import InputError
 from prl_keras.files import atomic_path, write_json
@@ -36,6 +36,8 @@ def run(options: Evaluate) -> None:
     dataset = open_data(request, run)
     check_encoder(tuple(run.part("data")["image_shape"]), dataset, run.name)
     own, novel, names, left_out = _novel(run, dataset, request)
+    if novel.groups is not None and len(set(novel.groups.tolist())) < len(novel):
+        say("warning: some pictures are of one group: where one of them is learned from, another one may be asked")
     check_episodes(novel, options)
     network = warn_of_network(run)
     start_keras()
@@ -132,8 +134,7 @@ def _novel(run: Run, dataset: Dataset, request: dict[str, Any]) -> tuple[Dataset
     split, left_out = never_seen(run, joined_splits([dataset.train, dataset.validation, dataset.test]))
     if left_out:
         say(f"{left_out:,} pictures are left out: the run was trained on them")
-    if known := sorted(set(dataset.class_names) & set(own.class_names)):
-        say(f"warning: the run was trained on classes of these names too: {', '.join(known[:10])}")
+    warn_of_names(dataset.label, dataset.class_names, own.class_names)
     return own, split, dataset.class_names, left_out
 
 

@@ -100,7 +100,7 @@ def _known(run: Run, encoder: keras.Model) -> Taught:
         ) from error
     with console.status(f"Encoding the images of {dataset.label}"):
         known = of_training(encoder, dataset, run).calibrate()
-    with suppress(PermissionError):
+    with suppress(OSError):
         save_taught(known, file)
     return known
 

@@ -13,7 +13,8 @@ from prl_keras.commands.cells import train, train_one, train_together
 from prl_keras.commands.common import check_training
 from prl_keras.commands.progress import duration
 from prl_keras.config import DataOptions, EpisodeOptions, PictureOptions, Pretrain, Reproduce
-from prl_keras.data import Dataset
+from prl_keras.data import Dataset, load_dataset
+from prl_keras.data.domains import domain_names
 from prl_keras.data.request import data_request, open_data
 from prl_keras.errors import InputError
 from prl_keras.experiments import estimate
@@ -58,7 +59,10 @@ def run(options: Reproduce) -> None:
     options = replace(options, rows=rows_by_recipe(options.rows, options.recipe))
     _check(options)
     if _leaves_each_out(options):
-        dataset = _open_data(data_request(_data_options(options), seed=0), options)
+        request = data_request(_data_options(options), seed=0)
+        dataset = _open_data(request, options)
+        for domain in domain_names([dataset.train, dataset.validation, dataset.test]):
+            load_dataset(**request | {"hold_out_domain": domain})  # what cannot be is told before anything is trained
         name = options.name or f"{_default_name(options, dataset)}-domains"
         domains.run(options, dataset, name, _make_table, _command(options, dataset))
         return

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unicodedata import normalize
 
 import numpy as np
 
@@ -68,21 +69,26 @@ def _lesson(words: Sequence[str]) -> dict[str, list[str]]:
     if len(words) > 1:
         if first.suffix.lower() in IMAGE_EXTENSIONS and first.is_file():
             raise InputError(f"{first} is a picture: name its class first, python main.py teach RUN NAME IMAGE...")
-        _check_class(words[0])
-        return {words[0]: all_picture_files(map(Path, words[1:]))}
+        return {_class_name(words[0]): all_picture_files(map(Path, words[1:]))}
     if not first.is_dir():
         raise InputError(f"{words[0]}: name its pictures too, or a folder with a folder of pictures for each class")
     folders = [path for path in first.iterdir() if path.is_dir() and not is_litter(path)]
     if not folders:
         raise InputError(f"{first} has no folders, one a class: name the class, python main.py teach RUN NAME {first}")
-    for path in folders:
-        _check_class(path.name)
-    return {path.name: all_picture_files([path]) for path in sorted(folders, key=lambda path: natural(path.name))}
+    named: dict[str, Path] = {}
+    for path in sorted(folders, key=lambda path: natural(path.name)):
+        if (name := _class_name(path.name)) in named:
+            raise InputError(f"{first}: two folders have the name {name!r}, written differently; merge them")
+        named[name] = path
+    return {name: all_picture_files([path]) for name, path in named.items()}
 
 
-def _check_class(name: str) -> None:
+def _class_name(name: str) -> str:
+    """With its accents composed, as the names of a data set's classes are."""
+    name = normalize("NFC", name)
     if not name.strip() or not name.isprintable() or "/" in name or os.sep in name:
         raise InputError(f"a class cannot be called {name!a:.60}; choose a name that can be printed, without slashes")
+    return name
 
 
 @dataclass
@@ -172,7 +178,7 @@ class _Lesson:
     def give(self, encoder: keras.Model | None, reading: Mapping[str, Any]) -> None:
         """Raises InputError, and nothing is changed on disk."""
         taught, alarms = self.taught, self._options.false_alarms
-        for name in dict.fromkeys(self._options.forget):
+        for name in dict.fromkeys(normalize("NFC", each) for each in self._options.forget):
             count = _count_of(taught, name)
             taught = taught.forget(name)
             self._lines.append(f"{name}: forgotten ({_pictures(count)})")

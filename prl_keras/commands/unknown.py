@@ -16,8 +16,8 @@ from prl_keras.config import Evaluate
 from prl_keras.data import Dataset, load_dataset
 from prl_keras.data.catalog import is_folder, load_held_out, resolved
 from prl_keras.data.request import data_request_of_run, file_suffix
-from prl_keras.data.seen import never_seen, short_digests, unseen, warn_of_network
-from prl_keras.data.splits import SPLITS, Split
+from prl_keras.data.seen import never_seen, short_digests, unseen, warn_of_names, warn_of_network
+from prl_keras.data.splits import SPLITS, Split, dataset_label
 from prl_keras.errors import InputError
 from prl_keras.files import write_json
 from prl_keras.runs import Run, find_run, gives_features, has_classifier, names_classes
@@ -93,6 +93,9 @@ def check_far(names: Sequence[str], request: dict[str, Any]) -> None:
             raise InputError(f"--far {name}: these are the known pictures; name another data set")
         if is_folder(resolved(name)) and not Path(name).expanduser().is_dir():
             raise InputError(f"--far {name}: no such data set or folder")
+    labels = [dataset_label(resolved(name)) for name in names]
+    if twice := next((label for label in labels if labels.count(label) > 1), None):
+        raise InputError(f"--far names two data sets called {twice}: measure one after the other")
 
 
 def _strange(run: Run, dataset: Dataset, options: Evaluate) -> dict[str, Split]:
@@ -105,13 +108,12 @@ def _strange(run: Run, dataset: Dataset, options: Evaluate) -> dict[str, Split]:
     for name in options.far:
         other = load_dataset(name, image_size=dataset.image_shape[:2], **how)
         group = f"far: {other.label}"
-        if group in groups:
-            raise InputError(f"--far names two data sets called {other.label}: measure one after the other")
         known = np.concatenate([short_digests(getattr(dataset, part).images) for part in SPLITS])
         new = np.flatnonzero(~np.isin(short_digests(other.test.images), known))
         if len(new) < len(other.test):
             say(f"{group}: {len(other.test) - len(new):,} pictures are left out: {dataset.label} has them")
         groups[group] = other.test.take(new)
+        warn_of_names(group, other.class_names, dataset.class_names)
     for name, split in groups.items():
         groups[name], left_out = never_seen(run, split)
         if left_out:
@@ -151,8 +153,12 @@ def _show(run: Run, dataset: Dataset, content: dict[str, Any]) -> None:
             table.add_column(column, justify="right", no_wrap=True)
         for score, by_group in content["scores"].items():
             figure, limited = by_group[name], by_group.get("at_5_percent_of_validation")
-            interval = f"{100 * figure['auroc']:.1f} ({100 * figure['low']:.1f} - {100 * figure['high']:.1f})"
-            row = [interval, f"{100 * figure['aupr']:.1f}", f"{100 * figure['fpr95']:.1f} %"]
+            ends = [f"{100 * figure[end]:.1f}" for end in ("low", "high") if figure[end] is not None]
+            row = [
+                f"{100 * figure['auroc']:.1f}" + (f" ({' - '.join(ends)})" if ends else ""),
+                f"{100 * figure['aupr']:.1f}",
+                f"{100 * figure['fpr95']:.1f} %",
+            ]
             table.add_row(score, *row, f"{100 * limited[name]['value']:.1f} %" if limited else "")
         console.print(table)
     alarms = [by_group.get("at_5_percent_of_validation") for by_group in content["scores"].values()]

@@ -132,6 +132,22 @@ def load_held_out(
     return _finish(all_of_classes(raw, held_out), reading, raw.order, cache), held_out
 
 
+def held_out_draws(
+    seeds: Sequence[int],
+    name: str,
+    data_dir: str | Path | None = None,
+    *,
+    hold_out_classes: Sequence[str],
+    fold: int | None = None,
+    cache_dir: str | Path | None = None,
+    **others: Any,
+) -> list[Split]:
+    """What `load_held_out` gives with each of the seeds, of images as they were read, of any size."""
+    name, cache, reading = resolved(name), cache_of(cache_dir), _reading(**others)
+    raw = _read(name, _checked_dir(data_dir), reading, fold, cache)
+    return [all_of_classes(raw, _held_out(raw, hold_out_classes, seed)) for seed in seeds]
+
+
 def load_train_images(
     name: str, data_dir: str | Path | None = None, *, cache_dir: str | Path | None = None, **others: Any
 ) -> RawData:
@@ -184,6 +200,8 @@ def _drawn(
         )
     if samples_per_class is not None:
         train = balanced_train(train, samples_per_class, seed, names)
+    if (counts := np.bincount(train.labels, minlength=len(names))).min() == 0:
+        raise InputError(f"class {names[counts.argmin()]!r} has no training images; add some, or leave the class out")
     test = raw.test if test_per_class is None else balanced_test(raw.test, test_per_class, _TEST_SEED, names)
     return {"train": train, "validation": validation, "test": test}
 

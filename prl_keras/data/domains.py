@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from unicodedata import normalize
 
 import numpy as np
 
@@ -28,7 +29,7 @@ def without_domain(
     Raises:
         InputError: there is no such domain, or a class of it is in no other one's training pictures.
     """
-    known = domain_names(list(data.values()))
+    known, name = domain_names(list(data.values())), normalize("NFC", name)
     if name not in known:
         some = ", ".join(known[:_MOST_NAMED]) + ", ..." * (len(known) > _MOST_NAMED)
         raise InputError(f"hold_out_domain: there is no domain {name!a:.60}; there are {some}")
@@ -45,7 +46,17 @@ def without_domain(
     notes = [f"Test: all {len(test):,} images of the domain {name!r}, none of which is trained on or validated on"]
     if unused is not None and len(unused):
         notes.append(f"Not used: {len(unused):,} test images of the other domains")
+    if parted := _groups(test) & {group for split in others.values() for group in _groups(split)}:
+        count = f"{len(parted):,} group{'s' * (len(parted) != 1)}"
+        notes.append(
+            f"warning: pictures of {count}, as of {min(parted)!r}, are in the domain {name!r} and in others: "
+            "test is not new in that"
+        )
     return others | {"test": test}, tuple(notes)
+
+
+def _groups(split: Split) -> set[str]:
+    return set() if split.groups is None else set(split.groups.tolist())
 
 
 def _of(split: Split) -> np.ndarray:

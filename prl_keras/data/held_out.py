@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from unicodedata import normalize
 
 import numpy as np
 
@@ -23,7 +24,7 @@ def held_out_classes(wanted: Sequence[str], class_names: Sequence[str], seed: in
     Raises:
         InputError: an unknown name; a number that leaves fewer than two classes to train on.
     """
-    words = list(wanted)
+    words = [normalize("NFC", name) for name in wanted]  # as class names are
     number = _number(words[0]) if len(words) == 1 else None
     if number is None:
         if unknown := [name for name in words if name not in class_names]:

@@ -9,7 +9,7 @@ from typing import Any
 from prl_keras.config import DataOptions, PictureOptions, RunDataOptions, typed
 from prl_keras.data import Dataset, default_dataset, load_dataset, resolved
 from prl_keras.data.cache import NOTHING
-from prl_keras.data.catalog import is_folder, takes_data_dir
+from prl_keras.data.catalog import VALIDATION_FRACTION, is_folder, takes_data_dir
 from prl_keras.data.deep import BITS
 from prl_keras.data.domains import domain_names
 from prl_keras.data.layout import UNLABELLED
@@ -93,6 +93,7 @@ def _of_another(own: dict[str, Any], name: str, options: RunDataOptions, run: Ru
         request["labels"] = _as_json(options.labels)
     whole = dict.fromkeys(("fold", "samples_per_class", "test_per_class", "image_size"))
     whole |= {key: _PICTURES[key] for key in ("labels", "damaged", "domains")}
+    whole |= {"validation_fraction": VALIDATION_FRACTION}
     whole |= {} if is_folder(name) else {key: value for key, value in _PICTURES.items() if key != "resize"}
     part = any(key in own for key in _HELD_OUT) or any(request.get(key, v) != v for key, v in whole.items())
     if part and not _is_copy(request, run):

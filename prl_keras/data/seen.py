@@ -9,6 +9,7 @@ from contextlib import suppress
 
 import numpy as np
 
+from prl_keras.arrays import read_arrays
 from prl_keras.data.rows import Rows
 from prl_keras.data.splits import Dataset, Split, digests_of
 from prl_keras.errors import InputError
@@ -62,10 +63,10 @@ def seen_by(run: Run) -> np.ndarray | None:
     if not file.exists():
         return None
     try:
-        digests = np.load(file, allow_pickle=False)
+        digests = read_arrays(file)[""]
         if digests.dtype != np.dtype("<u8") or digests.ndim != 1:
             raise ValueError(f"it holds {digests.dtype} {digests.shape}")
-    except (ValueError, EOFError) as error:
+    except (ValueError, KeyError) as error:
         raise InputError(f"{file} is damaged: {error}; restore it, or remove it to go on without the check") from error
     return digests
 
@@ -83,6 +84,14 @@ def warn_of_network(run: Run) -> str | None:
     if network is not None:
         say(f"warning: what {network} was trained on is not recorded: it may know these classes, or these pictures")
     return network
+
+
+def warn_of_names(what: str, names: tuple[str, ...], known: tuple[str, ...]) -> None:
+    """Say which classes that are to be new have names of classes that the run was trained on."""
+    trained = set(known)
+    if same := [name for name in names if name in trained]:
+        others = f" and {len(same) - 5} more" if len(same) > 5 else ""
+        say(f"warning: {what} has classes that the run was trained on, by their names: {', '.join(same[:5])}{others}")
 
 
 def unseen(run: Run, split: Split) -> np.ndarray | None:

@@ -91,7 +91,7 @@ def _mahalanobis(train: Features) -> Callable[[np.ndarray], np.ndarray]:
     return lambda asked: cdist(np.asarray(asked, np.float64) @ matrix, means, "sqeuclidean").min(axis=1)
 
 
-def parting(known: np.ndarray, strange: np.ndarray) -> dict[str, float | int]:
+def parting(known: np.ndarray, strange: np.ndarray) -> dict[str, float | int | None]:
     """What a score tells apart; what is strange is the positive class.
 
     Args:
@@ -99,23 +99,24 @@ def parting(known: np.ndarray, strange: np.ndarray) -> dict[str, float | int]:
 
     Returns:
         auroc: probability that something strange has the larger score, ties count half; low, high: its 95 % interval
-        over pictures (DeLong et al. 1988); aupr: average precision; fpr95: share of known pictures that are taken for
-        strange at the threshold at which 95 % of the strange ones are found; n_known, n_strange.
+        over pictures (DeLong et al. 1988), None where one side is a single picture; aupr: average precision; fpr95:
+        share of known pictures that are taken for strange at the threshold at which 95 % of the strange ones are found;
+        n_known, n_strange.
     """
     from sklearn.metrics import average_precision_score
 
     below, above = _placements(strange, known), _placements(known, strange)
     auroc = float(below.mean())
-    variance = (
-        below.var(ddof=1) / len(strange) + above.var(ddof=1) / len(known) if min(len(known), len(strange)) > 1 else 0
-    )
-    reach = _Z * float(np.sqrt(variance))
+    low, high = None, None
+    if min(len(known), len(strange)) > 1:
+        reach = _Z * float(np.sqrt(below.var(ddof=1) / len(strange) + above.var(ddof=1) / len(known)))
+        low, high = max(0.0, auroc - reach), min(1.0, auroc + reach)
     labels = np.repeat([0, 1], [len(known), len(strange)])
     threshold = np.sort(strange)[int(np.floor(0.05 * len(strange)))]
     return {
         "auroc": auroc,
-        "low": max(0.0, auroc - reach),
-        "high": min(1.0, auroc + reach),
+        "low": low,
+        "high": high,
         "aupr": float(average_precision_score(labels, np.concatenate([known, strange]))),
         "fpr95": float(np.mean(known >= threshold)),
         "n_known": len(known),

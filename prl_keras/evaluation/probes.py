@@ -130,10 +130,13 @@ def _vote(labels: np.ndarray) -> np.ndarray:
 
 def nearest_prototype(train: Features, validation: Features, test: Features, num_classes: int) -> ProbeResult:
     """Nearest class mean of the training features, Euclidean distance; nothing to choose."""
-    prototypes, _ = class_prototypes(train.labels, train.features, num_classes)
+    prototypes, counts = class_prototypes(train.labels, train.features, num_classes)
+    there = np.asarray(counts) > 0
 
     known, wanted = (
-        np.concatenate([block.argmax(axis=-1) for block in minus_distances(split.features, prototypes)])
+        np.concatenate(
+            [np.where(there, block, -np.inf).argmax(axis=-1) for block in minus_distances(split.features, prototypes)]
+        )
         for split in (validation, test)
     )
     correct = known == validation.labels

@@ -5,7 +5,6 @@ Images are the unit of every interval: all conditions show the same ones. NumPy 
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from prl_keras.arrays import read_arrays
 from prl_keras.data import Dataset
 from prl_keras.data.corruptions import corrupt, pictures_at_a_time, rule_sha256
 from prl_keras.data.severities import NAMES, SEVERITIES
@@ -60,17 +60,17 @@ class Shifted:
 def loaded(file: Path) -> Shifted:
     """Raises InputError if the file is damaged."""
     try:
-        with np.load(file, allow_pickle=False) as kept:
-            n = int(kept["n"])
-            correct = np.unpackbits(kept["correct"], axis=-1, count=n).astype(bool)
-            identity = {name: str(kept[name]) for name in ("images", "corruptions", "seed")}
-            names = np.atleast_1d(kept["classifier"]).tolist()
-            if correct.ndim == 2:  # of a version that asked one classifier
-                correct = correct[None]
-            if correct.shape != (len(names), len(CONDITIONS), n) or not n:
-                raise ValueError(f"it holds {correct.shape}")
-            return Shifted(dict(zip(names, correct, strict=True)), identity)
-    except (ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        kept = read_arrays(file)
+        n = int(kept["n"])
+        correct = np.unpackbits(kept["correct"], axis=-1, count=n).astype(bool)
+        identity = {name: str(kept[name]) for name in ("images", "corruptions", "seed")}
+        names = np.atleast_1d(kept["classifier"]).tolist()
+        if correct.ndim == 2:  # of a version that asked one classifier
+            correct = correct[None]
+        if correct.shape != (len(names), len(CONDITIONS), n) or not n:
+            raise ValueError(f"it holds {correct.shape}")
+        return Shifted(dict(zip(names, correct, strict=True)), identity)
+    except (ValueError, TypeError, KeyError) as error:
         raise InputError(f"{file} is damaged ({error}): repeat `evaluate --shift` of that run") from error
 
 

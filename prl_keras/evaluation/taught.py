@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
-import zlib
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +12,7 @@ import numpy as np
 from scipy.spatial.distance import cdist
 from sklearn.preprocessing import normalize
 
+from prl_keras.arrays import read_arrays
 from prl_keras.data import Dataset
 from prl_keras.data.catalog import is_folder
 from prl_keras.data.seen import short_digests, unseen
@@ -249,8 +248,7 @@ def read_taught(run: Run, file: Path | None = None) -> Taught:
     """Of the run's prototypes.npz, or of another file of the kind. Raises InputError if it is damaged."""
     file = file or run.prototypes_file
     try:
-        with np.load(file, allow_pickle=False) as content:
-            part = {name: content[name] for name in content.files}
+        part = read_arrays(file)
         classifier = PrototypeClassifier(centre=part["centre"])
         for name in _FITTED:
             setattr(classifier, f"{name}_", part[name])
@@ -263,7 +261,7 @@ def read_taught(run: Run, file: Path | None = None) -> Taught:
         spread = part["spread"] if part["spread"].size else None
         rest = {"false_alarms": float(part["false_alarms"]), "spread_classes": int(part["spread_classes"])}
         return Taught(classifier, **parts, spread=spread, **rest)
-    except (ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, OSError) as error:
+    except (ValueError, TypeError, KeyError, OSError) as error:
         raise InputError(f"{file} is damaged ({error}); put a copy of it back, or remove it") from error
 
 

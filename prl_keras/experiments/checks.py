@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from prl_keras.arrays import read_arrays
 from prl_keras.config import DataOptions, Finetune, unused_options
 from prl_keras.data import load_dataset
 from prl_keras.data.request import WHERE
@@ -119,9 +120,9 @@ def check_same_images(runs: list[Run]) -> None:
 
 def read_predictions(run: Run) -> dict[str, np.ndarray]:
     try:
-        with np.load(run.predictions_file, allow_pickle=False) as file:
-            return {name: file[name] for name in ("test_logits", "test_labels")}
-    except Exception as error:  # whatever a damaged file makes zipfile or NumPy raise
+        content = read_arrays(run.predictions_file)
+        return {name: content[name] for name in ("test_logits", "test_labels")}
+    except (ValueError, KeyError, OSError) as error:
         raise InputError(f"cannot read {run.predictions_file}: {error}; {_AGAIN}") from error
 
 

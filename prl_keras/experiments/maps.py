@@ -1,9 +1,11 @@
 """t-SNE of train and test features of the table's encoders."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
+from prl_keras.arrays import read_arrays
 from prl_keras.data import Dataset, Split
 from prl_keras.experiments.analysis import Analysis
 from prl_keras.experiments.cells import encoder_run
@@ -49,9 +51,8 @@ def draw_maps(analysis: Analysis, dataset: Dataset, folder: Path) -> dict[str, P
 
 def _positions(run: Run, dataset: Dataset, file: Path, trained: bool) -> dict[str, np.ndarray]:
     """Features, positions and labels of train and test, and the prototypes' positions."""
-    if file.exists():
-        with np.load(file, allow_pickle=False) as content:
-            return dict(content)
+    with suppress(FileNotFoundError, ValueError):  # what is damaged is made again
+        return read_arrays(file)
     encoder = load_encoder(run) if trained else untrained_encoder(run)
     train, test = (_some(split) for split in (dataset.train, dataset.test))
     features = {"train": encode(encoder, train.images), "test": encode(encoder, test.images)}

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from prl_keras.arrays import read_arrays
 from prl_keras.errors import InputError
 from prl_keras.files import atomic_path, patiently, write_json
 from prl_keras.runs import Run
@@ -93,10 +92,10 @@ class Work:
         """Raises InputError if the file is damaged."""
         file = self._part(number)
         try:
-            with np.load(file, allow_pickle=False) as part:
-                errors = {int(row): line for row, line in json.loads(str(part["errors"])).items()}
-                return Answers(part["outputs"], errors, int(part["seen"]))
-        except (ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            part = read_arrays(file)
+            errors = {int(row): line for row, line in json.loads(str(part["errors"])).items()}
+            return Answers(part["outputs"], errors, int(part["seen"]))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise InputError(f"{file} is damaged ({error}): remove it and repeat the command") from error
 
     def publish(self, write: Callable[[tuple[Path, ...]], None]) -> None:

@@ -47,7 +47,8 @@ _CURES = {
     errno.EROFS: "make it writable",
     **dict.fromkeys((errno.EEXIST, errno.ENOTEMPTY, errno.EBUSY), "close what has it open, or move it elsewhere"),
     **dict.fromkeys((errno.EISDIR, errno.ENOTDIR), "move it elsewhere"),
-    **dict.fromkeys((errno.EIO, errno.ESTALE), "see that its disk works"),
+    **dict.fromkeys((errno.EIO, errno.ESTALE, errno.ETIMEDOUT), "see that its disk works"),
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "allow more open files (ulimit -n)"),
 }
 _IN_USE = (32, 33)  # Windows: another program has the file open, or has locked it
 

@@ -62,12 +62,12 @@ def atomic_folder(target: Path) -> Iterator[Path]:
             patiently(lambda: target.rename(old))
         try:
             patiently(lambda: draft.rename(target))
-        except OSError:
-            if old.exists():
+        except BaseException:  # a signal too
+            if old.exists() and not target.exists():
                 old.rename(target)
             raise
     finally:
-        for folder in (draft, old):
+        for folder in (draft, old) if target.exists() else (draft,):
             shutil.rmtree(folder, ignore_errors=True)
 
 

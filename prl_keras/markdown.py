@@ -26,7 +26,7 @@ def indented(text: str) -> str:
 def pipe_table(head: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int] = ()) -> str:
     """Cells are Markdown; columns are aligned right, but for those of `left`."""
     rule = [":---" if column in left else "---:" for column in range(len(head))]
-    lines = [head, rule, *([_cell(cell) for cell in row] for row in rows)]
+    lines = [map(_cell, head), rule, *(map(_cell, row) for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

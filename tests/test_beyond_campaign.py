@@ -67,7 +67,7 @@ def test_the_page_is_of_the_seeds_that_all_have_with_errors_relative_to_cross_en
     assert f"| {ERRORS} | 100.0 | 95.0 |" in page
     assert "|  | minus Open ResNet-18 | minus Open PRL leave-one-out |" in page
     assert "| 5-shot, ridge | +5.0" in page
-    assert "all figures: lines.jsonl" in page
+    assert "All figures: lines.jsonl" in page
     assert "| fog | 80.0 | 82.0 | 84.0 |" in page
     assert "| snow | 59.5 (53.1 - 65.9) |" in page
     assert "held-out pictures: 6,500, 6,501." in page
@@ -159,7 +159,7 @@ def test_a_page_of_domains_says_their_mean_and_each_as_it_is_used(tmp_path: Path
     assert "| mean, linear probe | +2.0" in page
     assert "google left out, by seed, test pictures: 1,906, 1,906, 1,906." in page
     assert "eld-out classes" not in page
-    assert "Made by `python benchmarks/beyond.py table vendors --methods resnet18 prl`" in page
+    assert "Made by\n\n    python benchmarks/beyond.py table vendors --methods resnet18 prl\n" in page
     assert "Beside these" not in page
     assert "whose name" not in page
     assert beyond.write(read(file)[:-1], "vendors", campaign, methods, file) == 0

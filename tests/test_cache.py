@@ -11,7 +11,7 @@ from PIL import Image
 
 from prl_keras.cli import main
 from prl_keras.data import Dataset, catalog, folder, load_dataset, stl10
-from prl_keras.data.cache import Cache, cache_of, stores
+from prl_keras.data.cache import VARIABLE, Cache, cache_of, clear, stores
 from prl_keras.data.duplicates import duplicates
 from prl_keras.data.rows import Rows, opened
 from prl_keras.data.seen import short_digests
@@ -285,6 +285,26 @@ def test_the_cache_is_listed_and_cleared(pets: Path, own_cache: Path, capsys, mo
     assert main(["data", "cache", "--clear", "all"]) == 0
     assert main(["data", "cache", "--cache-dir", "none"]) == 2
     assert main(["data", "list", "--clear", "all"]) == 2
+
+
+def test_what_another_process_clears_first_is_no_fault(tmp_path: Path, monkeypatch) -> None:
+    for letter in "ab":
+        (tmp_path / f"{letter * 16}-own.partial").mkdir()
+    known = stores(tmp_path)
+    shutil.rmtree(tmp_path / known[0].name)
+    monkeypatch.setattr("prl_keras.data.cache.stores", lambda folder: known)
+    assert clear(tmp_path, "all") == known[1:]
+    assert not list(tmp_path.iterdir())
+
+
+def test_where_nobody_is_at_home_nothing_is_kept(monkeypatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    assert cache_of(None) == Cache()
 
 
 def test_what_is_being_written_is_not_cleared(tmp_path: Path, capsys) -> None:

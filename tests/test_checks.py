@@ -1,6 +1,7 @@
 """What `data verify` finds in real files, and what it does not."""
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageEnhance
 
-from prl_keras.cli import main
+from prl_keras.cli import main, parse
+from prl_keras.commands.data import _command
+from prl_keras.config import Data
 from prl_keras.data import Dataset, checks, near, verify
 from prl_keras.data.duplicates import duplicates
 from prl_keras.data.images import header, pillow_ready
@@ -167,6 +170,21 @@ def test_a_name_that_cannot_be_printed_has_its_reason_too(pets: Path) -> None:
     (example,) = found(pets, code=1)["unreadable"]["examples"]
     assert example["image"] == r"'train/cat/a\nb.png'"
     assert example["reason"] == "the file is empty (0 bytes); replace it or leave it out"
+
+
+def test_a_name_that_begins_with_a_quote_is_a_name(tmp_path: Path) -> None:
+    pets = write_image_folder(tmp_path / "pets", ("'80s", "dog"), train=10, size=8)
+    (pets / "train" / "'80s" / "bad.png").write_bytes(b"")
+    (example,) = found(pets, code=1)["unreadable"]["examples"]
+    assert example["image"] == "train/'80s/bad.png"
+
+
+def test_the_next_command_has_every_kind_of_option() -> None:
+    given = Data(domains=True, hold_out_classes=("a cat", "dog"), image_size=(8, 9), max_megapixels=3)
+    words = shlex.split(_command("pretrain", "digits", given))[2:]
+    asked = parse(words)
+    for name in ("domains", "hold_out_classes", "image_size", "max_megapixels"):
+        assert getattr(asked, name) == getattr(given, name)
 
 
 def test_what_spoils_a_result_comes_first(pets: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 from PIL import Image
 
 from prl_keras.cli import main
@@ -24,6 +25,7 @@ from prl_keras.evaluation.few_shot import episode_accuracies
 from prl_keras.evaluation.spread import explained
 from prl_keras.experiments.domains import across, as_markdown
 from prl_keras.runs import Run
+from prl_keras.runs.names import check_usable_name
 
 DOMAINS, CLASSES, EACH = ("ink", "oil", "pen"), ("ant", "bee", "cat"), 8
 
@@ -271,6 +273,31 @@ def test_each_domain_gets_a_table_of_its_own(art, tmp_path, capsys):
     assert f"--runs-dir '{tmp_path / 'all of it' / 'ink'}'" in shown
     assert main(["reproduce", "--dataset", str(art), "--hold-out-domain", "pen"]) == 2
     assert "--hold-out-domain pen: add --domains" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("names", "folders"),
+    [
+        (("ink", "oil"), ["ink", "oil"]),
+        (("a", "a!", "a-2"), ["a-1", "a-3", "a-2"]),
+        (("domain-2", "中国", "日本"), ["domain-2", "domain-3", "domain-4"]),
+        (("Latest", "x"), ["Latest-1", "x"]),
+    ],
+)
+def test_every_domain_has_a_folder_of_its_own(names, folders):
+    assert domains._folder_names(names) == folders
+    for name in folders:
+        check_usable_name(name)
+
+
+def test_a_domain_may_have_any_name_on_the_page():
+    name = "a|b <img src=x onerror=alert(1)>"
+    found = across({name: results(mlp=([0.5, 0.7], [0.7, 0.7], 0.9)), "c": results(mlp=([0.5, 0.7], [0.7, 0.7], 0.9))})
+    page = as_markdown(found, "art", "python main.py reproduce --dataset 'a`b'")
+    html = MarkdownIt().enable("table").render(page)
+    assert "<img" not in html
+    assert html.count("<th") - html.count("<thead") == 5
+    assert "<code>python main.py reproduce --dataset 'a`b'\n</code>" in html
 
 
 @pytest.mark.slow

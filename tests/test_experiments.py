@@ -119,6 +119,15 @@ def test_a_table_is_named_after_its_data(name: str, folder: str) -> None:
     parse(shlex.split(command)[2:])
 
 
+def test_a_size_of_two_sides_is_planned_and_typed(tmp_path: Path) -> None:
+    options = Reproduce(rows=("mlp",), image_size=(16, 24))
+    command = _command(options, load_dataset("digits"))
+    assert parse(shlex.split(command)[2:]).image_size == (16, 24)
+    cells = plan(options, REQUEST | {"image_size": [16, 24]}, tmp_path)
+    assert len(set(cells)) == len(cells)
+    assert {cell.options.image_size for cell in cells} == {(16, 24)}
+
+
 def test_folds_are_ten_replicates(tmp_path: Path) -> None:
     cells = plan(Reproduce(folds=True, rows=("resnet18",)), REQUEST | {"fold": 0}, tmp_path)
     assert [cell.options.fold for cell in cells if not cell.labels] == list(range(10))

@@ -116,6 +116,15 @@ def test_classes_that_make_no_batch_are_left_to_who_refuses_them(classes, each, 
     assert batch is None or options.batch_size == batch
 
 
+def test_a_size_that_is_given_is_shared_by_as_many_classes_as_can() -> None:
+    for size, classes in ((64, 8), (200, 10), (30, 10), (7, 10), (4, 2)):
+        options, _ = fitted(Pretrain(variant="loo", recipe="strong", batch_size=size), labels(10, 100))
+        assert (options.batch_size, options.classes_per_batch) == (size, classes)
+    options, _ = fitted(Pretrain(variant="loo", recipe="strong", batch_size=64), labels(3, 100))
+    assert options.classes_per_batch == 2
+    assert fitted(Pretrain(variant="loo", batch_size=64), labels(10, 100))[0].classes_per_batch is None
+
+
 def test_pairs_memories_and_rare_classes_are_left_as_they_are() -> None:
     for variant in ("simclr", "prl"):
         assert fitted(Pretrain(variant=variant), labels(200, 30))[0].classes_per_batch is None
@@ -126,7 +135,7 @@ def test_pairs_memories_and_rare_classes_are_left_as_they_are() -> None:
 @given(
     counts=st.lists(st.integers(1, 60), min_size=1, max_size=40),
     variant=st.sampled_from(["query", "standard", "loo", "views", "simclr", "supcon", "prl"]),
-    recipe=st.sampled_from(["paper", "strong"]),
+    recipe=st.sampled_from(["paper", "strong", "open"]),
     asked=st.sampled_from([{}, {"batch_size": 16}, {"classes_per_batch": 4}, {"epochs": 3}]),
 )
 def test_what_comes_out_can_be_made_of_the_data(counts: list[int], variant: str, recipe: str, asked: dict) -> None:
@@ -138,6 +147,6 @@ def test_what_comes_out_can_be_made_of_the_data(counts: list[int], variant: str,
     assert (note is not None) == any(getattr(options, name) != getattr(usual, name) for name in changed)
     assert options.given == usual.given
     each = options.classes_per_batch and min(options.classes_per_batch, len(counts))
-    if len(classes) >= options.batch_size and not (each and "batch_size" in asked):
+    if len(classes) >= options.batch_size and not (each and options.batch_size % each):
         batches = Batches(np.zeros((len(classes), 1)), classes, options.batch_size, 0, True, each)
         assert len(batches) >= 1

@@ -19,7 +19,6 @@ import pytest
 from PIL import Image
 
 from prl_keras.cli import main
-from prl_keras.commands.common import check_training
 from prl_keras.config import Baseline, Finetune, Pretrain, RunOptions
 from prl_keras.errors import InputError
 from prl_keras.files import write_json
@@ -28,6 +27,7 @@ from prl_keras.runs.lifecycle import check_same
 from prl_keras.runs.locks import locked
 from prl_keras.runs.recorded import recorded_options
 from prl_keras.terminal import ready_streams
+from prl_keras.training.limits import check_training
 
 FIGURE = {"value": 0.5, "low": 0.4, "high": 0.6, "correct": 5, "n": 10}
 CONFIG = {

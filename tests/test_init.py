@@ -17,6 +17,7 @@ from prl_keras.data.seen import not_recorded, record_seen, seen_by, short_digest
 from prl_keras.errors import InputError
 from prl_keras.models.begun import encoder_to_begin_with
 from prl_keras.models.encode import encode
+from prl_keras.models.layer_types import FAST, STOCK
 from prl_keras.models.named import as_wanted
 from prl_keras.models.storage import copy_as, save_model, weights_sha256
 from prl_keras.runs import Run, create_run
@@ -109,6 +110,22 @@ def test_from_python_it_gives_the_same_bits(trained):
     data = prl_keras.load_dataset("digits", samples_per_class=8, test_per_class=5, image_size=16)
     encoder = prl_keras.pretrain(data, init="pre", runs_dir=trained, epochs=1, batch_size=32, seed=0)
     assert weights_sha256(encoder) == run.result["encoder_sha256"]
+
+
+def test_a_users_own_kind_of_layer_stays_what_it_is():
+    @keras.saving.register_keras_serializable("tests")
+    class Halved(keras.layers.Conv2D):
+        def call(self, inputs):
+            return super().call(inputs) / 2
+
+    images = keras.Input((8, 8, 3))
+    network = keras.Model(images, Halved(4, 3)(keras.layers.Conv2D(3, 3)(images)))
+    pixels = np.random.RandomState(0).rand(2, 8, 8, 3).astype("float32")
+    for kinds in (FAST, STOCK):
+        copy = copy_as(network, "float32", kinds)
+        assert type(copy.layers[2]) is Halved
+        assert type(copy.layers[1]) is kinds.convolution
+        np.testing.assert_allclose(copy(pixels), network(pixels), atol=1e-6)
 
 
 @pytest.mark.filterwarnings("error:The structure of")

@@ -185,6 +185,14 @@ def test_classes_are_numbered_as_people_count(tmp_path):
     assert folder_layout(touched(tmp_path, "10/1.png", "2/1.png", "1/1.png")).class_names == ("1", "2", "10")
 
 
+def test_a_class_that_would_speak_to_the_terminal_is_refused(tmp_path):
+    for name in ("cat", "dog\x1b[2J"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.png").touch()
+    with pytest.raises(InputError, match=r"'dog\\x1b\[2J' cannot be printed; rename it"):
+        folder_layout(tmp_path)
+
+
 def test_one_class_or_none_is_refused(tmp_path):
     refuses(tmp_path, f"{tmp_path}: no pictures")
     refuses(touched(tmp_path, "docs/a.pdf", "train.txt"), f"{tmp_path}: no pictures")

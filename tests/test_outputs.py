@@ -16,6 +16,7 @@ from PIL import Image
 from prl_keras.data import stream
 from prl_keras.data.stream import all_picture_files, decoded, equal_batches
 from prl_keras.errors import InputError
+from prl_keras.outputs import work
 from prl_keras.outputs.work import Answers, Work, check_targets, partial_folder
 from prl_keras.screen.progress import with_progress
 
@@ -107,6 +108,43 @@ def test_two_processes_do_not_make_the_same_output(tmp_path: Path) -> None:
     ):
         pass
     assert not list(tmp_path.iterdir()), "nothing was finished, nothing is left"
+
+
+def test_who_begins_at_the_same_moment_takes_nothing_for_its_own(tmp_path: Path, monkeypatch) -> None:
+    """A looks, B begins and works, then A writes its record."""
+    a, b = (Work((tmp_path / "out.csv",), IDENTITY | {"run": name}) for name in "ab")
+    begin = work._begin
+
+    def slowly(record: Path, content: dict) -> None:
+        monkeypatch.setattr(work, "_begin", begin)
+        with b.opened():
+            b.keep(0, Answers(np.zeros((2, 3), np.float32), {}))
+        begin(record, content)
+
+    monkeypatch.setattr(work, "_begin", slowly)
+    with pytest.raises(InputError, match="run = 'b', not 'a'"), a.opened():
+        pass
+    with b.opened():
+        assert b.is_done(0)
+
+
+def test_what_was_not_published_is_written_as_it_is_asked_for_now(tmp_path: Path) -> None:
+    target = tmp_path / "out.csv"
+    made = Work((target, tmp_path / "out.meta"), IDENTITY)
+
+    def write(text: str):
+        return lambda files: [file.write_text(text, encoding="utf-8") for file in files]
+
+    with made.opened():
+        made.keep(0, Answers(np.zeros((2, 3), np.float32), {}))
+        target.write_text("mine", encoding="utf-8")
+        with pytest.raises(InputError, match="is there already"):
+            made.publish(write("top 1"))
+    assert not (tmp_path / "out.meta").exists()
+    target.unlink()
+    with made.opened():
+        made.publish(write("top 3"))
+    assert target.read_text("utf-8") == (tmp_path / "out.meta").read_text("utf-8") == "top 3"
 
 
 # Files, listed and decoded --------------------------------------------------------------------------------

@@ -1,6 +1,8 @@
 """How the pictures of a folder are read: splits that are drawn, damaged files, sizes, formats, on all cores."""
 
+import errno
 import json
+import os
 import random
 import shutil
 import time
@@ -18,6 +20,7 @@ from PIL import Image
 from prl_keras.cli import main, parse
 from prl_keras.config import DataOptions, Pretrain, RunDataOptions
 from prl_keras.data import folder, formats, load_dataset, load_image
+from prl_keras.data.groups import connected
 from prl_keras.data.images import PADDING, decode, resize_images
 from prl_keras.data.request import data_request, data_request_of_run, data_words, open_data, reading_of
 from prl_keras.errors import InputError
@@ -47,6 +50,74 @@ def classes_alone(root: Path, per_class: int = 10, names: tuple[str, ...] = ("ca
 
 def digests(dataset, split: str) -> set[bytes]:
     return {digest.tobytes() for digest in getattr(dataset, split).digests}
+
+
+# --- what cannot be looked at ---------------------------------------------------------------------------
+
+
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch, capsys):
+    root, scandir = classes_alone(tmp_path / "pets"), os.scandir
+    (root / "cat" / "2019").mkdir()
+
+    def closed(path):
+        if str(path).endswith("2019"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    assert main(["data", "verify", str(root)]) == 2
+    assert f"{root / 'cat' / '2019'}: Permission denied; give yourself access to it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied"), InputError),
+        (OSError(errno.EIO, "Input/output error"), OSError),
+        (MemoryError(), MemoryError),
+        (OSError("image file is truncated"), InputError),
+    ],
+)
+def test_only_what_is_the_pictures_fault_is_skipped(tmp_path, monkeypatch, error, raised):
+    root = classes_alone(tmp_path / "pets")
+    bad = root / "cat" / "3.png"
+
+    class Failing:
+        def open(self, *args, path_open=Path.open, **options):
+            if self == bad:
+                raise error
+            return path_open(self, *args, **options)
+
+    monkeypatch.setattr(Path, "open", Failing.open)
+    how = {"damaged": "skip", "cache_dir": tmp_path / "cache"}
+    if raised is InputError:
+        assert load_dataset(str(root), **how).skipped == ("cat/3.png",)
+        return
+    with pytest.raises(raised):
+        load_dataset(str(root), **how)
+    monkeypatch.undo()
+    assert load_dataset(str(root), **how).skipped == ()
+
+
+def test_a_time_after_2262_is_a_time(tmp_path):
+    root = classes_alone(tmp_path / "pets")
+    before = load_dataset(str(root)).fingerprint
+    os.utime(root / "cat" / "1.png", ns=(2**63, 2**63))
+    assert load_dataset(str(root)).fingerprint == before
+
+
+@pytest.mark.parametrize(
+    "words", [["--dataset", "~nobody"], ["--cache-dir", "~nobody/x"], ["--labels", "~nobody/l.csv"]]
+)
+def test_a_user_who_is_unknown_has_no_home(tmp_path, monkeypatch, capsys, words):
+    monkeypatch.chdir(tmp_path)
+    root = classes_alone(tmp_path / "pets")
+    own = [] if words[0] == "--dataset" else ["--dataset", str(root)]
+    assert main(["data", "verify", *own, *words]) == (0 if words[0] == "--cache-dir" else 2)
+    assert "Traceback" not in capsys.readouterr().err
+    (tmp_path / "~nobody").mkdir(exist_ok=True)
+    classes_alone(tmp_path / "~nobody" / "pets")
+    assert load_dataset("~nobody/pets").name == str(tmp_path / "~nobody" / "pets")
 
 
 # --- a test set that is drawn ---------------------------------------------------------------------------
@@ -90,6 +161,34 @@ def test_equal_files_are_on_one_side_of_the_draw(tmp_path):
     dataset = load_dataset(str(root))
     assert len(dataset.test) == 8
     assert not digests(dataset, "test") & (digests(dataset, "train") | digests(dataset, "validation"))
+
+
+def test_equal_files_and_groups_are_on_one_side_together(tmp_path):
+    """A copy in another group binds both groups; a picture without a group is bound by its copies alone."""
+    root = classes_alone(tmp_path / "pets", 13)
+    lines = ["path,label,group"]
+    for number, path in enumerate(sorted(root.rglob("*.png"))):
+        copy = shutil.copy(path, path.with_name(f"copy of {path.name}"))
+        names = (Path(each).relative_to(root).as_posix() for each in (path, copy))
+        groups = (f"a{number // 2}", f"b{number // 2}" if number % 3 else "")
+        lines += [f"{name},{path.parent.name},{group}" for name, group in zip(names, groups, strict=True)]
+    (root / "l.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    dataset = load_dataset(str(root), labels=root / "l.csv", validation_fraction=0.2)
+    rest = digests(dataset, "train") | digests(dataset, "validation")
+    assert len(dataset.test) >= 6
+    assert not digests(dataset, "test") & rest
+    assert not {g for g in dataset.test.groups if g[0] != "\0"} & {*dataset.train.groups, *dataset.validation.groups}
+
+
+@pytest.mark.parametrize("bits", [1, 3])
+def test_rows_are_connected_as_a_slow_search_says(bits):
+    random = np.random.RandomState(bits)
+    keys = random.randint(0, 12, (2, 25)).tolist()
+    reached = np.eye(25, dtype=bool) | np.any([np.equal.outer(each, each) for each in keys], axis=0)
+    for _ in range(25):
+        reached = (reached.astype(int) @ reached) > 0
+    found = np.array(connected(*keys))
+    np.testing.assert_array_equal(found[:, None] == found, reached)
 
 
 def test_a_picture_more_moves_few_others(tmp_path):

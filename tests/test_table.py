@@ -134,6 +134,12 @@ def test_labels_alone_name_the_data_set_too(pets, capsys):
     assert "does nothing with digits" in capsys.readouterr().err
 
 
+def test_a_path_that_is_spelled_twice_is_one_picture(pets):
+    there = "train/cat/../cat/1.png"
+    refuses(table(pets / "l.csv", "path,label", "train/cat/1.png,cat", f"{there},dog"), "name the same picture", there)
+    refuses(table(pets / "l.csv", "path,label", "train/cat/1\0.png,cat", "b.png,dog"), "line 2", "a zero byte")
+
+
 # --- groups ---------------------------------------------------------------------------------------------
 
 

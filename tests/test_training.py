@@ -16,10 +16,11 @@ from faults import save_checkpoint
 from keras import layers, ops
 
 import prl_keras
-from prl_keras.config import Finetune
+from prl_keras.config import Finetune, Pretrain
 from prl_keras.data import Dataset, Split
 from prl_keras.data.augment import augmentation
 from prl_keras.data.batches import Batches, steps_per_epoch
+from prl_keras.data.mixing import Mixing
 from prl_keras.errors import InputError
 from prl_keras.losses import NTXentLoss, PrototypicalLoss, SupervisedContrastiveLoss, nt_xent_loss
 from prl_keras.models import build_classifier, classification_head, projection_head
@@ -34,8 +35,12 @@ from prl_keras.training.checkpoint import restore_checkpoint
 from prl_keras.training.cross_entropy import SmoothedCrossEntropy
 from prl_keras.training.finetuning import compile_classifier, train, train_classifier, train_head
 from prl_keras.training.fit import create_variables, fit
+from prl_keras.training.fixmatch import FixMatchClassifier
 from prl_keras.training.looks import looked_at
+from prl_keras.training.memory import MemoryPretrainer
+from prl_keras.training.mixed import MixedClassifier
 from prl_keras.training.pretrain import PrototypicalPretrainer, SimCLRPretrainer
+from prl_keras.training.pretraining import plan
 
 ROOT = Path(__file__).parents[1]
 CLASSES = 4
@@ -552,6 +557,92 @@ def test_recalibrated_statistics_are_the_mean_over_the_batches(kind: type) -> No
         layer.moving_variance, np.mean([v.var(axis=(0, 1, 2)) for v in values], axis=0), rtol=1e-4
     )
     assert layer.momentum == 0.9
+
+
+def test_normalisations_within_a_network_of_the_encoder_are_recalibrated_too() -> None:
+    images, labels = pictures(90)
+    flat, inner = small_encoder(), small_encoder()
+    outer = keras.Input((8, 8, 3))
+    nested = keras.Model(outer, inner(outer))
+    for encoder in (flat, nested):
+        recalibrate_batch_norm(encoder, Batches(images, labels, 30, seed=0), None)
+    for one, other in zip(flat.weights, nested.weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+    before = inner.get_weights()
+    inner.trainable = False
+    recalibrate_batch_norm(nested, Batches(*pictures(60, seed=1), 30, seed=0), None)
+    for one, other in zip(before, inner.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def decayed(model: keras.Model, *data) -> float:
+    """How much smaller a step down the gradient leaves the first kernel, beside what it is without a regulariser."""
+    kernels = []
+    for strength in (None, keras.regularizers.L2(0.5)):
+        made = model()
+        kernel = next(each for each in made.trainable_variables if each.path.endswith("kernel"))
+        kernel.regularizer, before = strength, np.array(kernel)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        made.compile(keras.optimizers.SGD(0.1), loss=loss, run_eagerly=True)
+        made.train_step(data)
+        kernels.append(np.array(kernel))
+    return float(np.sum((kernels[0] - kernels[1]) * before) / np.sum(before**2))
+
+
+@pytest.mark.parametrize("name", [*MAKERS, "memory", "mixed", "fixmatch"])
+def test_a_regulariser_of_the_network_is_part_of_what_is_minimised(name: str) -> None:
+    images, labels = (tf.constant(each) for each in pictures(32))
+    rows = tf.range(32)
+
+    def classifier(kind: type) -> keras.Model:
+        network = build_classifier(small_encoder(), CLASSES, classification_head("linear", CLASSES, 16, 0.0))
+        made = kind(network, layers.Identity(), Mixing("none", 1.0, 0.5, 0))
+        made.build((None, 8, 8, 3))
+        return made
+
+    makers = MAKERS | {
+        "memory": lambda: MemoryPretrainer(small_encoder(), projection_head(8, 16, 16), labels.numpy(), CLASSES, 0.1),
+        "mixed": lambda: classifier(MixedClassifier),
+        "fixmatch": lambda: classifier(FixMatchClassifier),
+    }
+    inputs = {"memory": (images, rows), "fixmatch": (images, images)}.get(name, images)
+    assert decayed(makers[name], inputs, labels) == pytest.approx(0.1 * 2 * 0.5, rel=0.01)
+
+
+def test_an_encoder_of_any_name_is_fine_tuned(dataset: Dataset) -> None:
+    encoder = small_encoder()
+    named = keras.Model(encoder.input, encoder.output, name="net")
+    made = prl_keras.finetune(named, dataset, freeze=False, epochs=1, batch_size=16)
+    assert made.get_layer("net").output_shape == (None, 16)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"variant": "query", "mix": "mixup"}, "--mix does nothing with --variant query"),
+        ({"variant": "query", "samples_per_class": 3}, "samples_per_class is for load_dataset"),
+        ({"learning_rate": -1.0}, "--learning-rate is -1.0"),
+        ({"weight_decay": -1.0}, "--weight-decay is -1.0"),
+        ({"epochs": 0}, "--epochs is 0; expected at least 1"),
+        ({"batch_size": 0}, "--batch-size is 0; expected at least 2"),
+    ],
+)
+def test_what_a_command_refuses_is_refused_from_python_too(dataset: Dataset, given: dict, message: str) -> None:
+    data = dataset
+    with pytest.raises(InputError, match=message):
+        prl_keras.pretrain(data, **given)
+    if "variant" not in given:
+        with pytest.raises(InputError, match=message):
+            prl_keras.finetune(small_encoder(), data, **given)
+
+
+def test_without_a_head_the_least_loss_is_that_of_the_features(dataset: Dataset) -> None:
+    data, how = dataset, {"variant": "query", "distance": "cosine", "temperature": 1.0, "batch_size": 32}
+    for dim in (0, 64):
+        options = Pretrain(projection_dim=dim, precision="float32", **how)
+        ahead = plan(data, options).ahead
+        simplex = PrototypicalLoss(CLASSES, "query", "cosine", 1.0).outlook(data.train.labels[:32], 64).least_loss
+        assert ahead.least_loss == pytest.approx(simplex, abs=1e-3)
 
 
 @pytest.mark.parametrize("options", [{}, {"weight_decay": 0.1}, {"use_ema": True}, {"amsgrad": True}])

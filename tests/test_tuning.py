@@ -4,6 +4,7 @@ import contextlib
 import csv
 import json
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from PIL import Image
 
 from prl_keras import load_dataset
 from prl_keras.cli import main, parse
-from prl_keras.config import Finetune, Tune
+from prl_keras.config import Finetune, Tune, unused_but_given
 from prl_keras.data.seen import record_seen
 from prl_keras.errors import InputError
 from prl_keras.evaluation.statistics import proportion
@@ -34,6 +35,7 @@ from prl_keras.tuning.best import BestEpoch
 from prl_keras.tuning.data import SearchData, search_data
 from prl_keras.tuning.features import FeatureCache
 from prl_keras.tuning.figures import plot_importance
+from prl_keras.tuning.finish import command_line
 from prl_keras.tuning.oracles import make_oracle
 from prl_keras.tuning.parallel import process_role
 from prl_keras.tuning.report import Row, best_first, best_table, cannot_choose, finished_rows
@@ -263,7 +265,9 @@ def test_features_are_encoded_once_and_shared_through_files(
 
 
 @pytest.mark.slow
-def test_the_shared_encoder_never_changes_and_hyperband_continues_its_trials(tmp_path: Path, data: Any) -> None:
+def test_the_shared_encoder_never_changes_and_hyperband_continues_its_trials(
+    tmp_path: Path, data: Any, recwarn: pytest.WarningsRecorder
+) -> None:
     encoder = small_encoder(1)
     before, trainable = weights_sha256(encoder), encoder.trainable
     run = create_run(tmp_path, "band", {})
@@ -274,6 +278,7 @@ def test_the_shared_encoder_never_changes_and_hyperband_continues_its_trials(tmp
     later = [json.loads(file.read_text(encoding="utf-8")) for file in run.path.glob("trials/trial_*/trial.json")]
     continued = [trial for trial in later if trial["hyperparameters"]["values"].get("tuner/initial_epoch")]
     assert continued
+    assert not recwarn.list, "the optimizer's state came too"
     assert {row.epochs for row in rows} == {1, 3}
     assert {path.name for path in run.path.glob("trials/trial_*/*")} == {"trial.json"}
     assert not (run.path / "features").exists()
@@ -344,8 +349,16 @@ def test_the_winners_command_line_is_the_winners_configuration(
 ) -> None:
     run, _ = finished
     options = parse(run.result["winner_command"].split()[2:])
+    assert unused_but_given(options) is None
     recorded = Run(runs_dir / "whole-winner").config["options"]
     assert {name: getattr(options, name) for name in recorded} == recorded
+
+
+def test_a_command_line_has_a_size_as_it_is_typed() -> None:
+    settings = Finetune(encoder="a b", image_size=(24, 32), freeze=True, recipe="strong")
+    options = parse(shlex.split(command_line(settings))[2:])
+    assert (options.encoder, options.image_size, options.freeze) == ("a b", (24, 32), True)
+    assert unused_but_given(options) is None
 
 
 def test_the_pictures_and_the_event_files_are_there(finished: tuple[Run, dict[str, int]]) -> None:

@@ -181,6 +181,17 @@ def test_a_collapsed_encoder_has_a_map() -> None:
 
 
 @pytest.mark.usefixtures("whole_maps")
+@pytest.mark.parametrize("scale", [1.0, 1e-30, 1e30])
+def test_features_of_one_dimension_and_of_any_size_have_a_map(scale: float) -> None:
+    values = scale * np.linspace(1, 2, 40)[:, None]
+    positions = tsne_map(values)
+    assert positions.shape == (40, 2)
+    assert np.isfinite(positions).all()
+    nearest = np.abs(np.diff(positions, axis=0)).max()
+    assert nearest < np.ptp(positions, axis=0).max() / 4, "neighbours stay neighbours"
+
+
+@pytest.mark.usefixtures("whole_maps")
 def test_quality_is_high_for_separate_classes_and_low_for_labels_at_random() -> None:
     features, labels = blobs()
     positions = tsne_map(features)

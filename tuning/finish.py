@@ -6,7 +6,7 @@ from typing import Any
 
 from prl_keras.commands.common import run_argument
 from prl_keras.commands.finetune import train_and_test
-from prl_keras.config import Finetune, Tune
+from prl_keras.config import Finetune, Tune, option_words, unused_options
 from prl_keras.files import write_json
 from prl_keras.runs import Run, is_finished
 from prl_keras.runs.lifecycle import NOT_RECORDED
@@ -63,16 +63,13 @@ def winner_settings(best: Row, run: Run, options: Tune) -> Finetune:
 
 def command_line(settings: Finetune) -> str:
     """The `finetune` command that trains the same again; name and folder of the run are left to the reader."""
-    words = ["python main.py finetune"]
+    words, idle = ["python", "main.py", "finetune"], unused_options("finetune", vars(settings))
     for field in fields(Finetune):
         value = getattr(settings, field.name)
-        if field.name in NOT_RECORDED or (value == field.default and field.name != "encoder"):
+        if field.name in NOT_RECORDED or field.name in idle or (value == field.default and field.name != "encoder"):
             continue
-        flag = field.name.replace("_", "-")
-        words.append(
-            f"--{'' if value else 'no-'}{flag}" if isinstance(value, bool) else f"--{flag} {quoted([f'{value}'])}"
-        )
-    return " ".join(words)
+        words += option_words(field.name, value)
+    return quoted(words)
 
 
 def _pictures(run: Run, rows: list[Row]) -> list[Path]:

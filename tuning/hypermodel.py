@@ -58,6 +58,7 @@ class FineTuning(kt.HyperModel):
             model = augmented(classifier, self.data.image_shape, settings)
         steps = steps_per_epoch(len(self.data.train), self.options.batch_size)
         compile_classifier(model, settings, self.options.epochs * steps)
+        model.optimizer.build(model.trainable_variables)  # so that a trial that is continued goes on with its state
         return model
 
     def fit(

@@ -4,7 +4,6 @@ import contextlib
 import io
 import shutil
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,9 +49,7 @@ class SearchTuner(kt.Hyperband):
         number = int(trial.trial_id) + 1
         kwargs["title"] = trial_title(number, values, model.options.max_trials, tuple(model.encoders))
         if "tuner/epochs" in values:
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
-                return super().run_trial(trial, *args, callbacks=list(callbacks), **kwargs)
+            return super().run_trial(trial, *args, callbacks=list(callbacks), **kwargs)
         callbacks = self._deepcopy_callbacks(list(callbacks))
         self._configure_tensorboard_dir(callbacks, trial)
         beat = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: self.on_epoch_end(trial, None, epoch))

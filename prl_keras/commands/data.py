@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from prl_keras.commands import verify
-from prl_keras.config import typed
+from prl_keras.config import option_words
 from prl_keras.data.cache import NOTHING, cache_of, clear, stores
 from prl_keras.data.catalog import CATALOG, is_ready
 from prl_keras.data.layout import UNLABELLED
@@ -108,5 +108,5 @@ def _command(command: str, name: str, options: Data) -> str:
     for field in fields(options):
         value = getattr(options, field.name)
         if field.name not in _NOT_OF_DATA and value != field.default:
-            words += [f"--{field.name.replace('_', '-')}", typed(value)]
+            words += option_words(field.name, value)
     return quoted(words)

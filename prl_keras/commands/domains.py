@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 from rich.table import Table
@@ -47,10 +48,16 @@ def run(options: Reproduce, dataset: Dataset, name: str, make_table: Callable[[R
 
 
 def _folder_names(domains: tuple[str, ...]) -> list[str]:
-    """Of each domain one that any system can keep; two that look alike get a number."""
+    """Of each domain one that a run can have on any system; those that look alike get numbers."""
     names = [usable(domain) or "domain" for domain in domains]
-    lower = [name.lower() for name in names]
-    return [name if lower.count(name.lower()) == 1 else f"{name}-{k + 1}" for k, name in enumerate(names)]
+    lower = [*(name.lower() for name in names), "latest"]
+    taken = {name for name in lower if lower.count(name) == 1 or name == "latest"}
+    for place, name in enumerate(names):
+        if lower.count(name.lower()) > 1:
+            free = (f"{name}-{number}" for number in count(place + 1))
+            names[place] = next(each for each in free if each.lower() not in taken)
+            taken.add(names[place].lower())
+    return names
 
 
 def _show(found: dict) -> None:

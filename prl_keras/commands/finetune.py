@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from prl_keras.commands.common import begun, check_training, on_this_machine, run_argument
+from prl_keras.commands.common import begun, on_this_machine, run_argument
 from prl_keras.config import Baseline, Finetune
 from prl_keras.data import Dataset
 from prl_keras.data.request import data_request, data_request_of_run, open_data, warn_of_seen
@@ -24,6 +24,7 @@ from prl_keras.strategies import check_classifier, is_chief, workplace
 from prl_keras.tracking import send_result
 from prl_keras.training.begin import source_digest
 from prl_keras.training.fitted import fitted
+from prl_keras.training.limits import check_training
 
 
 def run(options: Finetune) -> None:

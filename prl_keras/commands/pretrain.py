@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from prl_keras.commands.common import begun, check_training, head_words, on_this_machine, run_argument, stronger
+from prl_keras.commands.common import begun, head_words, on_this_machine, run_argument, stronger
 from prl_keras.config import Pretrain
 from prl_keras.data.request import data_request, open_data
 from prl_keras.data.seen import record_seen
@@ -18,6 +18,7 @@ from prl_keras.strategies import check_pretraining, is_chief, workplace
 from prl_keras.tracking import send_result
 from prl_keras.training.begin import begins_with, from_elsewhere, init_reference, source_digest, trained_on
 from prl_keras.training.fitted import fitted
+from prl_keras.training.limits import check_training
 
 
 def run(options: Pretrain) -> None:

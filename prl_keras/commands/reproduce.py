@@ -10,12 +10,12 @@ from rich.text import Text
 
 from prl_keras.commands import beyond, domains
 from prl_keras.commands.cells import train, train_one, train_together
-from prl_keras.commands.common import check_training
 from prl_keras.commands.progress import duration
-from prl_keras.config import DataOptions, EpisodeOptions, PictureOptions, Pretrain, Reproduce
+from prl_keras.config import DataOptions, EpisodeOptions, PictureOptions, Pretrain, Reproduce, option_words
 from prl_keras.data import Dataset, load_dataset
 from prl_keras.data.domains import domain_names
 from prl_keras.data.request import data_request, open_data
+from prl_keras.data.splits import dataset_label
 from prl_keras.errors import InputError
 from prl_keras.experiments import estimate
 from prl_keras.experiments.cells import Cell, plan
@@ -31,6 +31,7 @@ from prl_keras.screen.console import console, is_balanced, print_end, worst_clas
 from prl_keras.startup import start_keras
 from prl_keras.terminal import quoted
 from prl_keras.training.fitted import fitted
+from prl_keras.training.limits import check_training
 from prl_keras.training.precision import with_precision
 
 _PAUSE = 1.0  # seconds
@@ -210,6 +211,11 @@ def _open_data(request: dict[str, Any], options: Reproduce) -> Dataset:
     except InputError as error:
         if options.protocol == "paper" and options.test_per_class is None and "test_per_class" in str(error):
             raise InputError(f"{error}: give --test-per-class (the paper's {_PAPER_TEST} are too many here)") from error
+        if options.protocol == "paper" and "has validation images of its own" in str(error):
+            raise InputError(
+                f"--protocol paper draws one validation image a class from train, but {dataset_label(request['name'])} "
+                "has validation images of its own: move them into train, or leave --protocol paper out"
+            ) from error
         raise
 
 
@@ -302,16 +308,14 @@ def _asked(options: Reproduce) -> dict[str, Any]:
 
 def _command(options: Reproduce, dataset: Dataset, placed: bool = False) -> str:
     """The command line that makes this table; `placed`: in this folder."""
-    words, left_out = ["python main.py reproduce"], {*_HOW, *_PLACED} - set(_PLACED if placed else ())
+    words, left_out = ["python", "main.py", "reproduce"], {*_HOW, *_PLACED} - set(_PLACED if placed else ())
     for field in fields(Reproduce):
         value = getattr(options, field.name)
         value = dataset.name if field.name == "dataset" else value
         if value == field.default or field.name in left_out:
             continue
-        words.append(f"--{field.name.replace('_', '-')}")
-        if value is not True:
-            words.append(quoted([*map(str, value if isinstance(value, tuple) else (value,))]))
-    return " ".join(words)
+        words += option_words(field.name, value)
+    return quoted(words)
 
 
 def _short_table(analysis: Any, dataset: Dataset) -> Table:

@@ -91,7 +91,7 @@ def check_far(names: Sequence[str], request: dict[str, Any]) -> None:
     for name in names:
         if resolved(name) == request["name"]:
             raise InputError(f"--far {name}: these are the known pictures; name another data set")
-        if is_folder(resolved(name)) and not Path(name).expanduser().is_dir():
+        if is_folder(resolved(name)) and not Path(resolved(name)).is_dir():
             raise InputError(f"--far {name}: no such data set or folder")
     labels = [dataset_label(resolved(name)) for name in names]
     if twice := next((label for label in labels if labels.count(label) > 1), None):

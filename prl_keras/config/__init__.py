@@ -7,6 +7,7 @@ from prl_keras.config.data import DataOptions as DataOptions
 from prl_keras.config.data import PictureOptions as PictureOptions
 from prl_keras.config.data import RunDataOptions as RunDataOptions
 from prl_keras.config.data import RunPictureOptions as RunPictureOptions
+from prl_keras.config.kinds import option_words as option_words
 from prl_keras.config.kinds import typed as typed
 from prl_keras.config.looking import Evaluate as Evaluate
 from prl_keras.config.looking import Report as Report

@@ -19,6 +19,16 @@ def typed(value: Any) -> str:
     return "x".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
+def option_words(name: str, value: Any) -> list[str]:
+    """An option and its value, as words of a command line."""
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{flag}" if value else f"--no-{flag}"]
+    flag = f"--{flag}"
+    names = isinstance(value, tuple) and all(isinstance(each, str) for each in value)
+    return [flag, *value] if names else [flag, typed(value)]
+
+
 def _size(words: list[str]) -> int | tuple[int, int] | None:
     if words == ["None"]:
         return None

@@ -23,6 +23,7 @@ from prl_keras.data.parallel import in_order
 from prl_keras.data.rows import INDEX, Rows, opened
 from prl_keras.data.store import PARTIAL, Read, open_or_build
 from prl_keras.errors import InputError
+from prl_keras.paths import absolute
 
 VARIABLE = "PRL_KERAS_CACHE"
 NOTHING = "none"
@@ -89,12 +90,19 @@ def cache_of(chosen: str | Path | None) -> Cache:
     the folder that the environment variable PRL_KERAS_CACHE names, or the user's own."""
     if chosen is None:
         return Cache(_user_folder())
-    return Cache() if str(chosen) == NOTHING else Cache(Path(os.path.abspath(Path(chosen).expanduser())), always=True)
+    return Cache() if str(chosen) == NOTHING else Cache(Path(absolute(chosen)), always=True)
 
 
-def _user_folder() -> Path:
+def _user_folder() -> Path | None:
+    """None: nobody knows where the user is at home."""
     if named := os.environ.get(VARIABLE):
-        return Path(os.path.abspath(Path(named).expanduser()))
+        return Path(absolute(named))
+    with suppress(RuntimeError):
+        return _of_the_system()
+    return None
+
+
+def _of_the_system() -> Path:
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "prl-keras" / "cache"
     if sys.platform == "darwin":
@@ -141,23 +149,29 @@ def clear(folder: Path, name: str) -> list[Kept]:
     """Remove the store of that name, or `all`; returns what was removed.
 
     Raises:
-        InputError: there is none of that name, or a process is making it.
+        InputError: there is none of that name, or another process is at it; all others are removed.
     """
     from filelock import FileLock, Timeout
 
     chosen = [kept for kept in stores(folder) if name in ("all", kept.name, kept.name.removesuffix(PARTIAL))]
     if not chosen and name != "all":
         raise InputError(f"{folder}: no store {name!r}; python main.py data cache lists them")
+    removed, busy = [], []
     for kept in chosen:
         lock = FileLock(folder / f"{kept.name.removesuffix(PARTIAL)}.lock", timeout=0)
         try:
             with lock:
-                shutil.rmtree(folder / kept.name)
+                if (folder / kept.name).exists():  # else another process removed it, or finished it
+                    shutil.rmtree(folder / kept.name)
+                    removed.append(kept)
         except Timeout:
-            raise InputError(f"{folder / kept.name} is being written by another process: wait for it") from None
+            busy.append(kept)
+            continue
         with suppress(OSError):
             Path(lock.lock_file).unlink()
-    return chosen
+    if busy:
+        raise InputError(f"{folder / busy[0].name} is in use by another process: wait for it, then repeat the command")
+    return removed
 
 
 def _described(path: Path) -> Kept | None:

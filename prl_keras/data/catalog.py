@@ -28,6 +28,7 @@ from prl_keras.data.splits import (
     split_validation,
 )
 from prl_keras.errors import InputError
+from prl_keras.paths import absolute, expanded
 
 TFDS_PREFIX = "tfds:"
 VALIDATION_FRACTION = 0.1
@@ -101,6 +102,7 @@ def load_dataset(
     if raw.validation is not None:
         notes += _lacking("validation", raw.validation, names)
     splits = _drawn(raw, name, seed, validation_fraction, samples_per_class, test_per_class)
+    facts["validation_drawn"] = raw.validation is None
     del raw  # or all images would be in memory twice while they are converted
     for part in splits:  # after the draws, so that only the images that are kept are converted
         splits[part] = _finish(splits[part], reading, order, cache)
@@ -169,7 +171,7 @@ def _reading(**given: Any) -> Reading:
     if how.get("image_size") is not None:
         check_size(how["image_size"])
     if how.get("labels"):
-        how["labels"] = Path(how["labels"]).expanduser()
+        how["labels"] = Path(expanded(how["labels"]))
     return Reading(**how)
 
 
@@ -237,12 +239,8 @@ def resolved(name: str) -> str:
     """A data set's name in its one spelling: a folder's path absolute and without `..`, other names as they are."""
     if name in CATALOG or name.startswith(TFDS_PREFIX):
         return name
-    path = Path(name).expanduser()
-    is_path = path.is_dir() or name.startswith((".", "~")) or any(mark in name for mark in ("/", os.sep))
-    if not is_path:
-        return name
-    # behind a link `..` is the link's target's parent, which only the system knows
-    return os.path.realpath(path) if ".." in path.parts else os.path.abspath(path)
+    looks_like_one = name.startswith((".", "~")) or any(mark in name for mark in ("/", os.sep))
+    return absolute(name) if looks_like_one or os.path.isdir(expanded(name)) else name
 
 
 def default_dataset(data_dir: str | Path | None = None) -> tuple[str, str]:
@@ -318,7 +316,7 @@ def _stl10_ready(data_dir: Path | None) -> bool:
 def _checked_dir(data_dir: str | Path | None) -> Path | None:
     if data_dir is None:
         return None
-    path = Path(data_dir).expanduser()
+    path = Path(absolute(data_dir))
     if not path.exists():
         raise InputError(f"{path}: no such folder; --data-dir names the folder that holds the data set's files")
     return path

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import numpy as np
 
-from prl_keras.data.groups import by_digests, whole_groups
+from prl_keras.data.groups import by_digests, connected, whole_groups
 from prl_keras.data.rows import Rows
 from prl_keras.data.splits import Split
 from prl_keras.files import atomic_path
@@ -32,10 +32,10 @@ def drawn_test(
     def drawn() -> bytes:
         found = _kept(train, "files", digests, _DIGEST * len(train))
         each = [found[start : start + _DIGEST] for start in range(0, len(found), _DIGEST)]
-        whole = by_digests(each if groups is None else groups, each)
+        whole = by_digests(each if groups is None else connected(groups.tolist(), each), each)
         return whole_groups(train.labels, whole, TEST_FRACTION, class_names, fewest).astype("<i8").tobytes()
 
-    by = "" if groups is None else f"-{hashlib.sha256(repr(groups.tolist()).encode()).hexdigest()[:16]}"
+    by = "" if groups is None else f"-whole-{hashlib.sha256(repr(groups.tolist()).encode()).hexdigest()[:16]}"
     return np.frombuffer(_kept(train, f"test-{fewest}{by}", drawn), "<i8").astype(np.int64)
 
 

@@ -94,7 +94,7 @@ def _places(data_dir: Path | None) -> list[Path]:
 
 
 def _keras_dir() -> Path:
-    home = os.environ.get("KERAS_HOME") or Path.home() / ".keras"
+    home = os.environ.get("KERAS_HOME") or os.path.expanduser(os.path.join("~", ".keras"))
     return Path(home) / "datasets" / "fashion-mnist"
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from prl_keras.config import option_words
 from prl_keras.data.cache import Cache, file_facts, store_name
 from prl_keras.data.deep import BITS, bits_for
 from prl_keras.data.domains import without_domain
@@ -83,7 +84,7 @@ def _read(layout: Layout, reading: Reading, cache: Cache) -> RawData:
     images, rows, facts = _decoded(work, labels, names, layout.root, reading, cache)
     notes = _note_of_bits(facts["deep"], len(rows), facts["bits"])
     if work.wrong and (reading.damaged == "refuse" or not rows):
-        raise _unreadable(work, layout.root, reading.labels)
+        raise _unreadable(work, layout.root, reading)
     skipped = tuple(shown(names[row]) for row in sorted(work.wrong))
     if skipped:
         some = ", ".join(skipped[:_FEW_NAMED]) + ", ..." * (len(skipped) > _FEW_NAMED)
@@ -144,7 +145,8 @@ def _decoded(
     What a store has been made from is known by names, sizes and times. Which images they are, pixels tell.
     """
     facts = chain.from_iterable(map(_facts, work.paths))
-    known = "\0".join(names).encode(errors="surrogatepass"), labels, np.fromiter(facts, np.int64)
+    whole = (fact % 2**64 for fact in facts)  # a time may lie after the year 2262
+    known = "\0".join(names).encode(errors="surrogatepass"), labels, np.fromiter(whole, np.uint64)
     source = (reading.max_megapixels, *(hashlib.sha256(each).hexdigest() for each in known))
     name = store_name(source, reading.image_size, reading.resize)
     if (kept := cache.opened(name)) is not None:
@@ -237,15 +239,18 @@ def _file_digest(path: Path) -> bytes:
         return hashlib.file_digest(file, "sha256").digest()
 
 
-def _unreadable(work: _Work, root: Path, labels: Path | None) -> UnreadableError:
+def _unreadable(work: _Work, root: Path, reading: Reading) -> UnreadableError:
     files = [(Path(work.paths[row]), work.wrong[row]) for row in sorted(work.wrong)]
     path, reason = files[0]
     if len(files) == 1:
         return UnreadableError(f"{path}: {reason} (--damaged skip goes on without it)", files)
     some = names_below(root, (str(path) for path, _ in files[:_MOST_NAMED]))
     names = ", ".join(map(shown, some)) + ", ..." * (len(files) > _MOST_NAMED)
-    table = [] if labels is None else ["--labels", str(labels)]
-    verify = quoted(["python", "main.py", "data", "verify", "--dataset", str(root), *table])
+    words = ["python", "main.py", "data", "verify", "--dataset", str(root)]
+    for name in ("labels", "domains", "max_megapixels"):
+        if (value := getattr(reading, name)) not in (None, False):
+            words += option_words(name, value)
+    verify = quoted(words)
     line = (
         f"{root}: {len(files):,} of {len(work.paths):,} pictures cannot be read: {names}; the first: {reason}; "
         f"--damaged skip goes on without them, and all are named by: {verify}"

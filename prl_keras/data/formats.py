@@ -43,7 +43,8 @@ def readable() -> tuple[str, ...]:
 
 def reader_of(path: Path) -> str | None:
     """What would read this file, in words; None: no package that we know of, or one that is there."""
-    with path.open("rb") as file:
+    head = b""
+    with suppress(OSError), path.open("rb") as file:
         head = file.read(12)
     kinds = [name for name, (extensions, _) in _SOMETIMES.items() if path.suffix.lower() in extensions]
     if head[4:8] == b"ftyp":  # telephones write it, also under the name of a JPEG

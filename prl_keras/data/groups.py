@@ -19,6 +19,27 @@ def by_digests(groups: Iterable[Hashable], digests: Sequence[bytes]) -> list[lis
     return sorted(rows.values(), key=lambda each: _digest([digests[row] for row in each]))
 
 
+def connected(*kinds: Sequence[Hashable]) -> list[int]:
+    """(n,) a number for each row: rows have the same one if they share a key of any kind, by way of others too.
+
+    Args:
+        kinds: (n,) keys each, such as groups and the digests of files.
+    """
+    above = list(range(len(kinds[0])))
+
+    def top(row: int) -> int:
+        while above[row] != row:
+            above[row] = above[above[row]]
+            row = above[row]
+        return row
+
+    for keys in kinds:
+        first: dict[Hashable, int] = {}
+        for row, key in enumerate(keys):
+            above[top(row)] = top(first.setdefault(key, row))
+    return [top(row) for row in range(len(above))]
+
+
 def whole_groups(
     labels: np.ndarray,
     groups: Sequence[Sequence[int]],

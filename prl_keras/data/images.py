@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 import warnings
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,8 @@ MEGAPIXELS = 1024**3 / 12 / 1e6  # 89: of RGB a quarter of a gigabyte; Pillow's 
 
 _EXIF_ORIENTATION, _EXIF_SIDEWAYS = 0x0112, (5, 6, 7, 8)
 _MAY_TURN = (b"XML:com.adobe.xmp", b"Raw profile type")
+# A failing disk, too little memory or too many open files are no fault of the picture.
+_OF_THE_SYSTEM = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 _REPLACE = "replace it or leave it out"
 
 
@@ -182,8 +185,14 @@ def _opened(path: Path, max_megapixels: float | None) -> Iterator[Image]:
             yield image
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
+    except MemoryError:
+        raise
     # Pillow raises many types on damaged bytes: OSError, SyntaxError, ValueError, struct.error, ...
     except Exception as error:
+        if getattr(error, "errno", None) in _OF_THE_SYSTEM:  # which says nothing of the file
+            raise
+        if isinstance(error, PermissionError):
+            raise InputError(f"{path}: {error.strerror}; give yourself access to it, or leave it out") from error
         if reader := reader_of(path):
             raise InputError(f"{path}: only {reader} reads such a picture; or convert it to JPEG or PNG") from error
         reason = "of no known format" if isinstance(error, UnidentifiedImageError) else _first_line(error)

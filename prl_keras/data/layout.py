@@ -274,6 +274,8 @@ def _named(split: Path) -> dict[str, Path]:
         name = unicodedata.normalize("NFC", path.name)
         if not is_text(name):
             raise InputError(f"{split}: the folder name {path.name!a} is not UTF-8; rename it")
+        if not name.isprintable():
+            raise InputError(f"{split}: the folder name {path.name!a} cannot be printed; rename it")
         if name in folders:
             raise InputError(f"{split}: two folders have the name {name!r}, written differently; merge them")
         folders[name] = path
@@ -300,7 +302,7 @@ def _loose(folder: Path) -> list[str]:
 def _files(root: Path) -> tuple[list[str], list[str], list[str]]:
     """(pictures, other files, links to folders, which may lead in a circle and are not followed) below `root`."""
     found: tuple[list[str], list[str], list[str]] = ([], [], [])
-    for folder, below, files in os.walk(root):
+    for folder, below, files in os.walk(root, onerror=_raise):
         above = os.path.join(folder, "")
         below[:] = _in_order([name for name in below if not is_litter(above + name)])
         found[2].extend(above + name for name in below if os.path.islink(above + name))
@@ -310,6 +312,11 @@ def _files(root: Path) -> tuple[list[str], list[str], list[str]]:
             elif not is_litter(path := above + name):
                 found[not is_picture(path)].append(path)
     return found
+
+
+def _raise(error: OSError) -> None:
+    """Of a folder that cannot be looked into: `os.walk` would pass it over."""
+    raise error
 
 
 def _not_read(root: Path, groups: dict[tuple[str, str], Iterable[str | Path]]) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from prl_keras.config import DataOptions, PictureOptions, RunDataOptions, typed
+from prl_keras.config import DataOptions, PictureOptions, RunDataOptions, option_words
 from prl_keras.data import Dataset, default_dataset, load_dataset, resolved
 from prl_keras.data.cache import NOTHING
 from prl_keras.data.catalog import VALIDATION_FRACTION, is_folder, takes_data_dir
@@ -17,6 +17,7 @@ from prl_keras.data.reading import NO_LABELS
 from prl_keras.data.seen import count_seen, not_recorded
 from prl_keras.data.splits import dataset_label
 from prl_keras.errors import InputError
+from prl_keras.paths import absolute
 from prl_keras.runs import Run
 from prl_keras.runs.names import usable
 from prl_keras.runs.records import damaged
@@ -126,13 +127,8 @@ def data_words(options: Any) -> str:
     """The data options that were given, for the next command: no run names these data, or another data set."""
     given = {field.name: getattr(options, field.name) for field in fields(RunDataOptions)}
     given = {name: value for name, value in given.items() if value not in (None, _PICTURES.get(name))}
-    flags = {name: f"--{name.replace('_', '-')}" for name in given}
-    words = [(flags[name], *([] if value is True else [typed(value)])) for name, value in given.items()]
-    if domain := getattr(options, "hold_out_domain", None):
-        words.append(("--hold-out-domain", domain))
-    if held_out := getattr(options, "hold_out_classes", ()):
-        words.append(("--hold-out-classes", *held_out))
-    return "".join(f" {quoted(pair)}" for pair in words)
+    given |= {name: getattr(options, name) for name in reversed(_HELD_OUT) if getattr(options, name, None)}
+    return "".join(f" {quoted(option_words(name, value))}" for name, value in given.items())
 
 
 def _is_copy(request: dict[str, Any], run: Run) -> bool:
@@ -148,7 +144,7 @@ def _as_json(value: Any) -> Any:
 
 
 def _absolute(path: Path | None) -> str | None:
-    return None if path is None else os.path.abspath(path.expanduser())
+    return None if path is None else absolute(path)
 
 
 def _absolute_or_none(path: Path) -> str:

@@ -108,6 +108,7 @@ class Dataset:
     bits: of the values in files with more than 8 (see `load_image`); None: there are none.
     skipped: names of the files that could not be read and were left out; a part of the fingerprint.
     held_out: classes that it lacks, see `load_dataset`.
+    validation_drawn: from train, by the seed; False: it is the data set's own.
     """
 
     name: str
@@ -121,6 +122,7 @@ class Dataset:
     bits: int | None = None
     skipped: tuple[str, ...] = ()
     held_out: tuple[str, ...] = ()
+    validation_drawn: bool = True
 
     @property
     def label(self) -> str:

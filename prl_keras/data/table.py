@@ -43,7 +43,8 @@ def table_layout(file: Path, root: Path, domains: bool = False) -> Layout:
         raise InputError(f"{file}: no rows below the first line; each picture needs one")
     seen: dict[str, int] = {}
     for row in rows:
-        if (first := seen.setdefault(row.path, row.line)) != row.line:
+        path = os.path.realpath(row.path) if os.pardir in row.path else row.path
+        if (first := seen.setdefault(path, row.line)) != row.line:
             raise InputError(f"{file}: lines {first} and {row.line} name the same picture, {row.path}; keep one")
     splits: dict[str, dict[str, Members]] = {
         split: defaultdict(lambda: Members([], [], [] if domains else None)) for split in SPLIT_NAMES
@@ -109,6 +110,8 @@ def _row(file: Path, root: Path, line: int, cells: dict[str, str | None]) -> _Ro
     for name in ("path", "label", *(name for name in ("split", "domain") if name in cells)):
         if not cells[name]:
             raise InputError(f"{file}: line {line} has no {name}; fill it in or leave the row out")
+    if "\0" in path:
+        raise InputError(f"{file}: line {line}: the path {path!a:.60} holds a zero byte; repair it")
     for name in ("label", "domain"):
         if not cells.get(name, "").isprintable():
             raise InputError(f"{file}: line {line}: the {name} {cells[name]!a:.40} cannot be printed; write another")

@@ -7,7 +7,7 @@ import io
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from prl_keras.data.network import require_reachable
 from prl_keras.data.reading import Reading
 from prl_keras.data.splits import RawData, Split
 from prl_keras.errors import InputError
+from prl_keras.paths import expanded
 
 if TYPE_CHECKING:
     import tensorflow_datasets as tfds
@@ -29,8 +30,8 @@ _FALLBACK_URL = "https://storage.googleapis.com/tfds-data/"
 
 def tfds_dir(data_dir: Path | None = None) -> Path:
     """Where tensorflow-datasets keeps what it has prepared."""
-    default = os.environ.get("TFDS_DATA_DIR") or Path.home() / "tensorflow_datasets"
-    return Path(data_dir or default).expanduser()
+    default = os.environ.get("TFDS_DATA_DIR") or os.path.join("~", "tensorflow_datasets")
+    return Path(expanded(data_dir or default))
 
 
 def is_prepared(name: str, data_dir: Path | None = None) -> bool:
@@ -187,13 +188,27 @@ def _examples(
 
     image_key, label_key = keys
     read = tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1)
-    for example in tfds.as_numpy(builder.as_dataset(split=split, read_config=read, shuffle_files=False)):
+    whole = tfds.as_numpy(builder.as_dataset(split=split, read_config=read, shuffle_files=False))
+    for example in _sound(builder, whole):
         image = example[image_key]
         if image.dtype != np.uint8:
             raise InputError(f"tfds:{name} has {image.dtype} images, expected uint8; choose another")
         if reading.image_size is not None:
             image = resize_images(grey_to_rgb(image[None]), reading.image_size, reading.resize)[0]
         yield image, int(example[label_key])
+
+
+def _sound(builder: tfds.core.DatasetBuilder, examples: Iterable[Any]) -> Iterator[Any]:
+    """Raises InputError where a prepared file is missing or damaged."""
+    import tensorflow as tf
+
+    try:
+        yield from examples
+    except tf.errors.OpError as error:
+        raise InputError(
+            f"{builder.data_path}: not as it was prepared ({error.message.splitlines()[0]:.200}); "
+            "remove that folder and prepare it again"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from prl_keras.data.checks import Finding
 from prl_keras.data.duplicates import duplicates, names_of
 from prl_keras.data.folder import READABLE_NOW, UnreadableError, names_below
 from prl_keras.data.images import PADDING, Header, header, load_image, pillow_ready
+from prl_keras.data.litter import shown
 from prl_keras.data.parallel import in_order
 from prl_keras.data.splits import Dataset, Split
 from prl_keras.errors import InputError
@@ -93,7 +95,7 @@ def _reasons(dataset: Dataset, request: dict[str, Any]) -> list[tuple[str, str]]
     reasons = []
     options = {"size": dataset.image_shape, "bits": dataset.bits, "max_megapixels": request.get("max_megapixels")}
     for name in dataset.skipped:
-        path = Path(request["name"], ast.literal_eval(name) if name.startswith(("'", '"')) else name)
+        path = Path(request["name"], _as_written(name))
         try:
             load_image(path, **options)
             reason = READABLE_NOW
@@ -101,6 +103,15 @@ def _reasons(dataset: Dataset, request: dict[str, Any]) -> list[tuple[str, str]]
             reason = str(error).removeprefix(f"{path}: ")
         reasons.append((name, reason))
     return reasons
+
+
+def _as_written(name: str) -> str:
+    """Of the name of a file that was `shown`."""
+    with suppress(SyntaxError, ValueError):
+        written = ast.literal_eval(name)
+        if isinstance(written, str) and shown(written) == name:
+            return written
+    return name
 
 
 def _of_pixels(dataset: Dataset, resize: str, headers: dict[str, Header]) -> dict[str, list[Finding | None]]:

@@ -20,9 +20,10 @@ from prl_keras.evaluation.statistics import (
 )
 from prl_keras.experiments.cells import Replicate, encoder_run
 from prl_keras.experiments.table import STRONG, TITLES
-from prl_keras.markdown import listed, pipe_table, plain
+from prl_keras.markdown import indented, listed, pipe_table, plain
 from prl_keras.runs import Run
 from prl_keras.screen.console import mean_and_interval, signed_interval
+from prl_keras.terminal import as_started
 
 _OURS, _USUAL = "-prl", "-resnet18"  # ends of the names of PRL-2 and cross-entropy, by either recipe
 FEW_SHOT, UNKNOWN, SHIFT = "few_shot.json", "unknown.json", "shift.json"
@@ -185,9 +186,10 @@ def as_markdown(
         *(f"- {sentence}" for sentence in sentences(found)),
         *(f"- {name}: not defined for every run, as some reference has too few errors." for name in found["undefined"]),
         *(["\nHeld-out classes:\n", *classes] if found["classes"] else []),
-        f"\nMade by `{command}`; all figures: {file}.",
+        f"\nAll figures: {file}. Made by\n",
+        indented(command),
     ]
-    return "\n".join(parts) + "\n"
+    return as_started("\n".join(parts)) + "\n"
 
 
 def sentences(found: dict[str, Any]) -> list[str]:

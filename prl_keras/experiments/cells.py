@@ -168,6 +168,8 @@ def _classifier_options(options: Reproduce, request: dict, source: str) -> dict[
 def _data_options(request: dict) -> dict[str, Any]:
     keys = ("validation_fraction", "samples_per_class", "test_per_class", "image_size", "fold")
     data = {key: request[key] for key in keys} | {"dataset": request["name"]}
+    if isinstance(data["image_size"], list):  # as a record holds it
+        data["image_size"] = tuple(data["image_size"])
     data |= {key: request.get(key) and Path(request[key]) for key in ("data_dir", "cache_dir")}
     data |= {each.name: request[each.name] for each in fields(PictureOptions) if each.name in request}
     held_out = {"hold_out_domain": request.get("hold_out_domain")}

@@ -8,8 +8,9 @@ import numpy as np
 
 from prl_keras.evaluation.statistics import compare_seeds, mean_over_seeds, with_corrected
 from prl_keras.experiments.table import STRONG_SUPERVISED, SUPERVISED
-from prl_keras.markdown import pipe_table, plain
+from prl_keras.markdown import indented, pipe_table, plain
 from prl_keras.screen.console import mean_and_interval, signed_interval
+from prl_keras.terminal import as_started
 
 REFERENCES = (STRONG_SUPERVISED, SUPERVISED)
 
@@ -94,11 +95,12 @@ def as_markdown(found: dict[str, Any], title: str, command: str) -> str:
         "test.\n",
         pipe_table(head, lines, left=(0,)),
         "",
-        *(f"- {sentence}" for sentence in sentences(found)),
+        *(f"- {plain(sentence)}" for sentence in sentences(found)),
         "",
-        f"Made by `{command}`; all figures: domains.json, and the report of each domain in its folder.",
+        "All figures: domains.json, and the report of each domain in its folder. Made by\n",
+        indented(command),
     ]
-    return "\n".join(parts) + "\n"
+    return as_started("\n".join(parts)) + "\n"
 
 
 def sentences(found: dict[str, Any]) -> list[str]:

@@ -35,7 +35,7 @@ def draw_maps(analysis: Analysis, dataset: Dataset, folder: Path) -> dict[str, P
     if not runs:
         return {}
     before = next((run for run in runs if run.part("options", "variant") != "simclr"), runs[0])
-    maps = {"untrained": _positions(before, dataset, analysis.folder / "figures" / "untrained.npz", trained=False)}
+    maps = {"untrained": _positions(before, dataset, before.path / "untrained.npz", trained=False)}
     for run in runs:
         maps[run.name.rsplit("-", 1)[0]] = _positions(run, dataset, run.path / "tsne.npz", trained=True)
     written = {}

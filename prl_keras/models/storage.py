@@ -8,7 +8,7 @@ import numpy as np
 
 from prl_keras.errors import InputError
 from prl_keras.files import atomic_path
-from prl_keras.models.layer_types import STOCK, LayerTypes
+from prl_keras.models.layer_types import FAST, STOCK, LayerTypes
 from prl_keras.runs import Run, find_run, gives_features
 
 
@@ -76,8 +76,8 @@ def copy_as(model: keras.Model, precision: str | None, layer_types: LayerTypes |
         config = layer.get_config()
         if precision and not isinstance(layer, keras.layers.InputLayer) and layer.name != "logits":
             config["dtype"] = precision
-        pairs = zip(layer_types, STOCK, strict=True) if layer_types else ()
-        return next((own for own, stock in pairs if isinstance(layer, stock)), type(layer)).from_config(config)
+        kinds = zip(layer_types, STOCK, FAST, strict=True) if layer_types else ()  # not a user's own of these
+        return next((own for own, *both in kinds if type(layer) in both), type(layer)).from_config(config)
 
     compiled, model.compiled = model.compiled, False  # else the copy is too, and its file holds the optimizer's slots
     try:

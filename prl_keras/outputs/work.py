@@ -8,6 +8,7 @@ the bytes of what was never interrupted. It takes the output's room twice, for a
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -63,8 +64,8 @@ class Work:
         if not record.exists():
             if _is_foreign(self.folder):
                 raise InputError(f"{self.folder} is there already and is no unfinished output: move it away")
-            write_json(record, new)
-        elif (old := read_json(record)) != new:
+            _begin(record, new)
+        if (old := read_json(record)) != new:
             raise InputError(
                 f"{self.folder} is an unfinished output with {_difference(old, new)}: "
                 "finish that first, remove the folder to begin anew, or choose another --out"
@@ -104,13 +105,17 @@ class Work:
         Raises:
             InputError: something lies there by now; it is kept.
         """
+        if self._finished.exists() and not any(target.exists() for target in self.targets):
+            shutil.rmtree(self._finished)  # nothing of it is in its place, and other columns may be asked for now
         if not self._finished.exists():
             self._draft.mkdir()
             write(tuple(self._draft / target.name for target in self.targets))
             patiently(lambda: self._draft.rename(self._finished))
+        for target in self.targets:
+            if (self._finished / target.name).exists():
+                _refuse_existing(target)
         for target in reversed(self.targets):
             if (made := self._finished / target.name).exists():
-                _refuse_existing(target)
                 patiently(lambda made=made, target=target: made.replace(target))
 
     def discard(self) -> None:
@@ -155,6 +160,20 @@ def check_targets(targets: tuple[Path, ...]) -> None:
 def _refuse_existing(target: Path) -> None:
     if target.exists() or target.is_symlink():
         raise InputError(f"{target} is there already: move it away, or choose another --out")
+
+
+def _begin(record: Path, content: Any) -> None:
+    """Write it, if no other process has just done so: what is done beside it would be taken for another's."""
+    draft = record.with_name(f".tmp-{os.getpid()}{record.suffix}")  # whose like `remove_leftovers` knows
+    write_json(draft, content)
+    try:
+        os.link(draft, record)
+    except FileExistsError:
+        pass
+    except OSError:  # a disk without links
+        draft.replace(record)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _is_foreign(folder: Path) -> bool:

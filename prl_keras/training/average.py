@@ -95,11 +95,10 @@ def recalibrate_batch_norm(encoder: keras.Model, batches: Batches, augmentation:
     """Give averaged weights their own batch-normalisation statistics: the mean over (at most 50) training batches,
     each weighted by its images, and in parts of at most 1,024.
 
-    Frozen layers keep theirs (Izmailov et al. 2018, section 3.2).
+    Frozen layers keep theirs (Izmailov et al. 2018, section 3.2). Layers of networks within the encoder count too.
     """
-    layers = [
-        layer for layer in encoder.layers if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable
-    ]
+    normalisations = (each for each in encoder._flatten_layers() if isinstance(each, keras.layers.BatchNormalization))
+    layers = [layer for layer in normalisations if layer.trainable]
     if not layers or not encoder.trainable:
         return
     momentum = [layer.momentum for layer in layers]

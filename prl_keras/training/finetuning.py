@@ -28,6 +28,7 @@ from prl_keras.training.cross_entropy import SmoothedCrossEntropy, chance
 from prl_keras.training.fit import fit
 from prl_keras.training.fitted import fitted
 from prl_keras.training.fixmatch import FixMatchClassifier
+from prl_keras.training.limits import check_call
 from prl_keras.training.mixed import MixedClassifier, SharedClassifier, mixing_of
 from prl_keras.training.precision import with_precision
 from prl_keras.training.scratch import as_command, scratch_run, through_a_file
@@ -51,6 +52,7 @@ def finetune(encoder: keras.Model, dataset: Dataset, run: Run | None = None, **o
         InputError: options that contradict each other or the data.
     """
     settings, _ = fitted(with_precision(Finetune(**options)), dataset.train.labels)
+    check_call(settings, len(dataset.train), whole_batches=False)
     strategy = strategy_for(settings, dataset)
     with as_command(settings), scratch_run("finetune", settings, dataset, run) as run:
         encoder = through_a_file(encoder)  # where a command has it from: reading it draws from the same seed
@@ -172,7 +174,8 @@ def train_classifier(
         shared.copy_weights(trained, watched)
         classifier = watched.classifier
     if options.average:
-        recalibrate_batch_norm(classifier.get_layer("encoder"), batches, layer)
+        encoder = next(part for part in classifier.layers if isinstance(part, keras.Model))  # whatever its name
+        recalibrate_batch_norm(encoder, batches, layer)
     return classifier
 
 

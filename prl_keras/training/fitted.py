@@ -22,8 +22,8 @@ def fitted(options: Pretrain | Finetune | Baseline, labels: np.ndarray) -> tuple
     those of the batch, and it has fewer than two images a class, it gets fewer classes, with four images each (two,
     if most classes have no four), instead of queries that nothing can answer; SupCon likewise, with as many images
     as most classes have, four at most, instead of anchors that find no other of their class. Where a batch would
-    have more images of a class than most classes have, it gets more classes. Who gives a size gets that one, of
-    images as they come; who gives classes gets two images of each at least.
+    have more images of a class than most classes have, it gets more classes. Who gives a size gets that one, of as many
+    of the recipe's classes as share it equally; who gives classes gets two images of each at least.
 
     Epochs become as many as the recipe's `least_images` ask for.
 
@@ -40,7 +40,7 @@ def fitted(options: Pretrain | Finetune | Baseline, labels: np.ndarray) -> tuple
         return options, None
     told = []
     if "batch_size" in other or "classes_per_batch" in other:
-        of_classes = f" of {found['classes_per_batch']} classes" if "classes_per_batch" in other else ""
+        of_classes = f" of {found['classes_per_batch']} classes" if other.get("classes_per_batch") else ""
         told.append(f"batches of {found['batch_size']} images{of_classes}")
     if "epochs" in other:
         told.append(f"{found['epochs']} epochs")
@@ -63,10 +63,14 @@ def _size(options: Pretrain | Baseline, images: int) -> int:
 
 def _batch(options: Pretrain, labels: np.ndarray) -> dict[str, int | None]:
     size, classes = _size(options, len(labels)), options.classes_per_batch
-    if "batch_size" in options.given:
-        return {}
     _, counts = np.unique(labels, return_counts=True)
     least = _FEW if options.variant in (*PROTOTYPES, "views", "supcon") else 1
+    if "batch_size" in options.given:
+        some = min(classes or 0, len(counts))
+        if "classes_per_batch" in options.given or not some or size % some == 0:
+            return {}
+        shared = [number for number in range(2, some) if size % number == 0 and size >= least * number]
+        return {"batch_size": size, "classes_per_batch": shared[-1]} if shared else {}
     if "classes_per_batch" in options.given:
         if classes < 1:  # is refused later, by its name
             return {}

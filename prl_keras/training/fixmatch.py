@@ -6,6 +6,7 @@ from keras import KerasTensor, ops
 
 from prl_keras.pseudo import check_weight, fixmatch
 from prl_keras.training.mixed import MixedClassifier
+from prl_keras.training.penalties import penalised
 
 OF_UNLABELLED = ("unlabelled_loss", "used")
 
@@ -46,7 +47,7 @@ class FixMatchClassifier(MixedClassifier):
             loss = self.shared_loss(labels, own, share)
             unlabelled_loss, used = fixmatch(asked, told)
             total = loss + self.unlabelled_weight * unlabelled_loss
-            scaled_loss = self.optimizer.scale_loss(total)
+            scaled_loss = self.optimizer.scale_loss(penalised(self, total))
         self.unlabelled_loss.update_state(unlabelled_loss, sample_weight=others)
         self.used.update_state(used)
         return self._stepped(tape, scaled_loss, loss, (images, labels, own))

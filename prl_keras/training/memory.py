@@ -24,6 +24,7 @@ from prl_keras.memory import (
 )
 from prl_keras.models.storage import copy_as
 from prl_keras.prototypes import as_float, check_distance, l2_normalise
+from prl_keras.training.penalties import penalised
 from prl_keras.training.pretrain import _Pretrainer
 
 _COLDEST = 0.01  # a learned temperature goes no lower: Radford et al. 2021 (CLIP) clip 1/T to 100
@@ -158,7 +159,7 @@ class MemoryPretrainer(_Pretrainer):
         with tf.GradientTape() as tape:
             queries = self(hard, training=True)
             episode, loss = self._asked(queries, rows, lam, mix(soft_targets, lam))
-            scaled_loss = self.optimizer.scale_loss(loss)
+            scaled_loss = self.optimizer.scale_loss(penalised(self, loss))
         self._descend(tape, scaled_loss)
         self._follow()
         return self._update_metrics(episode, ops.take(self.labels, rows, axis=0), loss, lam > 0.5)

@@ -8,6 +8,7 @@ from prl_keras.config import Pretrain, TrainingOptions
 from prl_keras.data.mixing import Mixing
 from prl_keras.replicas import all_gather, all_sum, mean_of_all
 from prl_keras.training.metrics import MeanOfSome
+from prl_keras.training.penalties import penalised
 
 
 def mixing_of(options: Pretrain | TrainingOptions) -> Mixing:
@@ -52,7 +53,7 @@ class MixedClassifier(keras.Model):
         with tf.GradientTape() as tape:
             logits = self(mixed, training=True)
             loss = self.shared_loss(labels, logits, share)
-            scaled_loss = self.optimizer.scale_loss(loss)
+            scaled_loss = self.optimizer.scale_loss(penalised(self, loss))
         return self._stepped(tape, scaled_loss, loss, (images, labels, logits))
 
     def _stepped(self, tape: tf.GradientTape, scaled_loss: KerasTensor, loss: KerasTensor, labelled: tuple) -> dict:

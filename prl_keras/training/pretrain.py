@@ -16,6 +16,7 @@ from prl_keras.losses import PrototypicalLoss
 from prl_keras.prototypes import as_float, class_numbers, l2_normalise
 from prl_keras.replicas import all_gather, all_sum, own
 from prl_keras.training.metrics import MeanOfSome, SumOfAll
+from prl_keras.training.penalties import penalised
 
 
 def _checked(labels: Any) -> np.ndarray | None:
@@ -166,7 +167,7 @@ class PrototypicalPretrainer(_Pretrainer):
         with tf.GradientTape() as tape:
             embeddings = self(images, training=True)
             loss = self.embedding_loss(labels, embeddings)
-            scaled_loss = self.optimizer.scale_loss(loss)
+            scaled_loss = self.optimizer.scale_loss(penalised(self, loss))
         self._descend(tape, scaled_loss)
         return self._update_metrics(labels, embeddings, loss)
 
@@ -224,7 +225,7 @@ class SimCLRPretrainer(_Pretrainer):
         with tf.GradientTape() as tape:
             embeddings = self(views, training=True)
             loss = self.embedding_loss(labels, embeddings)
-            scaled_loss = self.optimizer.scale_loss(loss)
+            scaled_loss = self.optimizer.scale_loss(penalised(self, loss))
         self._descend(tape, scaled_loss)
         return self._update_metrics(embeddings, loss)
 

@@ -24,6 +24,7 @@ from prl_keras.training.build import build_pretrainer
 from prl_keras.training.callbacks import finite
 from prl_keras.training.fit import fit
 from prl_keras.training.fitted import fitted
+from prl_keras.training.limits import check_call
 from prl_keras.training.monitor import RepresentationMonitor
 from prl_keras.training.precision import with_precision
 from prl_keras.training.scratch import as_command, scratch_run
@@ -72,7 +73,9 @@ def pretrain(
         InputError: options that contradict each other or the data.
     """
     asked = with_precision(Pretrain(**options, unlabelled=unlabelled is not None))
-    source, (settings, _) = begins_with(asked), fitted(asked, trained_on(dataset, asked, unlabelled)[1])
+    images, labels = trained_on(dataset, asked, unlabelled)
+    source, (settings, _) = begins_with(asked), fitted(asked, labels)
+    check_call(settings, len(images), whole_batches=True)
     with as_command(settings), scratch_run("pretrain", settings, dataset, run) as run:
         return train(plan(dataset, settings, unlabelled, source), dataset, settings, run).encoder
 
@@ -110,12 +113,16 @@ def plan(
         batches = Batches(images, labels, size, options.seed, **how)
     else:
         batches = SemiBatches(images, labels, size, options.seed, unlabelled, options.unlabelled_ratio, **how)
-    ahead = outlook.expected(pretrainer.embedding_loss, batches, options.epochs, options.projection_dim)
+    ahead = outlook.expected(pretrainer.embedding_loss, batches, options.epochs, _embedding_dim(pretrainer))
     warning = outlook.check(ahead, options.variant, options.batch_size, len(labels))
     # of the same size, where there are as many images, and whole: only so is the loss comparable to that of training
     size = min(options.batch_size, len(validation))
     watched = Batches(validation.images, validation.labels, size, options.seed, drop_remainder=True)
     return Plan(pretrainer, batches, watched, ahead, warning)
+
+
+def _embedding_dim(pretrainer: keras.Model) -> int:
+    return pretrainer.projection_head.output_shape[-1]
 
 
 def train(plan: Plan, dataset: Dataset, options: Pretrain, run: Run) -> Trained:
@@ -127,7 +134,7 @@ def train(plan: Plan, dataset: Dataset, options: Pretrain, run: Run) -> Trained:
     """
     pretrainer, batches = plan.pretrainer, plan.batches
     watched = shared.twin(pretrainer)
-    there = outlook.expected(pretrainer.embedding_loss, plan.validation, dim=options.projection_dim)
+    there = outlook.expected(pretrainer.embedding_loss, plan.validation, dim=_embedding_dim(pretrainer))
     monitor = RepresentationMonitor(
         watched,
         (dataset.train.images, dataset.train.labels),

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import tensorflow as tf
 
-from prl_keras.config import RunOptions
+from prl_keras.config import Finetune, Pretrain
 from prl_keras.data import Dataset
 from prl_keras.models.storage import load_model, save_model
 from prl_keras.runs import Run, create_run
@@ -16,8 +17,11 @@ from prl_keras.runs.lifecycle import NOT_RECORDED, run_config
 
 
 @contextmanager
-def as_command(options: RunOptions) -> Iterator[None]:
-    """Seed everything as a command does, and compute in its precision; the precision of before comes back."""
+def as_command(options: Pretrain | Finetune) -> Iterator[None]:
+    """Seed everything as a command does, and compute in its precision; the precision of before comes back. Where
+    deterministic operations are asked for, the process keeps them."""
+    if options.deterministic:
+        tf.config.experimental.enable_op_determinism()
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(options.precision)
     keras.utils.set_random_seed(options.seed)

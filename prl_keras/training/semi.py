@@ -20,6 +20,7 @@ from prl_keras.pseudo import (
 )
 from prl_keras.training.memory import MemoryPretrainer
 from prl_keras.training.metrics import MeanOfSome
+from prl_keras.training.penalties import penalised
 
 MOMENTUM = 0.999  # of all averages of the teacher's answers: SoftMatch's
 
@@ -120,7 +121,7 @@ class SemiMemoryPretrainer(MemoryPretrainer):
             asked = pseudo_episode(queries[count:], prototypes, pseudo_labels, self.temperature, smoothing)
             unlabelled_loss = weighted_cross_entropy(asked, weights)
             total = loss + self.options["unlabelled_weight"] * unlabelled_loss
-            scaled_loss = self.optimizer.scale_loss(total)
+            scaled_loss = self.optimizer.scale_loss(penalised(self, total))
         self._descend(tape, scaled_loss)
         self._follow()
         self.unlabelled_loss.update_state(unlabelled_loss, sample_weight=ops.shape(weights)[0])

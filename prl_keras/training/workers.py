@@ -111,7 +111,8 @@ class _Anyone:
 def from_chief(model: keras.Model, position: Position, variables: Sequence[keras.Variable]) -> Position:
     """Give every process the chief's variables and position: only the chief's folder has the checkpoint."""
     strategy = model.distribute_strategy
-    numbers = [position.epoch, position.step, position.seconds, position.steps_per_epoch or 0, position.average_every]
+    numbers = [position.epoch, position.step, position.seconds, position.steps_per_epoch or 0]
+    numbers += [position.average_every, position.edition]
     numbers = _sent(strategy, np.array(numbers, "float64"))
     if not numbers[:2].any():
         return position
@@ -120,8 +121,8 @@ def from_chief(model: keras.Model, position: Position, variables: Sequence[keras
     count = len(model.metrics_variables) if numbers[1] else 0
     own = position.metrics or [np.zeros(variable.shape, variable.dtype) for variable in model.metrics_variables[:count]]
     metrics = tuple(_sent(strategy, value) for value in own)
-    epoch, step, _, steps, every = numbers.astype(int).tolist()
-    return Position(epoch, step, metrics, float(numbers[2]), steps or None, every)
+    epoch, step, _, steps, every, edition = numbers.astype(int).tolist()
+    return Position(epoch, step, metrics, float(numbers[2]), steps or None, every, edition)
 
 
 def leave_together(model: keras.Model) -> None:

@@ -8,6 +8,7 @@ from prl_keras.labels import checked_labels
 
 NEIGHBOURS = 10  # of the kNN accuracy and of the trustworthiness
 _ITERATIONS = 1_000  # of t-SNE
+_SQUARED_IN_FLOAT32 = (1e-15, 1e15)  # distances whose squares are neither 0 nor infinite
 _FEW = 2_000  # points, up to which t-SNE's threads wait for each other more than they work (docs/results/threads.json)
 
 
@@ -15,16 +16,20 @@ def tsne_map(features: np.ndarray, seed: int = 0) -> np.ndarray:
     """(n, dim) features, n > 3 -> (n, 2) float32 t-SNE map (van der Maaten & Hinton 2008), the same for the same seed.
 
     Perplexity 30 (less for under 91 points), started from the first two principal
-    components, the middle of its bounding box at 0.
+    components if there are two, the middle of its bounding box at 0.
     """
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
     features = np.asarray(features, "float32")
-    if np.ptp(features, axis=0).max() == 0:  # a collapsed encoder: nothing to map
+    spread = float(np.ptp(features, axis=0).max())
+    if spread == 0:  # a collapsed encoder: nothing to map
         return np.zeros((len(features), 2), "float32")
+    if not _SQUARED_IN_FLOAT32[0] < spread < _SQUARED_IN_FLOAT32[1]:
+        features = (features - features.mean(axis=0, dtype="float64")).astype("float64") / spread
     perplexity = min(30.0, (len(features) - 1) / 3)
-    method = TSNE(perplexity=perplexity, max_iter=_ITERATIONS, init="pca", random_state=seed)
+    init = "pca" if features.shape[1] > 1 else "random"
+    method = TSNE(perplexity=perplexity, max_iter=_ITERATIONS, init=init, random_state=seed)
     with threadpool_limits(1) if len(features) <= _FEW else nullcontext():
         positions = method.fit_transform(features)
     return positions - (positions.max(axis=0) + positions.min(axis=0)) / 2

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import json
 import os
+import re
 import shlex
 import socket
 import subprocess
@@ -135,7 +136,8 @@ def end(oracle: kt.Oracle, trial: Any, accuracy: float = 0.5) -> None:
 
 def test_a_trial_is_compiled_for_its_number_of_steps(data: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     told = []
-    monkeypatch.setattr(hypermodel, "compile_classifier", lambda model, settings, steps: told.append(steps))
+    known = hypermodel.compile_classifier
+    monkeypatch.setattr(hypermodel, "compile_classifier", lambda *given: told.append(given[-1]) or known(*given))
     options = Tune(epochs=3, batch_size=26, precision="float32")
     hypermodel.FineTuning(search_data(data), {"a": small_encoder(0)}, None, options).build(kt.HyperParameters())
     assert len(data.train) == 80
@@ -265,20 +267,18 @@ def test_features_are_encoded_once_and_shared_through_files(
 
 
 @pytest.mark.slow
-def test_the_shared_encoder_never_changes_and_hyperband_continues_its_trials(
-    tmp_path: Path, data: Any, recwarn: pytest.WarningsRecorder
-) -> None:
+@pytest.mark.filterwarnings("error:Skipping variable loading")  # the optimizer's state is continued too
+def test_the_shared_encoder_never_changes_and_hyperband_continues_its_trials(tmp_path: Path, data: Any) -> None:
     encoder = small_encoder(1)
     before, trainable = weights_sha256(encoder), encoder.trainable
     run = create_run(tmp_path, "band", {})
-    options = Tune(tuner="hyperband", max_trials=10, epochs=3, encoder=("a",))
+    options = Tune(tuner="hyperband", max_trials=10, epochs=3, encoder=("a",), precision="float32")
     rows = search(run, search_data(data), {"a": encoder}, options)
     assert (weights_sha256(encoder), encoder.trainable) == (before, trainable)
     assert any(not row.values["freeze"] for row in rows)
     later = [json.loads(file.read_text(encoding="utf-8")) for file in run.path.glob("trials/trial_*/trial.json")]
     continued = [trial for trial in later if trial["hyperparameters"]["values"].get("tuner/initial_epoch")]
     assert continued
-    assert not recwarn.list, "the optimizer's state came too"
     assert {row.epochs for row in rows} == {1, 3}
     assert {path.name for path in run.path.glob("trials/trial_*/*")} == {"trial.json"}
     assert not (run.path / "features").exists()
@@ -299,7 +299,7 @@ def test_a_trial_whose_loss_is_not_finite_fails_at_its_step(
             create_run(tmp_path, "nan", {}),
             search_data(data),
             {"a": small_encoder(1)},
-            Tune(max_trials=4, epochs=2, encoder=("a",)),
+            Tune(max_trials=4, epochs=2, encoder=("a",), precision="float32"),
         )
 
 
@@ -484,7 +484,7 @@ def test_three_failures_in_a_row_end_the_search_in_one_line(
     streams = capsys.readouterr()
     assert streams.err.count("\n") == 1
     assert "no memory left" in streams.err
-    assert "trial 1 of 6" in streams.out
+    assert f"trial 1 of {TRIALS}" in streams.out
     assert not (runs_dir / "broken").exists()
 
 
@@ -657,7 +657,7 @@ def test_a_chief_and_two_workers_share_a_search(finished: tuple[Run, dict[str, i
     shared = read_csv(Run(runs_dir / "shared"))
     alone = read_csv(finished[0])
     assert [{name: row[name] for name in NAMES} for row in shared] == [{n: row[n] for n in NAMES} for row in alone]
-    by_worker = [output.count(f" of {TRIALS}:") for output in outputs]
+    by_worker = [len(re.findall(rf"^trial \d of {TRIALS}  ", output, re.MULTILINE)) for output in outputs]
     assert by_worker[0] == TRIALS == by_worker[1] + by_worker[2]
     assert min(by_worker[1:]) >= 1
     assert Run(runs_dir / "shared-winner").result is not None

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from prl_keras.commands.common import check_training, on_this_machine
+from prl_keras.commands.common import on_this_machine
 from prl_keras.commands.finetune import check_encoder
 from prl_keras.config import Tune
 from prl_keras.data import Dataset
@@ -24,6 +24,7 @@ from prl_keras.runs.names import check_new_name, free_name
 from prl_keras.runs.records import read_json
 from prl_keras.screen.console import console
 from prl_keras.startup import device, start_keras
+from prl_keras.training.limits import check_training
 from prl_keras.tuning.data import search_data
 from prl_keras.tuning.parallel import Role, process_name, process_role, wait_until
 from prl_keras.tuning.space import finetune_options, winner_name

@@ -86,5 +86,6 @@ MORE = {  # what a difference may come from: the budget (twice the images, or fo
     "resnet18-no-smoothing": ("baseline --label-smoothing 0", 1),
     "prl-long": ("pretrain --variant prl", 2),
     "prl-projection": ("pretrain --variant prl --projection-dim 128 --neck none", 1),
+    "prl-smoothed-projection": ("pretrain --variant prl --label-smoothing 0.1 --projection-dim 128 --neck none", 1),
     "supcon-128-classes-long": ("pretrain --variant supcon --classes-per-batch 128", 2),
 }

@@ -18,6 +18,8 @@ LAYERS = {
     "bounds": 0,
     "startup": 0,
     "files": 0,
+    "paths": 0,
+    "arrays": 0,
     "terminal": 0,
     "markdown": 0,
     "extras": 0,

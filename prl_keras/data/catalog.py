@@ -240,7 +240,7 @@ def resolved(name: str) -> str:
     if name in CATALOG or name.startswith(TFDS_PREFIX):
         return name
     looks_like_one = name.startswith((".", "~")) or any(mark in name for mark in ("/", os.sep))
-    return absolute(name) if looks_like_one or os.path.isdir(expanded(name)) else name
+    return absolute(name) if looks_like_one or Path(expanded(name)).is_dir() else name
 
 
 def default_dataset(data_dir: str | Path | None = None) -> tuple[str, str]:

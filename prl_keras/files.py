@@ -1,5 +1,6 @@
 """Write a file whole or not at all, in UTF-8 and with the same bytes on every system."""
 
+import errno
 import json
 import os
 import shutil
@@ -12,6 +13,8 @@ from typing import Any
 
 from prl_keras.errors import InputError
 
+# Of a disk or of the system: no fault of the file that was read.
+OF_THE_SYSTEM = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 _PAUSES = (0.01, 0.05, 0.2, 0.5, 1.0)  # seconds
 
 

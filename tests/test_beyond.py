@@ -13,6 +13,7 @@ from scipy.stats import false_discovery_control
 from prl_keras.cli import main
 from prl_keras.commands import beyond as command
 from prl_keras.config import Reproduce
+from prl_keras.data import load_dataset
 from prl_keras.data.held_out import held_out_classes
 from prl_keras.errors import InputError
 from prl_keras.evaluation.statistics import compare_seeds, compare_with_control
@@ -357,10 +358,13 @@ def test_a_draw_of_classes_that_makes_no_episodes_is_told_too(tmp_path):
             Image.fromarray(np.full((8, 8, 3), 20 * k + number, np.uint8)).save(file)
     request = {"name": str(tmp_path / "data"), "hold_out_classes": ["4"], "cache_dir": "none", "seed": 0}
     options = Reproduce(rows=("beyond",), ways=4, shots=(1,), queries=9, seeds=later)
-    command.check(options, request)
+    data = load_dataset(**request)
+    command.check(options, request, data)
+    padded = request | {"resize": "pad"}
+    command.check(replace(options, far=("digits",)), padded, load_dataset(**padded))  # in the size of the known ones
     able = len(drawn[0] & drawn[later])
     with pytest.raises(InputError, match=f"{able} classe?s? ha(ve|s) the 1 \\+ 9 pictures"):
-        command.check(replace(options, seeds=later + 1), request)
+        command.check(replace(options, seeds=later + 1), request, data)
 
 
 @pytest.mark.parametrize(

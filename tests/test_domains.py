@@ -346,7 +346,7 @@ def results(**rows: tuple[list[float], list[float], float]) -> dict:
 
 
 def test_beyond_the_classes_the_domains_are_in_one_table(art, capsys, monkeypatch):
-    monkeypatch.setattr("prl_keras.commands.beyond.check", lambda options, request: None)  # one class makes no episode
+    monkeypatch.setattr("prl_keras.commands.beyond.check", lambda *_: None)  # one class makes no episode
     words = ["reproduce", "--dataset", str(art), "--cache-dir", "none", "--domains", "--rows", "beyond"]
     assert main([*words, "--seeds", "2", "--hold-out-classes", "1", "--plan"]) == 0
     assert capsys.readouterr().out.count("--cell") == 2 * 6

@@ -121,8 +121,11 @@ def test_a_table_is_named_after_its_data(name: str, folder: str) -> None:
 
 def test_a_size_of_two_sides_is_planned_and_typed(tmp_path: Path) -> None:
     options = Reproduce(rows=("mlp",), image_size=(16, 24))
-    command = _command(options, load_dataset("digits"))
-    assert parse(shlex.split(command)[2:]).image_size == (16, 24)
+    beyond = {"shots": (1, 5, 20), "far": ("digits", "my pics"), "hold_out_classes": ("a b", "c")}
+    for given in (options, Reproduce(rows=("beyond",), **beyond)):
+        asked = parse(shlex.split(_command(given, load_dataset("digits")))[2:])
+        for name in ("rows", "image_size", *beyond):
+            assert getattr(asked, name) == getattr(given, name)
     cells = plan(options, REQUEST | {"image_size": [16, 24]}, tmp_path)
     assert len(set(cells)) == len(cells)
     assert {cell.options.image_size for cell in cells} == {(16, 24)}

@@ -117,11 +117,14 @@ def test_classes_that_make_no_batch_are_left_to_who_refuses_them(classes, each, 
 
 
 def test_a_size_that_is_given_is_shared_by_as_many_classes_as_can() -> None:
-    for size, classes in ((64, 8), (200, 10), (30, 10), (7, 10), (4, 2)):
+    for size, classes in ((64, 8), (200, 10), (30, 10), (7, 10), (4, 10)):
         options, _ = fitted(Pretrain(variant="loo", recipe="strong", batch_size=size), labels(10, 100))
         assert (options.batch_size, options.classes_per_batch) == (size, classes)
     options, _ = fitted(Pretrain(variant="loo", recipe="strong", batch_size=64), labels(3, 100))
     assert options.classes_per_batch == 2
+    for size in (62, 106, 122):  # of two classes, or of more images of a class than there are: is refused
+        options, _ = fitted(Pretrain(variant="loo", recipe="strong", batch_size=size), labels(10, 45))
+        assert options.classes_per_batch == 10
     assert fitted(Pretrain(variant="loo", batch_size=64), labels(10, 100))[0].classes_per_batch is None
 
 

@@ -71,6 +71,17 @@ def test_damaged_arrays_are_told_in_one_way(tmp_path: Path, kind: str) -> None:
     assert refused > 100
 
 
+def test_a_failing_disk_is_no_damaged_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.savez(tmp_path / "a.npz", x=np.zeros(3))
+
+    def failing(*args: object, **options: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(np, "load", failing)
+    with pytest.raises(OSError, match="Input/output error"):
+        read_arrays(tmp_path / "a.npz")
+
+
 @pytest.mark.parametrize("change", [{"epoch": 9}, {"epoch": -1}, {"epoch": "x"}, {"step": 1}, {"crc32": 0}])
 def test_a_checkpoint_with_another_header_is_refused(tmp_path: Path, change: dict) -> None:
     run, model = small_model(tmp_path)

@@ -191,6 +191,9 @@ def test_a_class_that_would_speak_to_the_terminal_is_refused(tmp_path):
         (tmp_path / name / "1.png").touch()
     with pytest.raises(InputError, match=r"'dog\\x1b\[2J' cannot be printed; rename it"):
         folder_layout(tmp_path)
+    (tmp_path / "dog\x1b[2J").rename(tmp_path / "動物\u3000犬")
+    (tmp_path / "cat").rename(tmp_path / "می\u200cخواهم")
+    assert len(folder_layout(tmp_path).class_names) == 2, "spaces and joiners that languages have"
 
 
 def test_one_class_or_none_is_refused(tmp_path):

@@ -138,6 +138,9 @@ def test_a_path_that_is_spelled_twice_is_one_picture(pets):
     there = "train/cat/../cat/1.png"
     refuses(table(pets / "l.csv", "path,label", "train/cat/1.png,cat", f"{there},dog"), "name the same picture", there)
     refuses(table(pets / "l.csv", "path,label", "train/cat/1\0.png,cat", "b.png,dog"), "line 2", "a zero byte")
+    (pets.parent / "linked").symlink_to(pets)
+    file = table(pets / "l.csv", "path,label", "train/cat/1.png,cat", f"{there},dog")
+    refuses(pets.parent / "linked" / file.name, "name the same picture", there)
 
 
 # --- groups ---------------------------------------------------------------------------------------------

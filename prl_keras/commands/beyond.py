@@ -12,9 +12,9 @@ from typing import Any
 from prl_keras.commands import evaluate
 from prl_keras.commands.cells import log_files, own_log
 from prl_keras.commands.few_shot import check_episodes
-from prl_keras.commands.unknown import check_far
+from prl_keras.commands.unknown import check_far, load_far
 from prl_keras.config import Evaluate, Reproduce
-from prl_keras.data import Dataset, load_dataset
+from prl_keras.data import Dataset
 from prl_keras.data.catalog import held_out_draws
 from prl_keras.errors import InputError
 from prl_keras.experiments import jobs, shared
@@ -53,12 +53,11 @@ def run(
     print_end([page, picture, file], [f"python main.py runs --runs-dir {quoted([str(table.path)])}"])
 
 
-def check(options: Reproduce, request: dict[str, Any]) -> None:
+def check(options: Reproduce, request: dict[str, Any], dataset: Dataset) -> None:
     """Raise InputError, before anything is trained, if the encoders could not be measured afterwards."""
     check_far(options.far, request)
-    how = {key: request[key] for key in ("image_size", "resize", "cache_dir") if key in request}
     for name in options.far:
-        load_dataset(name, **how)
+        load_far(name, request, dataset)
     seeds = sorted({each.seed for each in replicates(options)})
     for novel in held_out_draws(seeds, **{key: value for key, value in request.items() if key != "seed"}):
         check_episodes(novel, options)

@@ -87,7 +87,7 @@ def _make_table(options: Reproduce) -> Path:
     for cell in cells:
         check_training(cell.options, len(dataset.train), isinstance(cell.options, Pretrain))
     if BEYOND in options.rows and options.cell is None:  # what makes one run measures nothing
-        beyond.check(options, request)
+        beyond.check(options, request, dataset)
     config = run_config("reproduce", options, _MAY_DIFFER, request, dataset)
     table = Run(folder) if folder.exists() else None
     if table is not None:

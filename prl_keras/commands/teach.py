@@ -17,7 +17,7 @@ from prl_keras.commands.common import run_argument
 from prl_keras.config import RunDataOptions, Teach
 from prl_keras.data.formats import IMAGE_EXTENSIONS
 from prl_keras.data.layout import UNLABELLED, natural
-from prl_keras.data.litter import is_litter, shown
+from prl_keras.data.litter import is_litter, shown, speaks_to_terminals
 from prl_keras.data.request import data_request_of_run, open_data, reading_of, warn_of_seen
 from prl_keras.data.seen import record_seen, short_digests
 from prl_keras.data.stream import all_picture_files, decoded, equal_batches
@@ -86,7 +86,7 @@ def _lesson(words: Sequence[str]) -> dict[str, list[str]]:
 def _class_name(name: str) -> str:
     """With its accents composed, as the names of a data set's classes are."""
     name = normalize("NFC", name)
-    if not name.strip() or not name.isprintable() or "/" in name or os.sep in name:
+    if not name.strip() or speaks_to_terminals(name) or "/" in name or os.sep in name:
         raise InputError(f"a class cannot be called {name!a:.60}; choose a name that can be printed, without slashes")
     return name
 

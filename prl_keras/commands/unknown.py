@@ -98,15 +98,20 @@ def check_far(names: Sequence[str], request: dict[str, Any]) -> None:
         raise InputError(f"--far names two data sets called {twice}: measure one after the other")
 
 
+def load_far(name: str, request: dict[str, Any], dataset: Dataset) -> Dataset:
+    """Another data set in the size of the known one, and read as that is."""
+    how = {key: request[key] for key in ("resize", "cache_dir") if key in request}
+    return load_dataset(name, image_size=dataset.image_shape[:2], **how)
+
+
 def _strange(run: Run, dataset: Dataset, options: Evaluate) -> dict[str, Split]:
     """Group -> pictures of no known class, none of which the run was trained on or is tested with."""
     groups: dict[str, Split] = {}
     request = data_request_of_run(run, options)
     if dataset.held_out:
         groups["near: held-out classes"] = load_held_out(**request)[0]
-    how = {key: request[key] for key in ("resize", "cache_dir") if key in request}
     for name in options.far:
-        other = load_dataset(name, image_size=dataset.image_shape[:2], **how)
+        other = load_far(name, request, dataset)
         group = f"far: {other.label}"
         known = np.concatenate([short_digests(getattr(dataset, part).images) for part in SPLITS])
         new = np.flatnonzero(~np.isin(short_digests(other.test.images), known))

@@ -25,8 +25,8 @@ def option_words(name: str, value: Any) -> list[str]:
     if isinstance(value, bool):
         return [f"--{flag}" if value else f"--no-{flag}"]
     flag = f"--{flag}"
-    names = isinstance(value, tuple) and all(isinstance(each, str) for each in value)
-    return [flag, *value] if names else [flag, typed(value)]
+    several = isinstance(value, tuple) and name != "image_size"  # which is one word, HxW
+    return [flag, *map(str, value)] if several else [flag, typed(value)]
 
 
 def _size(words: list[str]) -> int | tuple[int, int] | None:

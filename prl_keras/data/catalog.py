@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -143,11 +143,11 @@ def held_out_draws(
     fold: int | None = None,
     cache_dir: str | Path | None = None,
     **others: Any,
-) -> list[Split]:
+) -> Iterator[Split]:
     """What `load_held_out` gives with each of the seeds, of images as they were read, of any size."""
     name, cache, reading = resolved(name), cache_of(cache_dir), _reading(**others)
     raw = _read(name, _checked_dir(data_dir), reading, fold, cache)
-    return [all_of_classes(raw, _held_out(raw, hold_out_classes, seed)) for seed in seeds]
+    return (all_of_classes(raw, _held_out(raw, hold_out_classes, seed)) for seed in seeds)
 
 
 def load_train_images(

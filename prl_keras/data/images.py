@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import struct
 import warnings
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ import numpy as np
 from prl_keras.data.deep import BITS, check_tiff, is_deep, largest, to_8_bits
 from prl_keras.data.formats import readable, reader_of
 from prl_keras.errors import InputError
+from prl_keras.files import OF_THE_SYSTEM
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -26,8 +26,6 @@ MEGAPIXELS = 1024**3 / 12 / 1e6  # 89: of RGB a quarter of a gigabyte; Pillow's 
 
 _EXIF_ORIENTATION, _EXIF_SIDEWAYS = 0x0112, (5, 6, 7, 8)
 _MAY_TURN = (b"XML:com.adobe.xmp", b"Raw profile type")
-# A failing disk, too little memory or too many open files are no fault of the picture.
-_OF_THE_SYSTEM = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 _REPLACE = "replace it or leave it out"
 
 
@@ -189,7 +187,7 @@ def _opened(path: Path, max_megapixels: float | None) -> Iterator[Image]:
         raise
     # Pillow raises many types on damaged bytes: OSError, SyntaxError, ValueError, struct.error, ...
     except Exception as error:
-        if getattr(error, "errno", None) in _OF_THE_SYSTEM:  # which says nothing of the file
+        if getattr(error, "errno", None) in OF_THE_SYSTEM:
             raise
         if isinstance(error, PermissionError):
             raise InputError(f"{path}: {error.strerror}; give yourself access to it, or leave it out") from error

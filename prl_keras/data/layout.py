@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from prl_keras.data.formats import IMAGE_EXTENSIONS, is_picture
-from prl_keras.data.litter import is_litter, shown
+from prl_keras.data.litter import is_litter, shown, speaks_to_terminals
 from prl_keras.errors import InputError
 from prl_keras.runs.records import is_text
 
@@ -274,7 +274,7 @@ def _named(split: Path) -> dict[str, Path]:
         name = unicodedata.normalize("NFC", path.name)
         if not is_text(name):
             raise InputError(f"{split}: the folder name {path.name!a} is not UTF-8; rename it")
-        if not name.isprintable():
+        if speaks_to_terminals(name):
             raise InputError(f"{split}: the folder name {path.name!a} cannot be printed; rename it")
         if name in folders:
             raise InputError(f"{split}: two folders have the name {name!r}, written differently; merge them")

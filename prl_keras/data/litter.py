@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from unicodedata import category
 
 from prl_keras.runs.records import is_text
 
@@ -25,6 +26,9 @@ _COMPANIONS = (
 _COMPANION_NAMES = {"readme", "license", "copying", "zbthumbnail.info", "pspbrwse.jbf"}
 
 
+_TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+
+
 def is_litter(path: str | os.PathLike) -> bool:
     """By its name; hidden files and folders too, as `.DS_Store`, `._0.png`, `.ipynb_checkpoints`."""
     name = os.path.basename(path).lower()
@@ -40,6 +44,11 @@ def is_litter(path: str | os.PathLike) -> bool:
     if _LITTER_FOLDERS.match(name):
         return companion or os.path.isdir(path)
     return companion and not os.path.isdir(path)
+
+
+def speaks_to_terminals(name: str) -> bool:
+    """Whether it holds control characters, half characters, ends of lines, or what turns the direction of text."""
+    return any(category(c) in ("Cc", "Cs", "Zl", "Zp") or c in _TURNS for c in name)
 
 
 def shown(name: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from prl_keras.data.groups import by_digests, whole_groups
+from prl_keras.data.groups import by_digests, connected, whole_groups
 from prl_keras.data.rows import Rows, joined
 from prl_keras.errors import InputError
 from prl_keras.labels import checked_labels
@@ -237,7 +237,8 @@ def _part(split: Split, fraction: float, seed: int, purpose: int, class_names: S
         second = np.clip(np.rint(fraction * counts).astype(int), 1, counts - 1)
         chosen = _draw(split, second, seed, purpose)
     else:
-        groups = by_digests(split.groups, [digest.tobytes() for digest in split.digests])
+        digests = [digest.tobytes() for digest in split.digests]
+        groups = by_digests(connected(split.groups.tolist(), digests), digests)
         _check_seed(seed)
         order = np.random.RandomState([seed, purpose]).permutation(len(groups))
         chosen = whole_groups(split.labels, [groups[i] for i in order], fraction, class_names)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from prl_keras.data.layout import SPLIT_NAMES, SPLIT_OF, Layout, Members, arranged
+from prl_keras.data.litter import speaks_to_terminals
 from prl_keras.errors import InputError
 
 _NEEDED, _OPTIONAL = ("path", "label"), ("split", "group", "domain")
@@ -42,8 +43,9 @@ def table_layout(file: Path, root: Path, domains: bool = False) -> Layout:
     if not rows:
         raise InputError(f"{file}: no rows below the first line; each picture needs one")
     seen: dict[str, int] = {}
+    same = os.path.realpath if any(os.pardir in row.path for row in rows) else str
     for row in rows:
-        path = os.path.realpath(row.path) if os.pardir in row.path else row.path
+        path = same(row.path)
         if (first := seen.setdefault(path, row.line)) != row.line:
             raise InputError(f"{file}: lines {first} and {row.line} name the same picture, {row.path}; keep one")
     splits: dict[str, dict[str, Members]] = {
@@ -113,7 +115,7 @@ def _row(file: Path, root: Path, line: int, cells: dict[str, str | None]) -> _Ro
     if "\0" in path:
         raise InputError(f"{file}: line {line}: the path {path!a:.60} holds a zero byte; repair it")
     for name in ("label", "domain"):
-        if not cells.get(name, "").isprintable():
+        if speaks_to_terminals(cells.get(name, "")):
             raise InputError(f"{file}: line {line}: the {name} {cells[name]!a:.40} cannot be printed; write another")
     split = SPLIT_OF.get(cells.get("split", "train").lower())
     if split is None:

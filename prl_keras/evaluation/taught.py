@@ -261,7 +261,7 @@ def read_taught(run: Run, file: Path | None = None) -> Taught:
         spread = part["spread"] if part["spread"].size else None
         rest = {"false_alarms": float(part["false_alarms"]), "spread_classes": int(part["spread_classes"])}
         return Taught(classifier, **parts, spread=spread, **rest)
-    except (ValueError, TypeError, KeyError, OSError) as error:
+    except (ValueError, TypeError, KeyError, FileNotFoundError) as error:
         raise InputError(f"{file} is damaged ({error}); put a copy of it back, or remove it") from error
 
 

@@ -122,7 +122,7 @@ def read_predictions(run: Run) -> dict[str, np.ndarray]:
     try:
         content = read_arrays(run.predictions_file)
         return {name: content[name] for name in ("test_logits", "test_labels")}
-    except (ValueError, KeyError, OSError) as error:
+    except (ValueError, KeyError, FileNotFoundError) as error:
         raise InputError(f"cannot read {run.predictions_file}: {error}; {_AGAIN}") from error
 
 

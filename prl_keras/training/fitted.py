@@ -23,7 +23,8 @@ def fitted(options: Pretrain | Finetune | Baseline, labels: np.ndarray) -> tuple
     if most classes have no four), instead of queries that nothing can answer; SupCon likewise, with as many images
     as most classes have, four at most, instead of anchors that find no other of their class. Where a batch would
     have more images of a class than most classes have, it gets more classes. Who gives a size gets that one, of as many
-    of the recipe's classes as share it equally; who gives classes gets two images of each at least.
+    of the recipe's classes, at least half of them, as share it equally; who gives classes gets two images of each at
+    least.
 
     Epochs become as many as the recipe's `least_images` ask for.
 
@@ -69,7 +70,9 @@ def _batch(options: Pretrain, labels: np.ndarray) -> dict[str, int | None]:
         some = min(classes or 0, len(counts))
         if "classes_per_batch" in options.given or not some or size % some == 0:
             return {}
-        shared = [number for number in range(2, some) if size % number == 0 and size >= least * number]
+        least = max(least, size / some)
+        most = min(2 * size / some, np.median(counts))  # images of a class
+        shared = [number for number in range(2, some) if size % number == 0 and least <= size // number <= most]
         return {"batch_size": size, "classes_per_batch": shared[-1]} if shared else {}
     if "classes_per_batch" in options.given:
         if classes < 1:  # is refused later, by its name

@@ -21,12 +21,11 @@ def typed(value: Any) -> str:
 
 def option_words(name: str, value: Any) -> list[str]:
     """An option and its value, as words of a command line."""
-    flag = name.replace("_", "-")
+    name = name.replace("_", "-")
     if isinstance(value, bool):
-        return [f"--{flag}" if value else f"--no-{flag}"]
-    flag = f"--{flag}"
-    several = isinstance(value, tuple) and name != "image_size"  # which is one word, HxW
-    return [flag, *map(str, value)] if several else [flag, typed(value)]
+        return [f"--{name}" if value else f"--no-{name}"]
+    several = isinstance(value, tuple) and name != "image-size"  # which is one word, HxW
+    return [f"--{name}", *(map(str, value) if several else [typed(value)])]
 
 
 def _size(words: list[str]) -> int | tuple[int, int] | None:

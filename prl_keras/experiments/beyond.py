@@ -207,7 +207,9 @@ def sentences(found: dict[str, Any]) -> list[str]:
         for words, way in (("better than", sign), ("worse than", -sign)):
             others = [TITLES[s] for s, t in holds.items() if t["difference"] * way > 0]
             sentence += f"; it is {words} {', '.join(others)}, beyond chance" if others else ""
-        said.append(sentence + ("." if holds else "; no difference to it is beyond chance."))
+        told = any(t["p"] is not None for t in measure["differences"].values())
+        nothing = "no difference to it is beyond chance" if told else "so few draws do not tell what is chance"
+        said.append(sentence + ("." if holds else f"; {nothing}."))
     if found["near_unknown"] is not None:
         said.append(
             f"unknown, near: {TITLES[ours]} by {_OUR_SCORE} minus {TITLES[usual]} by its {_USUAL_SCORE}: "

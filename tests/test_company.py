@@ -178,19 +178,21 @@ def test_a_stop_after_a_step_is_no_failure_however_long_the_chief_saves() -> Non
 
 
 def test_all_wait_for_a_chief_who_finishes_alone() -> None:
-    died = threading.Event()
+    alone, died = threading.Event(), threading.Event()
 
     def finishes(company: Company) -> str:
         company.needs_nobody()
+        alone.set()
         assert died.wait(30)
         assert not company._ended.wait(1.0)
         return "finished"
 
-    def dies_now(company: Company) -> None:
+    def dies_then(company: Company) -> None:
+        assert alone.wait(30)  # one that dies earlier ends the chief too
         dies(company)
         died.set()
 
-    answers, ends = together([finishes, lambda c: "done", dies_now])
+    answers, ends = together([finishes, lambda c: "done", dies_then])
     assert answers[:2] == ["finished", "done"]
     assert ends[0] is None
 

@@ -229,6 +229,8 @@ def test_an_interrupted_run_continues_to_the_same_weights(
         "2",
         "--batch-size",
         "32",
+        "--augment",
+        "light",
         "--runs-dir",
         str(tmp_path),
         "--name",

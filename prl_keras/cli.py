@@ -73,8 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _check_text(arguments)
         options = parse(arguments or ["--help"])
         if options is not None:
-            if unused := config.unused_but_given(options):
-                raise InputError(f"{unused[0]} does nothing with {unused[1]}: leave it out")
+            config.check_unused(options)
             _, module, function = next(row for row in COMMANDS.values() if row[0] is type(options))
             with terminating():
                 code = getattr(import_module(module), function)(options)

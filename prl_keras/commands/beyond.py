@@ -59,7 +59,7 @@ def check(options: Reproduce, request: dict[str, Any], dataset: Dataset) -> None
     for name in options.far:
         load_far(name, request, dataset)
     seeds = sorted({each.seed for each in replicates(options)})
-    for novel in held_out_draws(seeds, **{key: value for key, value in request.items() if key != "seed"}):
+    for novel in held_out_draws(seeds, **request):
         check_episodes(novel, options)
 
 

@@ -21,7 +21,7 @@ from prl_keras.data.splits import SPLITS, Split, dataset_label
 from prl_keras.errors import InputError
 from prl_keras.files import write_json
 from prl_keras.runs import Run, find_run, gives_features, has_classifier, names_classes
-from prl_keras.screen.console import console, print_end, say
+from prl_keras.screen.console import console, mean_and_interval, print_end, say
 
 _FALSE_ALARMS = 0.05
 
@@ -158,12 +158,8 @@ def _show(run: Run, dataset: Dataset, content: dict[str, Any]) -> None:
             table.add_column(column, justify="right", no_wrap=True)
         for score, by_group in content["scores"].items():
             figure, limited = by_group[name], by_group.get("at_5_percent_of_validation")
-            ends = [f"{100 * figure[end]:.1f}" for end in ("low", "high") if figure[end] is not None]
-            row = [
-                f"{100 * figure['auroc']:.1f}" + (f" ({' - '.join(ends)})" if ends else ""),
-                f"{100 * figure['aupr']:.1f}",
-                f"{100 * figure['fpr95']:.1f} %",
-            ]
+            auroc = mean_and_interval(figure | {"mean": figure["auroc"]})
+            row = [auroc, f"{100 * figure['aupr']:.1f}", f"{100 * figure['fpr95']:.1f} %"]
             table.add_row(score, *row, f"{100 * limited[name]['value']:.1f} %" if limited else "")
         console.print(table)
     alarms = [by_group.get("at_5_percent_of_validation") for by_group in content["scores"].values()]

@@ -22,6 +22,7 @@ from prl_keras.config.training import RecipeOptions as RecipeOptions
 from prl_keras.config.training import RunOptions as RunOptions
 from prl_keras.config.training import TrainingOptions as TrainingOptions
 from prl_keras.config.training import changed as changed
+from prl_keras.config.unused import check_unused as check_unused
 from prl_keras.config.unused import unused_but_given as unused_but_given
 from prl_keras.config.unused import unused_options as unused_options
 from prl_keras.config.using import Data as Data

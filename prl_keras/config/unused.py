@@ -5,6 +5,7 @@ from dataclasses import fields
 from typing import Any
 
 from prl_keras.config.data import DataOptions
+from prl_keras.errors import InputError
 from prl_keras.recipes import CONTRASTIVE, PROTOTYPES
 
 _OF_PRL = (
@@ -80,6 +81,12 @@ def _as_chosen(command: str, choice: str, value: Any) -> str:
     if isinstance(value, bool):
         return f"--{flag}" if value else f"--no-{flag}"
     return value if command == "data" else f"--{flag} {value}"
+
+
+def check_unused(options: object) -> None:
+    """Raise InputError if an option that was given does nothing."""
+    if unused := unused_but_given(options):
+        raise InputError(f"{unused[0]} does nothing with {unused[1]}: leave it out")
 
 
 def unused_but_given(options: object) -> tuple[str, str] | None:

@@ -144,7 +144,8 @@ def held_out_draws(
     cache_dir: str | Path | None = None,
     **others: Any,
 ) -> Iterator[Split]:
-    """What `load_held_out` gives with each of the seeds, of images as they were read, of any size."""
+    """What `load_held_out` gives with each of the seeds, whatever `seed` is among the others, of images as they were
+    read, of any size."""
     name, cache, reading = resolved(name), cache_of(cache_dir), _reading(**others)
     raw = _read(name, _checked_dir(data_dir), reading, fold, cache)
     return (all_of_classes(raw, _held_out(raw, hold_out_classes, seed)) for seed in seeds)

@@ -24,9 +24,7 @@ _COMPANIONS = (
     "@synoresource", ".names", ".cache", ".pbtxt", "~", ".part", ".tmp", ".bak", ".tfw", ".pgw", ".pp3",
 )  # fmt: skip
 _COMPANION_NAMES = {"readme", "license", "copying", "zbthumbnail.info", "pspbrwse.jbf"}
-
-
-_TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+_TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # the direction of text
 
 
 def is_litter(path: str | os.PathLike) -> bool:

@@ -103,9 +103,10 @@ def _summary(table: Run, analysis: Analysis, dataset: Dataset) -> str:
         f"{len(analysis.replicates)} {'folds' if folds else 'seed' if len(analysis.replicates) == 1 else 'seeds'}"
     )
     drawn = "10 % of each training class, drawn anew for each seed"
+    validation = drawn if dataset.validation_drawn else "the data set's own"
     protocol = (
         "Honest protocol: nothing was chosen on test; the last epoch counts, with the weights averaged over about the "
-        f"last tenth of the steps; validation is {drawn if dataset.validation_drawn else 'the data set’s own'}."
+        f"last tenth of the steps; validation is {validation}."
         if options["protocol"] == "honest"
         else "The report's protocol: a small test set, the last step's weights, and beside the last epoch the best "
         "epoch *on test*, which is not an estimate of accuracy (see Optimism). 0.2 % of each training class, at least "

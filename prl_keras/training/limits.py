@@ -4,7 +4,7 @@ import math
 from dataclasses import fields
 from typing import Any
 
-from prl_keras.config import DataOptions, unused_but_given
+from prl_keras.config import DataOptions, check_unused
 from prl_keras.errors import InputError
 from prl_keras.extras import check_installed
 
@@ -63,8 +63,7 @@ def check_training(options: Any, images: int, whole_batches: bool) -> None:
 
 def check_call(options: Any, images: int, whole_batches: bool) -> None:
     """As a command does of its options: raise InputError for what a call from Python gives and nothing would use."""
-    if unused := unused_but_given(options):
-        raise InputError(f"{unused[0]} does nothing with {unused[1]}: leave it out")
+    check_unused(options)
     for field in fields(DataOptions):
         if getattr(options, field.name, None) not in (None, False, (), field.default):
             raise InputError(f"{field.name} is for load_dataset, which made these data: leave it out")

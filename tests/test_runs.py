@@ -120,7 +120,7 @@ def test_latest_is_what_came_last_also_when_the_clock_was_set_back(
     monkeypatch.setattr("prl_keras.runs.folder.datetime", Clock)
     for name in ("first", "second", "a-third"):
         create_run(tmp_path, name, {})
-    runs = list_runs(tmp_path, skip_damaged=True)
+    runs = list_runs(tmp_path)
     assert [run.name for run in runs] == ["first", "second", "a-third"]
     assert Clock.hours == 3
 

@@ -333,7 +333,7 @@ def test_a_first_lesson_that_is_refused_leaves_no_run(trained, pictures, capsys)
         (["owl", *ring, "--only-mine", "--forget", "3"], "--forget 3: there are no classes yet"),
         (["--forget", "owl"], "there is no class 'owl'"),
         (["owl", str(pictures.parent / "bad.png")], "bad.png"),
-        (["owl", *ring, "--image-size", "8"], "takes 16x16x3 images, but the data have 8x8x3"),
+        (["owl", *ring, "--image-size", "8"], "takes 16x16x3 images, and 8x8x3 were asked for: leave out --image-size"),
     ):
         assert main(["teach", "pre", *words, "--runs-dir", str(trained)]) == 2
         assert line in complaint(capsys)

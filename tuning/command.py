@@ -8,9 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from prl_keras.commands.common import on_this_machine
-from prl_keras.commands.finetune import check_encoder
-from prl_keras.config import Tune
+from prl_keras.commands.common import check_encoder, on_this_machine
+from prl_keras.config import Tune, check_least, check_seed
 from prl_keras.data import Dataset
 from prl_keras.data.request import data_request_of_run, open_data, warn_of_seen
 from prl_keras.data.seen import count_seen, not_recorded
@@ -68,11 +67,8 @@ def run(options: Tune) -> None:
 
 
 def _check(options: Tune, role: Role) -> None:
-    for name in ("max_trials", "patience", "worker_timeout", "lease_seconds"):
-        if not getattr(options, name) >= 1:
-            raise InputError(f"--{name.replace('_', '-')} is {getattr(options, name)}; expected at least 1")
-    if not 0 <= options.seed < 2**31:
-        raise InputError(f"--seed is {options.seed}; expected a whole number from 0 to {2**31 - 1}")
+    check_least(options, max_trials=1, patience=1, worker_timeout=1, lease_seconds=1)
+    check_seed(options.seed, 2**31)
     if not options.encoder:
         raise InputError("--encoder is empty; name at least one pre-training run")
     if role == "together" and process_role() != "alone":

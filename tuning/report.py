@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from prl_keras.evaluation.statistics import proportion
 from prl_keras.files import atomic_path
-from prl_keras.screen.console import is_balanced, percent, percent_interval, worst_class
+from prl_keras.screen.console import is_balanced, percent, percent_interval, slim_table, worst_class
 from prl_keras.screen.pace import duration
 from prl_keras.tuning.parallel import last_line
 from prl_keras.tuning.space import PAPER, complete_values, is_paper
@@ -144,7 +143,7 @@ def _beside(trial: Any) -> str:
 def best_table(rows: list[Row], class_names: Sequence[str], most: int = 10) -> Table:
     """The best trials with their intervals; the paper's configurations are marked."""
     title = f"The best of {len(rows)} trials on validation (n = {rows[0].validation['n']}); * the paper's settings"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = slim_table(title)
     shown = best_first(rows)[:most]
     balanced = any(not is_balanced(row.validation) for row in shown)
     for column in ("trial", "configuration"):

@@ -5,7 +5,7 @@ import shutil
 import keras
 import keras_tuner as kt
 
-from prl_keras.commands.finetune import check_encoder
+from prl_keras.commands.common import check_encoder
 from prl_keras.config import Tune
 from prl_keras.data import Dataset
 from prl_keras.errors import InputError

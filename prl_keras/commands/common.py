@@ -9,9 +9,9 @@ from typing import Any
 from prl_keras.company import Company
 from prl_keras.config import Evaluate, Pretrain, Report
 from prl_keras.data import Dataset
-from prl_keras.data.request import data_words
+from prl_keras.data.request import data_request_of_run, data_words, open_data
 from prl_keras.errors import InputError
-from prl_keras.runs import Run, find_run, has_encoder, in_folder, reference_to
+from prl_keras.runs import Run, find_run, gives_features, has_classifier, has_encoder, in_folder, reference_to
 from prl_keras.runs.alike import together
 from prl_keras.runs.lifecycle import to_continue
 from prl_keras.screen.console import console
@@ -57,6 +57,28 @@ def stronger(options: Pretrain) -> list[str]:
     where = f"{data_words(options)}{drawn}{in_folder(options.runs_dir)}"
     recipe, page = ("open", "beyond") if options.hold_out_classes else ("strong", "method")
     return [f"python main.py pretrain --variant prl --recipe {recipe}{where}   # docs/{page}.md"]
+
+
+def check_encoder(shape: tuple[int, ...], dataset: Dataset, name: str) -> None:
+    """Raise InputError unless the encoder takes the data set's images."""
+    if tuple(shape) != dataset.image_shape:
+        expected, found = ("x".join(map(str, s)) for s in (shape, dataset.image_shape))
+        raise InputError(
+            f"encoder {name!r} takes {expected} images, and {found} were asked for: leave out --image-size, or "
+            "pre-train at this size"
+        )
+
+
+def opened(options: Evaluate | Report) -> tuple[Run, Dataset, list[int] | None]:
+    """The run, its data set, and of each class the output of its classifier; None: it has none.
+
+    Raises:
+        InputError: no such run, or data that it cannot see.
+    """
+    run = find_run(options.run, options.runs_dir, gives_features, "run with an encoder")
+    dataset = open_data(data_request_of_run(run, options), run)
+    check_encoder(tuple(run.part("data")["image_shape"]), dataset, run.name)
+    return run, dataset, class_outputs(run, dataset, options) if has_classifier(run) else None
 
 
 def run_argument(run: Run, runs_dir: Path) -> str:

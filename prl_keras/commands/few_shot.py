@@ -5,12 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from rich import box
-from rich.table import Table
 
-from prl_keras.commands.common import run_argument
-from prl_keras.commands.finetune import check_encoder
-from prl_keras.config import Evaluate
+from prl_keras.commands.common import check_encoder, run_argument
+from prl_keras.config import Evaluate, check_least
 from prl_keras.config.tables import EpisodeOptions
 from prl_keras.data import Dataset
 from prl_keras.data.catalog import load_held_out
@@ -21,7 +18,7 @@ from prl_keras.data.splits import Split, joined_splits
 from prl_keras.errors import InputError
 from prl_keras.files import atomic_path, write_json
 from prl_keras.runs import Run, find_run, gives_features
-from prl_keras.screen.console import console, print_end, say
+from prl_keras.screen.console import console, print_end, say, slim_table
 from prl_keras.startup import start_keras
 
 
@@ -103,10 +100,7 @@ def check_episodes(novel: Split, options: EpisodeOptions) -> None:
     """Raise InputError unless such episodes can be played."""
     from prl_keras.evaluation.few_shot import pools
 
-    least = [("ways", options.ways, 2), ("queries", options.queries, 1), ("episodes", options.episodes, 2)]
-    for name, value, smallest in (*least, *(("shots", n, 1) for n in options.shots)):
-        if value < smallest:
-            raise InputError(f"--{name} is {value}; expected at least {smallest}")
+    check_least(options, ways=2, queries=1, episodes=2, shots=1)
     where = "" if novel.domains is None else " (support of one domain, queries of the others)"
     for shots in options.shots:
         try:
@@ -146,7 +140,7 @@ def _show(run: Run, dataset: Dataset, content: dict[str, Any]) -> None:
     )
     if content["domains"]:
         title += f", support of one domain and queries of the others ({', '.join(content['domains'])})"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = slim_table(title)
     table.add_column("", no_wrap=True)
     for number in shots:
         table.add_column(f"{number} picture{'' if number == '1' else 's'} a class", justify="right", no_wrap=True)

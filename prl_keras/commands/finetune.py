@@ -5,13 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from prl_keras.commands.common import begun, on_this_machine, run_argument
+from prl_keras.commands.common import begun, check_encoder, on_this_machine, run_argument
 from prl_keras.config import Baseline, Finetune
 from prl_keras.data import Dataset
 from prl_keras.data.request import data_request, data_request_of_run, open_data, warn_of_seen
 from prl_keras.data.seen import record_seen
 from prl_keras.data.unlabelled import open_unlabelled, unlabelled_reference
-from prl_keras.errors import InputError
 from prl_keras.files import atomic_path, write_json
 from prl_keras.runs import Run, find_run, has_encoder, reference_to
 from prl_keras.runs.card import write_card
@@ -152,16 +151,6 @@ def _run_pca(options: Baseline, request: dict[str, Any], dataset: Dataset) -> No
         if warning := warning_of(chosen):
             console.print(f"warning: {warning}")
     _print_next(run, figure, options)
-
-
-def check_encoder(shape: tuple[int, ...], dataset: Dataset, name: str) -> None:
-    """Raise InputError unless the encoder takes the data set's images."""
-    if tuple(shape) != dataset.image_shape:
-        expected, found = ("x".join(map(str, s)) for s in (shape, dataset.image_shape))
-        raise InputError(
-            f"encoder {name!r} takes {expected} images, and {found} were asked for: leave out --image-size, or "
-            "pre-train at this size"
-        )
 
 
 def _finish(

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from prl_keras.commands import stream
 from prl_keras.commands.judges import HeadJudge, Judged, PrototypeJudge, judge_of
-from prl_keras.config import Predict
+from prl_keras.config import Predict, check_least
 from prl_keras.data.litter import shown
 from prl_keras.data.request import reading_of
 from prl_keras.data.stream import all_picture_files
@@ -39,10 +39,9 @@ NONE = "none of these"  # of a picture that is like no class
 def run(options: Predict) -> int:
     if not options.images:
         raise InputError("no image to classify: name at least one file or folder, python main.py predict RUN IMAGE...")
-    if options.top < 1:
-        raise InputError(f"--top is {options.top}; expected at least 1")
+    check_least(options, top=1)
     targets = _targets(options.out)
-    tunable = any(map(has_encoder, list_runs(options.runs_dir, skip_damaged=True)))
+    tunable = any(map(has_encoder, list_runs(options.runs_dir)))
     make = "finetune" if tunable else "baseline"
     run = find_run(options.run, options.runs_dir, names_classes, "fine-tuned, baseline or taught run", make)
     reading = reading_of(run, options.max_megapixels)  # a damaged record is said before TensorFlow starts

@@ -3,14 +3,12 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prl_keras.commands.common import class_outputs, run_argument
-from prl_keras.commands.finetune import check_encoder
-from prl_keras.config import Evaluate, Report
+from prl_keras.commands.common import opened, run_argument
+from prl_keras.config import Evaluate, Report, check_least
 from prl_keras.data import Dataset
-from prl_keras.data.request import data_request_of_run, data_words, file_suffix, open_data, warn_of_seen
-from prl_keras.errors import InputError
+from prl_keras.data.request import data_words, file_suffix, warn_of_seen
 from prl_keras.reports.page import check_replaceable, write_page
-from prl_keras.runs import Run, find_run, gives_features, has_classifier
+from prl_keras.runs import Run
 from prl_keras.screen.console import console, print_end
 from prl_keras.startup import start_keras
 
@@ -20,8 +18,7 @@ if TYPE_CHECKING:
 
 
 def run(options: Report) -> None:
-    if options.map_per_class is not None and options.map_per_class < 2:
-        raise InputError(f"--map-per-class is {options.map_per_class}; expected at least 2")
+    check_least(options, map_per_class=2)
     run, dataset, encoded, seen = encoded_images(options)
     page = write_report(run, dataset, encoded, seen, map_per_class=options.map_per_class)
     reference = f"{run_argument(run, options.runs_dir)}{data_words(options)}"
@@ -37,10 +34,7 @@ def encoded_images(options: Report | Evaluate) -> tuple[Run, Dataset, "Encoded",
         InputError: before the work, and before anything is written: no such run, data that it cannot see, or what has
             the name of its page is no page.
     """
-    run = find_run(options.run, options.runs_dir, gives_features, "run with an encoder")
-    dataset = open_data(data_request_of_run(run, options), run)
-    check_encoder(tuple(run.part("data")["image_shape"]), dataset, run.name)
-    outputs = class_outputs(run, dataset, options) if has_classifier(run) else None
+    run, dataset, outputs = opened(options)
     check_replaceable(_file(run, dataset))
     seen = warn_of_seen(run, dataset)
     start_keras()

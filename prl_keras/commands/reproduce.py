@@ -11,7 +11,7 @@ from rich.text import Text
 from prl_keras.commands import beyond, domains
 from prl_keras.commands.cells import train, train_one, train_together
 from prl_keras.commands.progress import duration
-from prl_keras.config import DataOptions, EpisodeOptions, PictureOptions, Pretrain, Reproduce, option_words
+from prl_keras.config import DataOptions, EpisodeOptions, PictureOptions, Pretrain, Reproduce, check_least, option_words
 from prl_keras.data import Dataset, load_dataset
 from prl_keras.data.domains import domain_names
 from prl_keras.data.request import data_request, open_data
@@ -161,16 +161,9 @@ def _check(options: Reproduce) -> None:
         raise InputError("--rows beyond takes no --protocol paper, --folds or --hold-out-domain: leave them out")
     if options.name is not None:
         check_usable_name(options.name, new=False)
-    if options.seeds is not None and options.seeds < 1:
-        raise InputError(f"--seeds is {options.seeds}; expected at least 1")
-    if options.jobs is not None and options.jobs < 1:
-        raise InputError(f"--jobs is {options.jobs}; expected at least 1")
-    if options.batch_size < 2:  # half of it is no more its own sign
-        raise InputError(f"--batch-size is {options.batch_size}; expected at least 2")
+    check_least(options, seeds=1, jobs=1, batch_size=2, lease_seconds=1)
     if options.hold_out_domain is not None and not options.domains:
         raise InputError(f"--hold-out-domain {options.hold_out_domain}: add --domains, which says that there are some")
-    if not options.lease_seconds >= 1:
-        raise InputError(f"--lease-seconds is {options.lease_seconds}; expected at least 1")
     if (options.shared or options.cell is not None) and options.jobs is not None:
         raise InputError(
             "--jobs: with --shared or --cell each process makes one run at a time; start the command again"

@@ -2,14 +2,11 @@
 
 from typing import Any
 
-from rich import box
-from rich.table import Table
-
 from prl_keras.config import Runs
 from prl_keras.data.splits import dataset_label
 from prl_keras.errors import InputError
 from prl_keras.runs import Run, in_folder, scan_runs
-from prl_keras.screen.console import Terminal, console, is_balanced, percent, percent_interval, worst_class
+from prl_keras.screen.console import Terminal, console, is_balanced, percent, percent_interval, slim_table, worst_class
 from prl_keras.terminal import warn
 
 _WIDTH = 120  # at least: rather wide than cut
@@ -33,7 +30,7 @@ def run(options: Runs) -> None:
 
 
 def _show(rows: list[list[str]]) -> None:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = slim_table()
     table.add_column("run", no_wrap=True)  # to be copied
     table.add_column("command", no_wrap=True)
     table.add_column("data", overflow="fold")

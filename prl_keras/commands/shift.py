@@ -5,29 +5,23 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any
 
-from rich import box
 from rich.table import Table
 
-from prl_keras.commands.common import class_outputs, run_argument, source_run
-from prl_keras.commands.finetune import check_encoder
-from prl_keras.config import Evaluate
+from prl_keras.commands.common import opened, run_argument, source_run
+from prl_keras.config import Evaluate, check_seed
 from prl_keras.data import Dataset
-from prl_keras.data.request import data_request_of_run, data_words, file_suffix, open_data, warn_of_seen
+from prl_keras.data.request import data_words, file_suffix, warn_of_seen
 from prl_keras.errors import InputError
 from prl_keras.files import write_json
-from prl_keras.runs import Run, find_run, gives_features, has_classifier
-from prl_keras.screen.console import console, percent, percent_interval, print_end, say
+from prl_keras.runs import Run, find_run, gives_features
+from prl_keras.screen.console import console, percent, percent_interval, print_end, say, slim_table
 from prl_keras.screen.progress import with_progress
 from prl_keras.startup import start_keras
 
 
 def run(options: Evaluate) -> None:
-    if not 0 <= options.seed < 2**32:
-        raise InputError(f"--seed is {options.seed}; expected a whole number from 0 to {2**32 - 1}")
-    run = find_run(options.run, options.runs_dir, gives_features, "run with an encoder")
-    dataset = open_data(data_request_of_run(run, options), run)
-    check_encoder(tuple(run.part("data")["image_shape"]), dataset, run.name)
-    outputs = class_outputs(run, dataset, options) if has_classifier(run) else None
+    check_seed(options.seed)
+    run, dataset, outputs = opened(options)
     start_keras()
     from prl_keras.evaluation import shift
     from prl_keras.visualization.shift import plot_shift
@@ -111,7 +105,7 @@ def _reference(run: Run, dataset: Dataset, options: Evaluate, identity: dict[str
 def _show(run: Run, dataset: Dataset, content: dict[str, Any]) -> None:
     accuracy, relative = content["accuracy"], content.get("relative_to")
     title = f"{run.name} ({content['classifier']}) on {dataset.label}, {content['n']:,} test pictures, accuracy in %"
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = slim_table(title)
     table.add_column("severity", no_wrap=True)
     for column in (*"12345", "mean (95 % interval)", *(["CE"] if relative else [])):
         table.add_column(column, justify="right", no_wrap=True)
@@ -145,7 +139,7 @@ def _show(run: Run, dataset: Dataset, content: dict[str, Any]) -> None:
 def _by_classifier(content: dict[str, Any]) -> Table:
     """Of one run to be compared with another by the same classifier; the first is what the run answers by."""
     same = content.get("relative_to", {}).get("by_the_same", {})
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = slim_table()
     table.add_column("in %, by", no_wrap=True)
     for column in ("clean", "corrupted (95 % interval)", *(["mCE by the same (95 %)"] if same else [])):
         table.add_column(column, justify="right", no_wrap=True)

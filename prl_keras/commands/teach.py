@@ -13,7 +13,7 @@ from unicodedata import normalize
 import numpy as np
 
 from prl_keras.commands import stream
-from prl_keras.commands.common import run_argument
+from prl_keras.commands.common import check_encoder, run_argument
 from prl_keras.config import RunDataOptions, Teach
 from prl_keras.data.formats import IMAGE_EXTENSIONS
 from prl_keras.data.layout import UNLABELLED, natural
@@ -133,9 +133,7 @@ def _first_lesson(source: Run, pictures: _Pictures, reading: Mapping[str, Any], 
 
     encoder = load_encoder(source)
     warn_of_seen(source, dataset)
-    if encoder.input_shape[1:] != dataset.image_shape:
-        shapes = ("x".join(map(str, shape)) for shape in (encoder.input_shape[1:], dataset.image_shape))
-        raise InputError("the encoder of {} takes {} images, but the data have {}".format(source.name, *shapes))
+    check_encoder(encoder.input_shape[1:], dataset, source.name)
     with console.status(f"Encoding the images of {dataset.label}"):
         alarms, mine = options.false_alarms or FALSE_ALARMS, options.only_mine or dataset.class_names == UNLABELLED
         taught = of_training(encoder, dataset, source, alarms, with_classes=not mine)
@@ -284,8 +282,10 @@ def _threshold_in_words(taught: Taught) -> str:
     if taught.classifier.threshold_ is not None:
         temperature = f"probabilities have temperature {taught.classifier.temperature_:.3g}"
         return f'`predict` says "none of these" {taught.limit_in_words()}; {temperature}'
-    needed = int(np.ceil(1 / taught.false_alarms)) - 1
-    why = f"that takes {needed:,} validation pictures of known classes, which the encoder was not trained on"
+    from prl_keras.evaluation.statistics import needed
+
+    pictures = f"{needed(taught.false_alarms):,} validation pictures of known classes"
+    why = f"that takes {pictures}, which the encoder was not trained on"
     return f'`predict` says "none of these" of no picture: {why}'
 
 

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich import box
-from rich.table import Table
 
 from prl_keras.commands.common import run_argument
 from prl_keras.commands.report import encoded_images
@@ -21,7 +19,7 @@ from prl_keras.data.splits import SPLITS, Split, dataset_label
 from prl_keras.errors import InputError
 from prl_keras.files import write_json
 from prl_keras.runs import Run, find_run, gives_features, has_classifier, names_classes
-from prl_keras.screen.console import console, mean_and_interval, print_end, say
+from prl_keras.screen.console import console, mean_and_interval, print_end, say, slim_table
 
 _FALSE_ALARMS = 0.05
 
@@ -92,7 +90,7 @@ def check_far(names: Sequence[str], request: dict[str, Any]) -> None:
         if resolved(name) == request["name"]:
             raise InputError(f"--far {name}: these are the known pictures; name another data set")
         if is_folder(resolved(name)) and not Path(resolved(name)).is_dir():
-            raise InputError(f"--far {name}: no such data set or folder")
+            raise InputError(f"--far {name}: no such data set or folder; check its name")
     labels = [dataset_label(resolved(name)) for name in names]
     if twice := next((label for label in labels if labels.count(label) > 1), None):
         raise InputError(f"--far names two data sets called {twice}: measure one after the other")
@@ -152,7 +150,7 @@ def _show(run: Run, dataset: Dataset, content: dict[str, Any]) -> None:
             f"{run.name}: {dataset.label} ({content['known']['test']:,} test pictures, known) against {name} "
             f"({count:,}, to be found)"
         )
-        table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+        table = slim_table(title)
         table.add_column("score", no_wrap=True)
         for column in ("AUROC (95 % interval)", "AUPR", "FPR at 95 %", "found at 5 %"):
             table.add_column(column, justify="right", no_wrap=True)

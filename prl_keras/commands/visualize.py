@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from prl_keras.commands.common import run_argument, source_run
-from prl_keras.commands.finetune import check_encoder
-from prl_keras.config import RunDataOptions, RunPictureOptions, Visualize
+from prl_keras.commands.common import check_encoder, run_argument, source_run
+from prl_keras.config import RunDataOptions, RunPictureOptions, Visualize, check_least, check_seed
 from prl_keras.data import Dataset, Split
 from prl_keras.data.request import data_request_of_run, data_words, file_suffix, open_data, warn_of_seen
 from prl_keras.data.splits import SPLITS
@@ -46,10 +45,8 @@ class Stage:
 
 
 def run(options: Visualize) -> None:
-    if not 0 <= options.seed < 2**32:
-        raise InputError(f"--seed is {options.seed}; expected a whole number from 0 to {2**32 - 1}")
-    if options.samples_per_class < 2:
-        raise InputError(f"--samples-per-class is {options.samples_per_class}; expected at least 2")
+    check_seed(options.seed)
+    check_least(options, samples_per_class=2)
     run = find_run(options.run, options.runs_dir, gives_features, "run with an encoder")
     if options.before and run.result is not None and run.result.get("encoder_frozen"):
         source = f"{run_argument(source_run(run), options.runs_dir)}{data_words(_data_options(options))}"

@@ -12,6 +12,8 @@ from prl_keras.config.kinds import typed as typed
 from prl_keras.config.looking import Evaluate as Evaluate
 from prl_keras.config.looking import Report as Report
 from prl_keras.config.looking import Visualize as Visualize
+from prl_keras.config.ranges import check_least as check_least
+from prl_keras.config.ranges import check_seed as check_seed
 from prl_keras.config.tables import EpisodeOptions as EpisodeOptions
 from prl_keras.config.tables import Reproduce as Reproduce
 from prl_keras.config.tables import Tune as Tune

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,11 +92,9 @@ def load_dataset(
     `hold_out_classes`: names of classes that the data set then lacks, or one number, of classes or below 1 their share,
     that `seed` draws; `load_held_out` has their images.
     """
-    name, cache = resolved(name), cache_of(cache_dir)
     files = {"labels": labels, "damaged": damaged, "max_megapixels": max_megapixels, "domains": domains}
-    reading = _reading(image_size=image_size, resize=resize, hold_out_domain=hold_out_domain, **files)
-    _check_reading(name, reading)
-    raw = _read(name, _checked_dir(data_dir), reading, fold, cache)
+    how = {"image_size": image_size, "resize": resize, "hold_out_domain": hold_out_domain, **files}
+    name, raw, finish = _opened(name, data_dir, fold, cache_dir, **how)
     held_out = _held_out(raw, hold_out_classes, seed)
     raw = without_classes(raw, held_out) if held_out else raw
     names, order, notes, facts = raw.class_names, raw.order, raw.notes, {"bits": raw.bits, "skipped": raw.skipped}
@@ -105,7 +104,7 @@ def load_dataset(
     facts["validation_drawn"] = raw.validation is None
     del raw  # or all images would be in memory twice while they are converted
     for part in splits:  # after the draws, so that only the images that are kept are converted
-        splits[part] = _finish(splits[part], reading, order, cache)
+        splits[part] = finish(splits[part])
     if names != UNLABELLED:
         notes += _lacking("test", splits["test"], names)
     digest = fingerprint(names, splits, facts["skipped"])
@@ -120,18 +119,15 @@ def load_held_out(
     seed: int = 0,
     *,
     hold_out_classes: Sequence[str],
-    fold: int | None = None,
-    cache_dir: str | Path | None = None,
     **others: Any,
 ) -> tuple[Split, tuple[str, ...]]:
     """The images that `load_dataset` with the same arguments leaves out, of all splits, and their classes' names.
 
     others: what else `load_dataset` takes; only how images are read says something about these.
     """
-    name, cache, reading = resolved(name), cache_of(cache_dir), _reading(**others)
-    raw = _read(name, _checked_dir(data_dir), reading, fold, cache)
+    _, raw, finish = _opened(name, data_dir, **others)
     held_out = _held_out(raw, hold_out_classes, seed)
-    return _finish(all_of_classes(raw, held_out), reading, raw.order, cache), held_out
+    return finish(all_of_classes(raw, held_out)), held_out
 
 
 def held_out_draws(
@@ -140,14 +136,11 @@ def held_out_draws(
     data_dir: str | Path | None = None,
     *,
     hold_out_classes: Sequence[str],
-    fold: int | None = None,
-    cache_dir: str | Path | None = None,
     **others: Any,
 ) -> Iterator[Split]:
     """What `load_held_out` gives with each of the seeds, whatever `seed` is among the others, of images as they were
     read, of any size."""
-    name, cache, reading = resolved(name), cache_of(cache_dir), _reading(**others)
-    raw = _read(name, _checked_dir(data_dir), reading, fold, cache)
+    _, raw, _ = _opened(name, data_dir, **others)
     return (all_of_classes(raw, _held_out(raw, hold_out_classes, seed)) for seed in seeds)
 
 
@@ -159,11 +152,23 @@ def load_train_images(
     others: of what `load_dataset` takes, how images are read. Test and validation images of the answer are as they
     were read, of any size.
     """
+    name, raw, finish = _opened(name, data_dir, cache_dir=cache_dir, **others)
+    check_split(raw.train, raw.class_names, f"{name}, train")
+    return replace(raw, train=finish(raw.train))
+
+
+def _opened(
+    name: str,
+    data_dir: str | Path | None,
+    fold: int | None = None,
+    cache_dir: str | Path | None = None,
+    **others: Any,
+) -> tuple[str, RawData, Callable[[Split], Split]]:
+    """The name in its one spelling, the images as they were read, and what brings a split to the size asked for."""
     name, cache, reading = resolved(name), cache_of(cache_dir), _reading(**others)
     _check_reading(name, reading)
-    raw = _read(name, _checked_dir(data_dir), reading, None, cache)
-    check_split(raw.train, raw.class_names, f"{name}, train")
-    return replace(raw, train=_finish(raw.train, reading, raw.order, cache))
+    raw = _read(name, _checked_dir(data_dir), reading, fold, cache)
+    return name, raw, partial(_finish, reading=reading, order=raw.order, cache=cache)
 
 
 def _reading(**given: Any) -> Reading:

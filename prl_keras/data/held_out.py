@@ -9,10 +9,8 @@ from unicodedata import normalize
 
 import numpy as np
 
-from prl_keras.data.splits import RawData, Split, joined_splits
+from prl_keras.data.splits import CLASSES, RawData, Split, check_seed, joined_splits
 from prl_keras.errors import InputError
-
-_DRAW = 4  # beside the kinds of draw in `splits`
 
 
 def held_out_classes(wanted: Sequence[str], class_names: Sequence[str], seed: int) -> tuple[str, ...]:
@@ -35,9 +33,8 @@ def held_out_classes(wanted: Sequence[str], class_names: Sequence[str], seed: in
         count = max(1, round(number * len(class_names))) if 0 < number < 1 else number
         if not (count >= 1 and count == int(count)):
             raise InputError(f"hold_out_classes is {words[0]}; expected names, a whole number, or a share below 1")
-        if not 0 <= seed < 2**32:
-            raise InputError(f"seed is {seed}: choose a whole number from 0 to {2**32 - 1}")
-        order = np.random.RandomState([seed, _DRAW]).permutation(len(class_names))
+        check_seed(seed)
+        order = np.random.RandomState([seed, CLASSES]).permutation(len(class_names))
         chosen = {class_names[k] for k in order[: int(count)]}
     if len(class_names) - len(chosen) < 2:
         raise InputError(

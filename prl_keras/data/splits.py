@@ -21,7 +21,7 @@ from prl_keras.labels import checked_labels
 
 SPLITS = ("train", "validation", "test")  # of a `Dataset`, by their names
 # One number for each kind of draw, so that two draws with the same seed are independent.
-_VALIDATION, _SUBSET, _TEST, _HOLD_OUT = range(4)
+_VALIDATION, _SUBSET, _TEST, _HOLD_OUT, CLASSES = range(5)
 _BLOCK = 1000  # images that are read together
 
 
@@ -239,7 +239,7 @@ def _part(split: Split, fraction: float, seed: int, purpose: int, class_names: S
     else:
         digests = [digest.tobytes() for digest in split.digests]
         groups = by_digests(connected(split.groups.tolist(), digests), digests)
-        _check_seed(seed)
+        check_seed(seed)
         order = np.random.RandomState([seed, purpose]).permutation(len(groups))
         chosen = whole_groups(split.labels, [groups[i] for i in order], fraction, class_names)
     return split.parted(chosen)
@@ -266,7 +266,7 @@ def _balanced(
 
 def _draw(split: Split, counts: np.ndarray, seed: int, purpose: int) -> np.ndarray:
     """Ascending rows: `counts[k]` random images of every class k."""
-    _check_seed(seed)
+    check_seed(seed)
     chosen = []
     for label, count in enumerate(counts):
         rows = np.flatnonzero(split.labels == label)
@@ -277,6 +277,6 @@ def _draw(split: Split, counts: np.ndarray, seed: int, purpose: int) -> np.ndarr
     return np.sort(np.concatenate(chosen))
 
 
-def _check_seed(seed: int) -> None:
+def check_seed(seed: int) -> None:
     if not 0 <= seed < 2**32:
         raise InputError(f"seed is {seed}: choose a whole number from 0 to {2**32 - 1}")

@@ -9,6 +9,7 @@ import numpy as np
 
 from prl_keras.evaluation.statistics import mean_over_seeds
 from prl_keras.evaluation.taught import Examples, Taught
+from prl_keras.labels import balanced_accuracy
 
 DRAWS = 10
 
@@ -45,8 +46,6 @@ def _one_draw(
     classifier = deepcopy(known).teach(lesson).classifier
     asked = [known.tested.labels, np.repeat(names, [len(rows) - shots for rows in drawn])]
     answers = classifier.predict(np.concatenate([known.tested.features, features[others]]))
-    right = answers == np.concatenate(asked)
-    _, place = np.unique(np.concatenate(asked), return_inverse=True)
-    of_class = np.bincount(place, right) / np.bincount(place)
-    old = len(known.tested.labels)
-    return {"old": right[:old].mean(), "new": right[old:].mean(), "mean": of_class.mean()}
+    truth = np.concatenate(asked)
+    right, old = answers == truth, len(known.tested.labels)
+    return {"old": right[:old].mean(), "new": right[old:].mean(), "mean": balanced_accuracy(answers, truth)}

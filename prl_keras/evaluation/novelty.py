@@ -9,15 +9,17 @@ from collections.abc import Callable
 
 import numpy as np
 from scipy.spatial.distance import cdist
+from scipy.stats import norm
 
 from prl_keras.evaluation.closed_form import prototype_scores
 from prl_keras.evaluation.directions import unit
 from prl_keras.evaluation.probes import Features
+from prl_keras.evaluation.statistics import threshold as threshold
 
 NEIGHBOURS = 50  # Sun et al. 2022; fewer where the smallest class has fewer
 _BLOCK = 1_000
 _FLOOR = 1e-6  # of the mean variance
-_Z = 1.959963984540054  # 97.5 % of a normal distribution
+_Z = float(norm.ppf(0.975))
 SCORES = ("nearest prototype", "kNN", "Mahalanobis", "energy", "maximum probability")
 
 
@@ -128,10 +130,3 @@ def _placements(values: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Of each value the share of the others below it, equal ones half."""
     ordered = np.sort(others)
     return (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")) / (2 * len(others))
-
-
-def threshold(validation: np.ndarray, false_alarms: float) -> float | None:
-    """A picture of known classes reaches it with at most this probability (split conformal prediction, Vovk et al.
-    2005); None: too few pictures for that."""
-    place = int(false_alarms * (len(validation) + 1))
-    return float(np.sort(validation)[-place]) if place else None

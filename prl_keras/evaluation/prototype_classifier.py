@@ -13,7 +13,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from prl_keras.errors import InputError
-from prl_keras.evaluation.statistics import likeliest_temperature
+from prl_keras.evaluation.statistics import likeliest_temperature, needed, threshold
 
 
 class PrototypeClassifier(ClassifierMixin, BaseEstimator):
@@ -98,17 +98,18 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
         if not 0 < false_alarms < 1:
             raise InputError(f"false_alarms is {false_alarms!r}; expected above 0 and below 1")
         scores, y = self._scores(X), np.asarray(y)
-        place = int(false_alarms * (len(scores) + 1))
-        if not place:
-            needed = int(np.ceil(1 / false_alarms)) - 1
-            raise InputError(f"{len(scores)} pictures; {needed} are needed for {false_alarms:g} false alarms")
+        nearest = scores.max(axis=1)
+        limit = threshold(-nearest, false_alarms)
+        if limit is None:
+            raise InputError(
+                f"{len(scores)} pictures; {needed(false_alarms)} are needed for {false_alarms:g} false alarms"
+            )
         if strange := sorted(map(str, set(y.tolist()) - set(self.classes_.tolist()))):
             raise InputError(f"classes that were not taught: {', '.join(strange[:10])}")
         own = np.searchsorted(self.classes_, y)
         low, high = (0.005, 1.0) if self.whitening is None else (0.5, 500.0)
         self.temperature_ = likeliest_temperature(scores, own, np.geomspace(low, high, 40))
-        nearest = scores.max(axis=1)
-        self.threshold_ = float(np.sort(nearest)[place - 1])
+        self.threshold_ = -limit
         self.false_alarms_ = float(np.mean(nearest <= self.threshold_))
         return self
 

@@ -74,6 +74,18 @@ def likeliest_temperature(scores: np.ndarray, labels: np.ndarray, temperatures: 
     return float(max(temperatures, key=lambda each: log_softmax(scores / each, axis=1)[rows, labels].mean()))
 
 
+def threshold(validation: np.ndarray, false_alarms: float) -> float | None:
+    """A picture of known classes reaches it with at most this probability (split conformal prediction, Vovk et al.
+    2005); None: too few pictures for that."""
+    place = int(false_alarms * (len(validation) + 1))
+    return float(np.sort(validation)[-place]) if place else None
+
+
+def needed(false_alarms: float) -> int:
+    """Pictures that `threshold` wants at least."""
+    return int(np.ceil(1 / false_alarms)) - 1
+
+
 def confusion_matrix(predicted: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
     """(classes, classes) counts of (n,) or (n, 1) predictions and labels; row: true class, column: predicted class."""
     matrix = np.zeros((num_classes, num_classes), int)

@@ -19,7 +19,7 @@ from prl_keras.data.seen import short_digests, unseen
 from prl_keras.errors import InputError
 from prl_keras.evaluation.novelty import spread_within, whitening
 from prl_keras.evaluation.prototype_classifier import PrototypeClassifier
-from prl_keras.evaluation.statistics import accuracy, proportion
+from prl_keras.evaluation.statistics import accuracy, needed, proportion
 from prl_keras.files import atomic_path
 from prl_keras.runs import Run, find_run, is_taught
 
@@ -130,14 +130,13 @@ class Taught:
     def forget(self, name: str) -> Taught:
         """Raises InputError: there is no class of that name, or it is the only one."""
         self.classifier.forget(name)
-        parts = ("examples", "held_out", "tested")
-        return replace(self, **{part: (whole := getattr(self, part)).take(whole.labels != name) for part in parts})
+        return replace(self, **{part: (whole := getattr(self, part)).take(whole.labels != name) for part in _PARTS})
 
     def calibrate(self) -> Taught:
         """Choose temperature and threshold anew; no threshold if too few pictures are held out."""
         self.classifier.threshold_, self.classifier.false_alarms_ = None, None
         self.classifier.temperature_ = 0.1 if self.spread is None else 2.0  # unless there is something to choose it by
-        if int(self.false_alarms * (len(self.held_out.labels) + 1)):
+        if len(self.held_out.labels) >= needed(self.false_alarms):
             self.classifier.calibrate(self.held_out.features, self.held_out.labels, self.false_alarms)
         return self
 

@@ -10,7 +10,7 @@ from prl_keras.config import Reproduce
 from prl_keras.evaluation import statistics
 from prl_keras.experiments.cells import Cell, Replicate, encoder_run, replicates
 from prl_keras.experiments.checks import check_cells, check_same_images, read_labels
-from prl_keras.experiments.rows import Comparison, RowFigures, read_row
+from prl_keras.experiments.rows import Comparison, RowFigures, read_row, row_run
 from prl_keras.experiments.table import SELF_SUPERVISED, STRONG_OURS, STRONG_SUPERVISED, SUPERVISED, choose_rows
 from prl_keras.files import atomic_path
 from prl_keras.runs import Run
@@ -46,8 +46,9 @@ def analyse(options: Reproduce, folder: Path, cells: list[Cell]) -> Analysis:
     """
     check_cells(cells, folder)
     repeated = replicates(options)
-    rows = [read_row(row, folder, repeated) for row in choose_rows(options.rows)]
-    check_same_images([run for figures in rows for run in figures.runs])
+    chosen = choose_rows(options.rows)
+    check_same_images([row_run(folder, row, replicate) for row in chosen for replicate in repeated])
+    rows = [read_row(row, folder, repeated) for row in chosen]
     for reference in REFERENCES:
         compare_all(rows, reference)
     return Analysis(folder, rows, repeated, rows[0].correct.shape[1], _label_curves(cells), _families(rows))

@@ -151,7 +151,7 @@ def _main_table(analysis: Analysis, dataset: Dataset) -> str:
                 "" if gain is None else f"{100 * gain:+.1f}",
             ]
         cells += [f"{100 * f.accuracy[split]['mean']:.1f}" for split in ("validation", "train")]
-        cells += [_compared(f, reference, several) for reference in against]
+        cells += [_compared(f, reference) for reference in against]
         cells += [f"{100 * f.by_class['balanced']:.1f}"] if balanced else []
         cells += [_worst(f.by_class["worst"], dataset)]
         cells += [f"{f.row.paper[1]} ({f.row.paper[2]})" if f.row.paper else ""]
@@ -186,17 +186,13 @@ def interval(figure: dict[str, Any]) -> str:
     return f"{100 * max(figure['low'], 0):.1f} - {100 * min(figure['high'], 1):.1f}"
 
 
-def _compared(f: RowFigures, reference: str, several: bool) -> str:
+def _compared(f: RowFigures, reference: str) -> str:
     if f.row.key == reference:
         return "="
     comparison: Comparison | None = f.against.get(reference)
     if comparison is None:
         return ""
-    mark = (
-        ("\\*\\*" if comparison.significant else "\\*" if comparison.over_images else "")
-        if several
-        else ("\\*" if comparison.over_images else "")
-    )
+    mark = "\\*\\*" if comparison.significant else "\\*" if comparison.over_images else ""
     return f"{100 * comparison.difference:+.1f}{mark}"
 
 

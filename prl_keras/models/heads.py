@@ -31,7 +31,7 @@ def projection_head(
         InputError: a negative size; an unknown neck.
     """
     if projection_dim < 0 or hidden_dim < 1:
-        raise InputError(f"projection head of {hidden_dim} -> {projection_dim}; expected sizes above 0")
+        raise InputError(f"projection head of {hidden_dim} -> {projection_dim}; expected 1 or more -> 0 or more")
     if neck not in NECKS:
         raise InputError(f"neck is {neck!r}; expected one of {', '.join(NECKS)}")
     head = keras.Sequential([keras.Input((input_dim,), name="features")], name=name)

@@ -26,7 +26,7 @@ _CURVES = {
         "val_knn_accuracy": "validation, kNN",
         "test_accuracy": "test (chooses nothing)",
     },
-    "effective rank of the features": {"val_effective_rank": "validation"},
+    "effective rank of the embeddings": {"val_effective_rank": "validation"},
     "spread within classes": {"val_class_spread": "validation"},
 }
 _IN_A_BATCH = {"accuracy": "train, in its batch", "val_accuracy": "validation, in its batch"}

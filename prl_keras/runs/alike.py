@@ -16,17 +16,12 @@ from prl_keras.config import RunOptions
 from prl_keras.data import Dataset
 from prl_keras.data.request import WHERE
 from prl_keras.errors import InputError
-from prl_keras.runs.lifecycle import deciding
+from prl_keras.runs.lifecycle import HASHED, deciding
 from prl_keras.runs.versions import code_digest
 from prl_keras.strategies import Cluster, cluster
 
 # the others do not decide a training: processors, what reads pictures (their pixels are compared), Keras Tuner
 _VERSIONS = ("python", "tensorflow", "tensorflow-cpu", "keras", "numpy", "oneDNN")
-_HASHED = {  # wherever they lie
-    "init_sha256": ("init", "weights"),
-    "encoder_sha256": ("encoder",),
-    "unlabelled_sha256": ("unlabelled",),
-}
 
 
 @contextmanager
@@ -68,7 +63,7 @@ def description(
 ) -> dict[str, Any]:
     """What has to be the same in all workers: names, as they are shown, in groups. JSON."""
     config = deciding(command, options, request, dataset, inputs)
-    where = {*WHERE, *(name for digest, names in _HASHED.items() if digest in (inputs or {}) for name in names)}
+    where = {*WHERE, *(name for digest, names in HASHED.items() if digest in (inputs or {}) for name in names)}
     asked = config["options"] | {"split_seed" if key == "seed" else key: value for key, value in request.items()}
     asked = {key: value for key, value in asked.items() if key not in where}
     data = {key.replace("_", " "): value for key, value in config["data"].items() if key not in ("request", "bits")}

@@ -118,7 +118,7 @@ def _created(runs_dir: Path) -> str:
     """Now, or right after the newest run if the clock was set back: "latest" is what came last."""
     now = datetime.now(UTC)
     with suppress(IndexError, ValueError, TypeError, OverflowError):  # no run, or no time
-        newest = datetime.fromisoformat(list_runs(runs_dir, skip_damaged=True)[-1].config["created"])
+        newest = datetime.fromisoformat(list_runs(runs_dir)[-1].config["created"])
         now = max(now, newest + timedelta(microseconds=1))
     return now.isoformat(timespec="microseconds")
 
@@ -137,16 +137,9 @@ def _remove_leftovers(runs_dir: Path) -> None:
                 shutil.rmtree(draft, ignore_errors=True)
 
 
-def list_runs(runs_dir: Path, skip_damaged: bool = False) -> list[Run]:
-    """All runs, oldest first.
-
-    Raises:
-        InputError: one's config.json is damaged, and those are not to be skipped.
-    """
-    runs, complaints = scan_runs(runs_dir)
-    if complaints and not skip_damaged:
-        raise complaints[0]
-    return runs
+def list_runs(runs_dir: Path) -> list[Run]:
+    """All runs whose config.json can be read, oldest first."""
+    return scan_runs(runs_dir)[0]
 
 
 def scan_runs(runs_dir: Path) -> tuple[list[Run], list[InputError]]:

@@ -113,12 +113,6 @@ def end_process(lease: Lease) -> None:
     os._exit(2)
 
 
-def holder(folder: Path, name: str) -> str | None:
-    """Who has it, as people read it; None: nobody."""
-    last = _last(folder, name)
-    return (last and (_read(last) or "").partition(",")[0]) or None
-
-
 def _read(file: Path) -> str | None:
     """What it says; None: it is gone."""
     try:

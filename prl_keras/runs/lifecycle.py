@@ -17,6 +17,11 @@ from prl_keras.runs.recorded import as_json, as_resolved
 from prl_keras.runs.versions import package_versions
 from prl_keras.screen.console import console
 
+HASHED = {  # in a record -> the options that then only say where it lies
+    "encoder_sha256": ("encoder",),
+    "init_sha256": ("init", "weights"),
+    "unlabelled_sha256": ("unlabelled",),
+}
 NOT_RECORDED = ("resume", "name", "runs_dir", "verbose", "track")  # options that decide nothing about a run's result
 
 
@@ -78,7 +83,7 @@ def _repeated(config: dict[str, Any], options: RunOptions) -> Run | None:
     """The newest unfinished run of just this command, if nobody works on it."""
     if options.name is not None or config["command"] == "tune":  # a search names itself
         return None
-    for run in reversed(list_runs(options.runs_dir, skip_damaged=True)):
+    for run in reversed(list_runs(options.runs_dir)):
         with suppress(InputError):
             if run.config.get("command") == config["command"] and not is_finished(run):
                 check_same(run, config)
@@ -143,11 +148,9 @@ def check_same(run: Run, config: dict[str, Any], may_differ: Sequence[str] = ())
     """
     may_differ = {*may_differ, *unused_options(config["command"], config["options"])}
     old, new = run.part("data"), config["data"]
-    hashed = {"encoder": {"encoder"}, "init": {"init", "weights"}, "unlabelled": {"unlabelled"}}
-    for name, options in hashed.items():
-        digest = new.get(f"{name}_sha256")
-        if digest is not None and digest == old.get(f"{name}_sha256"):
-            may_differ |= options
+    for digest, options in HASHED.items():
+        if new.get(digest) is not None and new[digest] == old.get(digest):
+            may_differ |= set(options)
     recorded = run.part("options")
     if not (recorded.get("local_batch_norm") or config["options"].get("local_batch_norm")):
         may_differ |= {"strategy"}

@@ -58,12 +58,16 @@ def percent(figure: dict[str, Any]) -> str:
     return f"{100 * figure['value']:.1f} %"
 
 
+def slim_table(title: str | None = None) -> Table:
+    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+
+
 def accuracy_table(title: str, rows: dict[str, dict[str, Any]], class_names: Sequence[str]) -> Table:
     """Rows of `statistics.accuracy` results: value, 95 % interval, n, and the class with the lowest recall.
 
     Balanced accuracy has a column unless it is the accuracy everywhere, as in classes of one size.
     """
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = slim_table(title)
     table.add_column("", no_wrap=True)
     balanced = any(not is_balanced(figure) for figure in rows.values())
     for column in ("accuracy", "95 % interval", "correct / n", *(["balanced"] if balanced else [])):

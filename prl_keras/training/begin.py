@@ -33,7 +33,7 @@ def begins_with(options: Pretrain) -> Run | Path | Application | None:
         return application(options.init, options.weights)
     if options.init.endswith(".keras"):
         if not Path(options.init).is_file():
-            raise InputError(f"--init {options.init}: no such file")
+            raise InputError(f"--init {options.init}: no such file; check its path")
         return Path(options.init)
     return find_run(options.init, options.runs_dir, gives_features, "run with an encoder")
 

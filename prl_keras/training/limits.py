@@ -4,7 +4,7 @@ import math
 from dataclasses import fields
 from typing import Any
 
-from prl_keras.config import DataOptions, check_unused
+from prl_keras.config import DataOptions, check_least, check_seed, check_unused
 from prl_keras.errors import InputError
 from prl_keras.extras import check_installed
 
@@ -37,16 +37,10 @@ def check_training(options: Any, images: int, whole_batches: bool) -> None:
             f"--strategy {options.strategy} is not for --precision mixed_float16, where each device decides whether to "
             "skip a step: use mixed_bfloat16 or float32"
         )
-    if options.epochs < 1:
-        raise InputError(f"--epochs is {options.epochs}; expected at least 1")
-    if options.batch_size < 2:
-        raise InputError(f"--batch-size is {options.batch_size}; expected at least 2")
+    check_least(options, epochs=1, batch_size=2, checkpoint_steps=1)
     if not 0 < options.learning_rate < float("inf"):
         raise InputError(f"--learning-rate is {options.learning_rate}; expected a number above 0")
-    if not 0 <= options.seed < 2**32:
-        raise InputError(f"--seed is {options.seed}; expected a whole number from 0 to {2**32 - 1}")
-    if options.checkpoint_steps is not None and options.checkpoint_steps < 1:
-        raise InputError(f"--checkpoint-steps is {options.checkpoint_steps}; expected at least 1")
+    check_seed(options.seed)
     for name, value in vars(options).items():
         if isinstance(value, float) and not math.isfinite(value):
             raise InputError(f"--{name.replace('_', '-')} is {value}; expected a finite number")

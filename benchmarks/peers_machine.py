@@ -5,7 +5,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from prl_keras.startup import cores
+from prl_keras.processors import cores
 
 FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
 PACKAGES = ("numpy", "tensorflow", "tensorflow-cpu", "keras", "torch")

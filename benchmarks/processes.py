@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from prl_keras.startup import cores
+from prl_keras.processors import cores
 
 _PAUSE = 1.0  # seconds
 Key = TypeVar("Key")

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 
 from prl_keras.errors import InputError
+from prl_keras.processors import cores
 from prl_keras.strategies import cluster, logical_devices, strategy_of
 
 _NOISE = (
@@ -104,11 +105,6 @@ def collect_garbage_rarely() -> None:
     again takes a quarter of the time to the first step."""
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
-
-
-def cores() -> int:
-    """That this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def device(precision: str, strategy: str = "none") -> str:

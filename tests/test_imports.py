@@ -19,6 +19,7 @@ LAYERS = {
     "startup": 0,
     "files": 0,
     "paths": 0,
+    "processors": 0,
     "arrays": 0,
     "terminal": 0,
     "markdown": 0,

@@ -595,7 +595,7 @@ def test_files_are_read_by_several_threads_and_keep_their_order(tmp_path, monkey
 
     root = write_image_folder(tmp_path / "pets", train=10, size=8)
     before, threads = folder.read_folder(root).train, set()
-    monkeypatch.setattr(folder.os, "cpu_count", lambda: 4)
+    monkeypatch.setattr("prl_keras.data.parallel.cores", lambda: 4)
 
     def slow(*args, **kwargs):
         threads.add(threading.current_thread())

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+from prl_keras.processors import cores
 
 _AHEAD = 8  # items a thread: what is done and not yet taken is held in memory
 
@@ -22,7 +23,7 @@ def in_order(
     Threads, as decoding, resizing and hashing free Python's lock. What `function` does to the warning filters is
     undone at the end: `warnings.catch_warnings` is not made for threads, so it must not depend on them.
     """
-    threads = threads or os.cpu_count() or 1
+    threads = threads or cores()
     ahead = ahead or _AHEAD * threads
     pool, waiting = ThreadPoolExecutor(threads), deque()
     with warnings.catch_warnings():

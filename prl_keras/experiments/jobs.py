@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Protocol
 
 from prl_keras.errors import InputError
+from prl_keras.processors import cores
 from prl_keras.runs.interruption import Stopped, terminating
-from prl_keras.startup import cores
 from prl_keras.terminal import ready_streams
 
 MOST = 8  # processes, where nobody asks for a number

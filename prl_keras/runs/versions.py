@@ -6,7 +6,7 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
-from prl_keras.startup import cores
+from prl_keras.processors import cores
 
 _PACKAGES = (
     "tensorflow",

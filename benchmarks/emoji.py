@@ -17,9 +17,17 @@ import json
 import re
 import sys
 import tarfile
+import zlib
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from prl_keras.errors import InputError
+from prl_keras.files import atomic_folder, make_folder
+from prl_keras.terminal import quoted
+
 _PIXELS = 64
+_KEYS = {"short_name", "unified", "image", "category"}  # of each in emoji.json
 _EACH = 20  # one emoji in so many lends a picture to validation, and one to test
 
 
@@ -28,33 +36,52 @@ def main(words: list[str] | None = None) -> int:
     parser.add_argument("out", type=Path, help="a folder that is not there yet")
     parser.add_argument("packages", type=Path, nargs="+", help="emoji-datasource-VENDOR-*.tgz, two or more")
     options = parser.parse_args(words)
-    if options.out.exists():
-        parser.error(f"{options.out} is there already; name another folder")
-    vendors = {_vendor(package): _read(package) for package in options.packages}
-    if len(vendors) < 2:
-        parser.error("two vendors at least: emoji-datasource-google and emoji-datasource-twitter")
-    emoji = _drawn_by_all(vendors)
-    _write_categories(options.out / "categories", emoji, vendors)
-    _write_names(options.out / "names", emoji, vendors)
-    print(f"{len(emoji):,} emoji of {', '.join(vendors)}")
-    print(f"Next: python main.py pretrain --dataset {options.out / 'categories'} --domains --image-size 32")
+    try:
+        _write(options.out, options.packages)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
     return 0
+
+
+def _write(out: Path, packages: list[Path]) -> None:
+    """All of it or nothing."""
+    if out.exists():
+        raise InputError(f"{out} is there already; name another folder")
+    vendors = {_vendor(package): _read(package) for package in packages}
+    if len(vendors) < 2:
+        raise InputError("two vendors at least: emoji-datasource-google and emoji-datasource-twitter")
+    emoji = _drawn_by_all(vendors)
+    if not emoji:
+        raise InputError(f"there is no emoji of which each package has a picture of {_PIXELS} pixels")
+    make_folder(out.parent)
+    with atomic_folder(out) as draft:
+        _write_categories(draft / "categories", emoji, vendors)
+        _write_names(draft / "names", emoji, vendors)
+    print(f"{len(emoji):,} emoji of {', '.join(vendors)}")
+    print(f"Next: python main.py pretrain --dataset {quoted([str(out / 'categories')])} --domains --image-size 32")
 
 
 def _vendor(package: Path) -> str:
     found = re.match(r"emoji-datasource-([a-z]+)-", package.name)
     if not found:
-        sys.exit(f"{package}: expected a file named emoji-datasource-VENDOR-VERSION.tgz, as `npm pack` writes it")
+        raise InputError(f"{package}: expected emoji-datasource-VENDOR-VERSION.tgz, a name as `npm pack` gives it")
     return found[1]
 
 
 def _read(package: Path) -> tuple[list[dict], dict[str, bytes]]:
     """What emoji.json says, and pictures by their file's name."""
     folder = f"package/img/{_vendor(package)}/{_PIXELS}/"
-    with tarfile.open(package) as archive:
-        about = json.load(archive.extractfile("package/emoji.json"))
-        members = [m for m in archive if m.isfile() and m.name.startswith(folder)]
-        return about, {m.name.removeprefix(folder): archive.extractfile(m).read() for m in members}
+    try:
+        with tarfile.open(package) as archive:
+            about = json.load(archive.extractfile("package/emoji.json"))
+            members = [m for m in archive if m.isfile() and m.name.startswith(folder)]
+            pictures = {m.name.removeprefix(folder): archive.extractfile(m).read() for m in members}
+        if not all(set(each) >= _KEYS for each in about):
+            raise ValueError("its emoji.json is of another kind")
+    except (OSError, EOFError, tarfile.TarError, zlib.error, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{package} cannot be read as a package of emoji-datasource: {error}") from error
+    return about, pictures
 
 
 def _drawn_by_all(vendors: dict[str, tuple[list[dict], dict[str, bytes]]]) -> list[dict]:
@@ -64,7 +91,7 @@ def _drawn_by_all(vendors: dict[str, tuple[list[dict], dict[str, bytes]]]) -> li
         each
         for each in about
         if each["category"] != "Component"
-        and all(each[f"has_img_{vendor}"] and each["image"] in files for vendor, (_, files) in vendors.items())
+        and all(each.get(f"has_img_{vendor}") and each["image"] in files for vendor, (_, files) in vendors.items())
     ]
     return sorted(taken, key=lambda each: each["unified"])
 

@@ -73,6 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _check_text(arguments)
         options = parse(arguments or ["--help"])
         if options is not None:
+            _check_some(options, arguments)
             config.check_unused(options)
             _, module, function = next(row for row in COMMANDS.values() if row[0] is type(options))
             with terminating():
@@ -138,6 +139,14 @@ def _check_text(arguments: Sequence[str]) -> None:
     for word in arguments:
         if not is_text(word):
             raise InputError(f"{word!a} is not UTF-8; rename the file or folder")
+
+
+def _check_some(options: object, arguments: Sequence[str]) -> None:
+    """Raises InputError for an option of several values that was given none: it would be as if it were not there."""
+    given = {word.replace("_", "-") for word in arguments}
+    for name, value in vars(options).items():
+        if value == () and (flag := f"--{name.replace('_', '-')}") in given:
+            raise InputError(f"{flag} needs a value: give it one or several, or leave it out")
 
 
 def _how_to_continue(arguments: Sequence[str], run: str | None) -> str:

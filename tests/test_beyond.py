@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -365,6 +366,11 @@ def test_a_draw_of_classes_that_makes_no_episodes_is_told_too(tmp_path):
     able = len(drawn[0] & drawn[later])
     with pytest.raises(InputError, match=f"{able} classe?s? ha(ve|s) the 1 \\+ 9 pictures"):
         command.check(replace(options, seeds=later + 1), request, data)
+    copied = tmp_path / "data" / min(drawn[0])
+    for number in range(1, 6):
+        shutil.copy(copied / "0.png", copied / f"{number}.png")
+    with pytest.raises(InputError, match="3 classes have the 1"):
+        command.check(replace(options, seeds=1), request, load_dataset(**request))
 
 
 @pytest.mark.parametrize(

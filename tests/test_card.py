@@ -29,7 +29,7 @@ def made(folder: Path, command: str = "finetune", result: dict[str, Any] | None 
     run = create_run(folder, "my_run", config)
     write_json(run.path / "result.json", result or {**RESULT, "accuracy": {"test": FIGURE, "validation": FIGURE}})
     if command != "pretrain":
-        run.classifier_file.touch()
+        (run.prototypes_file if command == "teach" else run.classifier_file).touch()
     assert write_card(run) == run.path / "card.md"
     return run
 
@@ -76,6 +76,14 @@ def test_what_it_says_of_each_kind_of_run(tmp_path: Path) -> None:
         assert text.startswith("---\nlicense: unknown\n")
         assert "secret" not in text, "of this computer's paths only the last part"
         assert "pets\\_2" in text
+
+
+@pytest.mark.parametrize("threshold", [None, -3.5])
+def test_a_taught_run_without_a_threshold_shows_nothing_that_raises(tmp_path: Path, threshold: float | None) -> None:
+    run = made(tmp_path, "teach", {"epochs": 0, "saved_encoder": {}, "classes": 2, "threshold": threshold})
+    shown = card(run)
+    assert ("is_known" in shown) == (threshold is not None)
+    assert ("names = classifier.predict(images)\n" in shown) == (threshold is None)
 
 
 def test_the_licence_of_known_images_is_named(tmp_path: Path) -> None:

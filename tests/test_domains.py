@@ -2,6 +2,7 @@
 
 import io
 import json
+import shlex
 import shutil
 import tarfile
 from pathlib import Path
@@ -15,11 +16,13 @@ from PIL import Image
 
 from prl_keras.cli import main
 from prl_keras.commands import domains
-from prl_keras.config import Reproduce
+from prl_keras.commands.few_shot import check_episodes
+from prl_keras.config import Evaluate, Reproduce
 from prl_keras.data import load_dataset
 from prl_keras.data.catalog import load_held_out
 from prl_keras.data.domains import domain_names
 from prl_keras.data.seen import seen_by, short_digests
+from prl_keras.data.splits import Split
 from prl_keras.errors import InputError
 from prl_keras.evaluation.few_shot import episode_accuracies
 from prl_keras.evaluation.spread import explained
@@ -175,6 +178,39 @@ def test_a_domain_that_cannot_be_held_out_is_told_before_anything_is_trained(art
     assert main([*words, "--runs-dir", str(tmp_path / "runs")]) == 2
     assert "hold_out_domain 'pen': class 'dog' has training pictures in no other domain" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_domain_or_a_seed_that_leaves_too_few_images_is_told_before_anything_is_trained(art, tmp_path, capsys):
+    shutil.copytree(art, tmp_path / "art")
+    random = np.random.RandomState(0)
+    for number, name in enumerate(CLASSES * EACH * 2):  # without pen there are few
+        Image.fromarray(random.randint(0, 256, (8, 8, 3), np.uint8)).save(tmp_path / f"art/pen/{name}/+{number}.png")
+    how = ["--cache-dir", "none", "--rows", "query-frozen-linear", "--runs-dir", str(tmp_path / "runs")]
+    words = ["reproduce", "--dataset", str(tmp_path / "art"), *how]
+    few = len(load_dataset(str(tmp_path / "art"), domains=True, hold_out_domain="pen").train)
+    assert main([*words, "--domains", "--batch-size", str(few + 1)]) == 2
+    assert f"--batch-size {few + 1} is larger than the {few} training images" in capsys.readouterr().err
+    lines = table(art, tmp_path / "l.csv", "group").read_text(encoding="utf-8").splitlines()
+    grouped = [f"{line.rpartition(',')[0]},{number // 7}" for number, line in enumerate(lines[1:])]
+    (tmp_path / "l.csv").write_text("\n".join([lines[0], *grouped]) + "\n", encoding="utf-8")
+    sizes = [len(load_dataset(str(art), labels=tmp_path / "l.csv", seed=seed).train) for seed in range(9)]
+    later = next(seed for seed in range(9) if sizes[seed] < sizes[0])
+    words = ["reproduce", "--dataset", str(art), "--labels", str(tmp_path / "l.csv"), *how]
+    assert main([*words, "--seeds", str(later + 1), "--batch-size", str(sizes[0])]) == 2
+    assert f"--batch-size {sizes[0]} is larger than the {sizes[later]} training images" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_domains_that_give_no_support_are_told(art):
+    """Of pen there is one picture of each class."""
+    novel = load_held_out(str(art), domains=True, hold_out_classes=["bee"], cache_dir="none")[0]
+    two = Split(np.concatenate([novel.images, novel.images]), np.repeat([0, 1], 24), domains=np.tile(novel.domains, 2))
+    few = two.take(
+        np.flatnonzero((two.domains != "pen") | (np.arange(48) % 24 == np.flatnonzero(two.domains == "pen")[0]))
+    )
+    how = {"ways": 2, "queries": 5, "episodes": 9}
+    found = check_episodes(few, Evaluate(shots=(1, 3), **how))
+    assert found == {"1": {"classes": 2, "domains": 3}, "3": {"classes": 2, "domains": 2}}
 
 
 @settings(deadline=None, max_examples=10)
@@ -374,9 +410,8 @@ def test_what_the_domains_say_together():
     assert "The row that validation on the training domains chooses: 67.5 %" in page
 
 
-def test_pictures_of_emoji_become_domains(tmp_path, capsys):
-    from benchmarks import emoji
-
+def emoji_packages(folder: Path) -> list[str]:
+    """Of the vendors one and two, who draw 24 and 23 emoji."""
     about = [
         {"short_name": f"e{k}", "unified": f"{k:04}", "image": f"{k:04}.png", "category": c, "has_img_one": True}
         for k, c in enumerate(["Flags", "Food & Drink"] * 12)
@@ -384,7 +419,7 @@ def test_pictures_of_emoji_become_domains(tmp_path, capsys):
     for each in about:
         each["has_img_two"] = each["short_name"] != "e3"
     for vendor in ("one", "two"):
-        with tarfile.open(tmp_path / f"emoji-datasource-{vendor}-1.0.tgz", "w:gz") as archive:
+        with tarfile.open(folder / f"emoji-datasource-{vendor}-1.0.tgz", "w:gz") as archive:
             files = {"package/emoji.json": json.dumps(about).encode()}
             for k, each in enumerate(about):
                 picture = io.BytesIO()
@@ -394,8 +429,13 @@ def test_pictures_of_emoji_become_domains(tmp_path, capsys):
                 member = tarfile.TarInfo(name)
                 member.size = len(content)
                 archive.addfile(member, io.BytesIO(content))
-    packages = [str(path) for path in sorted(tmp_path.glob("*.tgz"))]
-    assert emoji.main([str(tmp_path / "out"), *packages]) == 0
+    return [str(path) for path in sorted(folder.glob("*.tgz"))]
+
+
+def test_pictures_of_emoji_become_domains(tmp_path, capsys):
+    from benchmarks import emoji
+
+    assert emoji.main([str(tmp_path / "out"), *emoji_packages(tmp_path)]) == 0
     assert "23 emoji of one, two" in capsys.readouterr().out
     categories = load_dataset(str(tmp_path / "out" / "categories"), domains=True, hold_out_domain="two")
     assert categories.class_names == ("Flags", "Food and Drink")
@@ -405,3 +445,29 @@ def test_pictures_of_emoji_become_domains(tmp_path, capsys):
     assert names.num_classes == 23
     assert [len(names.train), len(names.validation), len(names.test)] == [43, 2, 1]
     assert domain_names([names.validation]) == ("one", "two")
+
+
+def test_emoji_that_cannot_be_read_are_one_line_and_leave_nothing(tmp_path, capsys, monkeypatch):
+    from benchmarks import emoji
+
+    packages, out = emoji_packages(tmp_path), tmp_path / "my emoji"
+    cut, foreign, gone = (tmp_path / f"emoji-datasource-{name}-1.0.tgz" for name in ("cut", "foreign", "gone"))
+    cut.write_bytes(b"\x1f\x8b")
+    with tarfile.open(foreign, "w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("package/package.json"))
+    for file, line in ((gone, "cannot be read"), (cut, "cannot"), (foreign, "cannot"), ("pack.tgz", "expected emoji-")):
+        assert emoji.main([str(out), packages[0], str(file)]) == 2
+        (said,) = capsys.readouterr().err.splitlines()
+        assert said.startswith(str(file))
+        assert line in said
+
+    def cut_off(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(emoji, "_write_names", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            emoji.main([str(out), *packages])
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]
+    assert emoji.main([str(out), *packages]) == 0
+    assert shlex.split(capsys.readouterr().out.splitlines()[-1])[5] == str(out / "categories")

@@ -1,6 +1,7 @@
 """Classes that no training saw: nothing of them gets into it, and few-shot figures are what their definitions say."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -16,10 +17,11 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import average_precision_score
 
 from prl_keras.cli import main
+from prl_keras.commands.common import stronger
 from prl_keras.commands.few_shot import check_episodes
-from prl_keras.config import Evaluate
+from prl_keras.config import Evaluate, Pretrain
 from prl_keras.data.catalog import load_dataset, load_held_out
-from prl_keras.data.held_out import held_out_classes
+from prl_keras.data.held_out import held_out_classes, one_of_each
 from prl_keras.data.seen import seen_by, short_digests
 from prl_keras.data.splits import Split
 from prl_keras.errors import InputError
@@ -110,6 +112,18 @@ def test_a_folder_of_pictures_is_parted_with_the_names_of_its_files(tmp_path):
     for file, label in zip(novel.files, novel.labels, strict=True):
         assert Path(str(file)).parent.name == names[label]
     assert not np.isin(short_digests(novel.images), short_digests(kept.train.images)).any()
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 2)), max_size=20))
+def test_one_picture_of_each_content_is_left_and_none_that_two_classes_have(pictures):
+    images = np.array([content for content, _ in pictures], np.uint8).reshape(-1, 1, 1, 1)
+    labels = np.array([label for _, label in pictures], np.int64)
+    left, copies, in_two = one_of_each(Split(images, labels, np.arange(len(pictures))))
+    classes = {content: {label for other, label in pictures if other == content} for content, _ in pictures}
+    clear = [pair for pair in pictures if len(classes[pair[0]]) == 1]
+    assert left.files.tolist() == sorted({pictures.index(pair) for pair in clear}), "the first of each"
+    assert in_two == len(pictures) - len(clear)
+    assert copies == len(clear) - len(set(clear))
 
 
 def slow_episode(features, centre, support, labels, query):
@@ -312,6 +326,130 @@ def test_pictures_that_a_training_class_has_too_are_left_out(tmp_path, capsys):
     assert found["pictures"] == 24 + 27 - left_out
     assert (
         f"{left_out} pictures are left out: pictures of the training classes have the same" in capsys.readouterr().out
+    )
+
+
+HELD_OUT = ("d", "e", "f")
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory) -> Run:
+    """Of pictures that are wider than high: a resize is seen. f has ten, e two copies; d and e have one in common."""
+    folder, rng = tmp_path_factory.mktemp("drawn"), np.random.default_rng(0)
+    for name in "abcdef":
+        (folder / "art" / name).mkdir(parents=True)
+        for k in range(10 if name == "f" else 24):
+            Image.fromarray(rng.integers(0, 256, (8, 12, 3), "uint8")).save(folder / "art" / name / f"{k}.png")
+    for source, copy in (("e/0", "e/as-0"), ("e/1", "e/as-1"), ("d/2", "e/of-d")):
+        shutil.copy(folder / "art" / f"{source}.png", folder / "art" / f"{copy}.png")
+    seed = next(seed for seed in range(999) if held_out_classes(["3"], "abcdef", seed) == HELD_OUT)
+    words = ["--dataset", str(folder / "art"), "--cache-dir", "none", "--image-size", "8", "--batch-size", "16"]
+    how = ["--hold-out-classes", "3", "--split-seed", str(seed), "--name", "held", "--runs-dir", str(folder)]
+    assert main(["pretrain", *words, *how, "--epochs", "1"]) == 0
+    return Run(folder / "held")
+
+
+PLAYED = ("--ways", "2", "--shots", "1", "5", "--queries", "6")
+
+
+def test_copies_and_pictures_of_two_classes_are_left_out_and_classes_that_are_not_played_are_told(drawn, capsys):
+    assert few_shot(drawn, *PLAYED) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "2 pictures are left out: copies of another one of their class" in shown
+    assert "2 pictures are left out: two classes have the same pixels" in shown
+    found = json.loads((drawn.path / "few_shot.json").read_text(encoding="utf-8"))
+    assert (found["left_out_as_copies"], found["left_out_in_two_classes"]) == (2, 2)
+    assert found["pictures"] == found["retrieval"]["n"] == 23 + 24 + 10
+    assert found["drawn_from"] == {"1": {"classes": 3}, "5": {"classes": 2}}
+    assert "episodes with 5 a class are drawn from 2 of the 3 classes: others have too few pictures" in shown
+    assert "episodes with 1 a class" not in shown
+    assert found["taught"]["5"]["classes"] == 3
+    assert few_shot(drawn, "--ways", "2", "--shots", "10", "--queries", "6") == 0
+    assert "2 of the 3 classes taught with 10 pictures each" in " ".join(capsys.readouterr().out.split())
+
+
+def test_held_out_classes_are_measured_however_they_are_read(drawn, capsys):
+    assert few_shot(drawn, *PLAYED) == 0
+    assert few_shot(drawn, *PLAYED, "--resize", "pad") == 0
+    assert "of 3 classes of art, none of which" in capsys.readouterr().out
+    usual, padded = (
+        json.loads(file.read_text(encoding="utf-8"))
+        for file in (drawn.path / "few_shot.json", next(drawn.path.glob("few_shot-art-*.json")))
+    )
+    assert padded["classes"] == usual["classes"] == list(HELD_OUT)
+    assert padded["pictures"] == usual["pictures"]
+    assert padded["accuracy"] != usual["accuracy"]
+    assert padded["taught"]["1"]["old"] == pytest.approx(usual["taught"]["1"]["old"], abs=0.3)
+    assert few_shot(drawn, *PLAYED, "--test-per-class", "1") == 2
+    assert "--test-per-class does nothing to held-out classes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("broken", "pictures"), [("d/7", 56), ("a/7", 57)])
+def test_held_out_classes_are_measured_without_a_file_that_is_damaged_since(drawn, tmp_path, capsys, broken, pictures):
+    run = Run(shutil.copytree(drawn.path, tmp_path / "held", ignore=shutil.ignore_patterns("few_shot*")))
+    file = drawn.path.parent / "art" / f"{broken}.png"
+    content = file.read_bytes()
+    file.write_bytes(b"no picture")
+    try:
+        assert few_shot(run, *PLAYED, "--damaged", "skip") == 0
+    finally:
+        file.write_bytes(content)
+    assert few_shot(run, *PLAYED) == 0
+    files = next(run.path.glob("few_shot-art-*.json")), run.path / "few_shot.json"
+    without, whole = (json.loads(each.read_text(encoding="utf-8")) for each in files)
+    assert without["classes"] == whole["classes"] == list(HELD_OUT)
+    assert (without["pictures"], whole["pictures"]) == (pictures, 57)
+    capsys.readouterr()
+
+
+def test_what_says_nothing_of_new_classes_is_refused_also_if_pictures_are_read_otherwise(drawn, tmp_path, capsys):
+    art = drawn.path.parent / "art"
+    lines = [f"{file.relative_to(art)},{file.parent.name}" for file in sorted(art.rglob("*.png"))]
+    lines = [f"{line[:-1]}0" if line.startswith("a/1") else line for line in lines]  # the draw then moves by one
+    (tmp_path / "l.csv").write_text("\n".join(["path,label", *lines]) + "\n", encoding="utf-8")
+    assert few_shot(drawn, *PLAYED, "--labels", str(tmp_path / "l.csv")) == 2
+    line = capsys.readouterr().err
+    assert re.search("these options hold out '[abc]', which run 'held' was trained on", line)
+    heir = Run(shutil.copytree(drawn.path, tmp_path / "heir"))
+    novel, _ = load_held_out(**heir.part("data", "request"))
+    np.save(heir.path / "train_digests.npy", np.unique([*seen_by(heir), *short_digests(novel.images)]))
+    for more in ([], ["--resize", "pad"]):
+        assert few_shot(heir, *PLAYED, *more) == 2
+        assert "'heir' began with an encoder that was trained on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, ""),
+        ({"seed": 2}, " --seed 2"),
+        ({"split_seed": 4, "seed": 2}, " --split-seed 4"),
+        ({"validation_fraction": 0.2, "fold": 3}, " --validation-fraction 0.2 --fold 3"),
+    ],
+)
+def test_the_command_of_a_stronger_training_holds_out_the_same(options, words):
+    (line,) = stronger(Pretrain(dataset="digits", hold_out_classes=("3",), **options))
+    start = "python main.py pretrain --variant prl --recipe open --dataset digits --hold-out-classes 3"
+    assert line == f"{start}{words}   # docs/beyond.md"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "evaluate --few-shot --shots",
+        "evaluate --unknown --far --runs-dir x",
+        "pretrain --dataset digits --hold-out-classes",
+        "pretrain --hold_out_classes --dataset digits",
+        "reproduce --rows",
+        "reproduce --dataset digits --rows beyond --shots --seeds 1",
+        "tune --encoder",
+        "teach latest owl owl.jpg --forget",
+    ],
+)
+def test_an_option_of_several_values_is_not_given_without_any(words, capsys):
+    assert main(words.split()) == 2
+    assert re.fullmatch(
+        "error: --[a-z-]+ needs a value: give it one or several, or leave it out\n", capsys.readouterr().err
     )
 
 

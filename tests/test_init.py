@@ -12,6 +12,7 @@ import pytest
 import prl_keras
 from prl_keras.applications import WANTS, Application
 from prl_keras.cli import main
+from prl_keras.config import Pretrain
 from prl_keras.data.request import warn_of_seen
 from prl_keras.data.seen import not_recorded, record_seen, seen_by, short_digests
 from prl_keras.errors import InputError
@@ -21,6 +22,7 @@ from prl_keras.models.layer_types import FAST, STOCK
 from prl_keras.models.named import as_wanted
 from prl_keras.models.storage import copy_as, save_model, weights_sha256
 from prl_keras.runs import Run, create_run
+from prl_keras.training.begin import begins_with
 
 SMALL = ["--dataset", "digits", "--samples-per-class", "8", "--test-per-class", "5", "--batch-size", "32"]
 
@@ -175,6 +177,58 @@ def test_the_fast_layers_compute_what_the_users_do(network):
         np.testing.assert_allclose(old, new, atol=1e-5)
 
 
+def test_a_network_as_it_is_becomes_a_run(network, tmp_path, capsys):
+    words = ["--init", str(network), "--epochs", "0", "--image-size", "16", "--hold-out-classes", "3"]
+    runs = ["--runs-dir", str(tmp_path)]
+    begin = ["pretrain", "--dataset", "digits", "--samples-per-class", "9", *runs, *words, "--name"]
+    assert main([*begin, "kept"]) == 0
+    assert f"kept: the encoder of {network} as it is, " in capsys.readouterr().out
+    run, mine = Run(tmp_path / "kept"), keras.saving.load_model(network)
+    images = np.random.RandomState(0).randint(0, 256, (5, 16, 16, 3)).astype("uint8")
+    found = prl_keras.load_encoder(run).predict(images, verbose=0)
+    np.testing.assert_allclose(found, mine.predict(images, verbose=0), atol=1e-6)
+    assert run.result["encoder_sha256"] == weights_sha256(mine)
+    assert len(seen_by(run)) == 0, "it was trained on none of these"
+    assert not_recorded(run) == "mine.keras"
+    assert main(["evaluate", "kept", *runs]) == 0
+    assert main(["evaluate", "kept", "--few-shot", "--ways", "3", "--episodes", "20", *runs]) == 0
+    assert main(["finetune", "--encoder", "kept", "--head", "linear", "--freeze", "--epochs", "1", *runs]) == 0
+    assert main(["runs", *runs]) == 0
+    capsys.readouterr()
+    for command, line in (
+        ([*begin, "other", "--variant", "prl"], "--variant does nothing with --epochs 0: leave it out"),
+        (["pretrain", "--dataset", "digits", "--epochs", "0", *runs], "--epochs 0 trains nothing: name the encoder"),
+    ):
+        assert main(command) == 2
+        assert line in complaint(capsys)
+
+
+def test_a_classifiers_encoder_gets_another_head(tmp_path, capsys):
+    """Also that of a fine-tuned run whose encoder was frozen; the latest encoder stays the one that was pre-trained."""
+    runs = ["--runs-dir", str(tmp_path), "--epochs", "1"]
+    small = ["--dataset", "digits", "--samples-per-class", "8", "--image-size", "8"]
+    assert main(["baseline", "--model", "mlp", *small, "--name", "b", *runs]) == 0
+    assert main(["finetune", "--encoder", "b", "--freeze", "--name", "one", *runs]) == 0
+    assert Run(tmp_path / "one").result["encoder_run"] == "b"
+    assert main(["finetune", "--encoder", "one", "--no-freeze", "--name", "two", *runs]) == 0
+    result = Run(tmp_path / "two").result
+    assert result["encoder_sha256_before"] == Run(tmp_path / "one").result["encoder_sha256_after"]
+    assert result["encoder_sha256_after"] != result["encoder_sha256_before"]
+    capsys.readouterr()
+    assert main(["finetune", "--encoder", "latest", *runs]) == 2
+    assert "there is no run with an encoder in" in complaint(capsys)
+
+
+def test_python_takes_paths_and_texts(network, tmp_path):
+    dataset = prl_keras.load_dataset("digits", samples_per_class=8, image_size=16)
+    assert prl_keras.pretrain(dataset, init=Path(network), epochs=1, batch_size=32).output_shape == (None, 8)
+    model = keras.applications.MobileNetV3Small((32, 32, 3), include_top=False, pooling="avg", weights=None)
+    file = tmp_path / "mobile.weights.h5"
+    model.save_weights(file)
+    found = begins_with(Pretrain(init="keras:MobileNetV3Small", weights=str(file)))
+    assert found == Application("MobileNetV3Small", file)
+
+
 @pytest.mark.slow
 def test_a_mobile_net_is_an_encoder(tmp_path):
     model = keras.applications.MobileNetV3Small((32, 32, 3), include_top=False, pooling="avg", weights=None)
@@ -190,7 +244,8 @@ def test_what_cannot_begin_a_training_is_one_line(trained, network, tmp_path, ca
     maps = keras.Sequential([keras.Input((16, 16, 3)), keras.layers.Conv2D(4, 3)])
     grey = keras.Sequential([keras.Input((16, 16, 1)), keras.layers.GlobalAveragePooling2D()])
     files = {}
-    for name, model in (("flat", flat), ("maps", maps), ("grey", grey)):
+    unbuilt = keras.Sequential([keras.layers.Conv2D(4, 3), keras.layers.GlobalAveragePooling2D()])
+    for name, model in (("flat", flat), ("maps", maps), ("grey", grey), ("unbuilt", unbuilt)):
         files[name] = tmp_path / f"{name}.keras"
         save_model(model, files[name])
     (tmp_path / "text.keras").write_text("no model", encoding="utf-8")
@@ -200,6 +255,7 @@ def test_what_cannot_begin_a_training_is_one_line(trained, network, tmp_path, ca
         (["--init", str(tmp_path / "text.keras")], "as a Keras model"),
         (["--init", str(files["maps"])], "expected features (batch, dim): end it with a pooling"),
         (["--init", str(files["grey"])], "expected images (batch, height, width, 3)"),
+        (["--init", str(files["unbuilt"])], "has no input size: begin it with keras.Input((height, width, 3))"),
         (["--init", str(files["flat"]), "--image-size", "20"], "takes 16x16 images and none of 20x20"),
         (["--init", "pre", "--width", "0.5"], "--width does nothing with --init pre"),
     ):

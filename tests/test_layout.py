@@ -14,6 +14,7 @@ from prl_keras.data.layout import (
     Layout,
     Pictures,
     _in_order,
+    domain_layout,
     folder_layout,
     natural,
     picture_files,
@@ -162,6 +163,23 @@ def test_a_validation_folder_is_never_the_test_set(tmp_path):
     assert layout.test is None
     touched(tmp_path / "no train", "val/a/1.png", "test/a/1.png")
     refuses(tmp_path / "no train", "test/ is there, train/ is not")
+
+
+@pytest.mark.parametrize(
+    ("names", "line"),
+    [
+        (("art/train/dog/1.png", "art/test/dog/1.png", "ink/train/cat/1.png"), "its classes would be test, train"),
+        (("train/art/dog/1.png", "Val/art/dog/1.png"), "its domains would be Val, train"),
+    ],
+)
+def test_splits_are_neither_domains_nor_classes(tmp_path, names, line):
+    with pytest.raises(InputError, match=f"{line}, which are names of splits; .* <domain>/<class>/.* split and domain"):
+        domain_layout(touched(tmp_path, *names))
+
+
+def test_a_domain_or_a_class_may_be_called_as_a_split(tmp_path):
+    layout = domain_layout(touched(tmp_path, *(f"{d}/{c}/1.png" for d in ("test", "art") for c in ("train", "bus"))))
+    assert (layout.class_names, layout.train.domains) == (("bus", "train"), ("art", "test") * 2)
 
 
 def test_a_class_may_be_called_train(tmp_path):

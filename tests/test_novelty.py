@@ -2,9 +2,12 @@
 
 import csv
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
+from archives import write_image_folder, write_png16
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -174,6 +177,42 @@ def test_a_classifier_says_none_of_these_if_it_is_asked_to(trained, noise, capsy
     count = sum(row["known"] == "false" for row in rows(wary))
     assert count > 0, "noise is like no digit"
     assert f"{count:,}  {100 * count / 24:5.1f} %  none of these" in said
+
+
+def test_pictures_alone_are_far_all_of_them_and_what_is_replaced_is_said(trained, noise, capsys, tmp_path):
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for path in Path(noise).rglob("*.png"):
+        shutil.copy(path, flat)
+    evaluate = ["evaluate", "tuned", "--unknown", "--runs-dir", str(trained), "--far"]
+    assert main([*evaluate, str(flat)]) == 0
+    file = trained / "tuned" / "unknown.json"
+    assert json.loads(file.read_text(encoding="utf-8"))["strange"] == {"far: flat": 24}
+    capsys.readouterr()
+    assert main([*evaluate, noise]) == 0
+    assert f"unknown.json is replaced, which was measured with --far {flat}\n" in capsys.readouterr().out
+
+
+def test_a_run_of_a_folder_knows_where_it_went_and_what_white_is(tmp_path, capsys):
+    pictures, runs = write_image_folder(tmp_path / "pets", train=120, size=8), ["--runs-dir", str(tmp_path / "runs")]
+    write_png16(pictures / "train" / "cat" / "0.png", np.full((8, 8), 4_000, np.uint16), 0)
+    assert main(["baseline", "--model", "mlp", "--dataset", str(pictures), "--epochs", "1", "--name", "b", *runs]) == 0
+    (tmp_path / "deep").mkdir()
+    for number in range(3):
+        write_png16(tmp_path / "deep" / f"{number}.png", np.full((8, 8), 18_000 * number, np.uint16), 0)
+    assert main(["evaluate", "b", "--unknown", "--far", str(tmp_path / "deep"), *runs]) == 2
+    assert "these images use 16 bits a value, those of pets 12: one white would be another" in capsys.readouterr().err
+    moved = pictures.rename(tmp_path / "moved")
+    asked, where = ["predict", "b", str(moved), *runs], ["--dataset", str(moved)]
+    other = write_image_folder(tmp_path / "other", train=5, size=8)
+    for words, line in (
+        (["--reject"], "if they were moved, add --dataset NEWPATH"),
+        (["--reject", "--dataset", str(other)], "other has other images"),
+        (where, "--dataset does nothing with --no-reject"),
+    ):
+        assert main([*asked, *words]) == 2
+        assert line in capsys.readouterr().err
+    assert main([*asked, "--reject", *where]) == 0
 
 
 @pytest.mark.parametrize(

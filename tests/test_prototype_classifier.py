@@ -75,6 +75,37 @@ def test_taught_in_pieces_and_in_any_order_it_is_what_is_taught_at_once(
     np.testing.assert_allclose(pieces.predict_proba(features), whole.predict_proba(features), atol=1e-9)
 
 
+@pytest.mark.parametrize("teach", ["fit", "partial_fit"])
+def test_a_first_call_with_one_class_chooses_no_centre(teach: str) -> None:
+    """From the mean of its own pictures a class has no direction."""
+    features, labels = clusters(40)
+    ants = labels == "ant"
+    with pytest.raises(InputError, match="has one class: give `centre`"):
+        getattr(PrototypeClassifier(), teach)(features[ants], labels[ants])
+    for known in ({"centre": np.full(6, 3.0)}, {"whitening": np.eye(6)}):
+        one_by_one = getattr(PrototypeClassifier(**known), teach)(features[ants], labels[ants])
+        for name in NAMES[1:]:
+            one_by_one.partial_fit(features[labels == name], labels[labels == name])
+        at_once = PrototypeClassifier(**known).fit(features, labels)
+        np.testing.assert_allclose(one_by_one.predict_proba(features), at_once.predict_proba(features), atol=1e-9)
+
+
+def test_the_temperature_is_chosen_by_at_most_1000_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With thousands of classes all would take seconds; the threshold is that of all of them."""
+    seen = []
+
+    def counted(scores: np.ndarray, labels: np.ndarray, temperatures: np.ndarray) -> float:
+        seen.append((len(scores), len(set(labels))))
+        return 0.1
+
+    monkeypatch.setattr("prl_keras.evaluation.prototype_classifier.likeliest_temperature", counted)
+    classifier = PrototypeClassifier().fit(*clusters(40))
+    for count in (999, 3000):
+        classifier.calibrate(*clusters(count, seed=1))
+        assert (~classifier.is_known(clusters(count, seed=1)[0])).sum() == int(0.05 * (count + 1))
+    assert seen == [(999, 4), (1000, 4)]
+
+
 def test_with_a_whitening_it_is_mahalanobis_distance_that_decides() -> None:
     """And a class of one picture reaches farther than one of many: its mean is uncertain."""
     from prl_keras.evaluation.novelty import spread_within, whitening
@@ -138,11 +169,12 @@ def test_calibrated_probabilities_are_right_as_often_as_they_say() -> None:
     ("act", "message"),
     [
         (lambda c, x, y: c.forget("elk"), "there is no class 'elk'; there are ant, bee, cat, dog"),
-        (lambda c, x, y: c.fit(x[:1], y[:1]).forget("ant"), "'ant' is the only class"),
+        (lambda c, x, y: c.fit(x[:2], y[:2]).forget("bee").forget("ant"), "'ant' is the only class"),
         (lambda c, x, y: c.partial_fit(x, np.arange(8)), "some labels are numbers and some are text"),
         (lambda c, x, y: c.is_known(x), r"call calibrate\(\) first"),
         (lambda c, x, y: c.calibrate(x, y), "8 pictures; 19 are needed for 0.05 false alarms"),
         (lambda c, x, y: c.calibrate(x, [*y[:7], "elk"], 0.5), "classes that were not taught: elk"),
+        (lambda c, x, y: c.calibrate(x, y[:7], 0.5), "8 pictures, and labels of shape"),
         (lambda c, x, y: c.calibrate(x, y, 1.0), "false_alarms is 1.0"),
     ],
 )
@@ -161,3 +193,8 @@ def test_with_an_encoder_it_takes_pictures() -> None:
     by_pictures = PrototypeClassifier(encoder).fit(images, NAMES[np.arange(8) % 4])
     by_features = PrototypeClassifier().fit(features, NAMES[np.arange(8) % 4])
     np.testing.assert_allclose(by_pictures.predict_proba(images), by_features.predict_proba(features), atol=1e-5)
+    with pytest.raises(InputError, match="1 pictures, and labels of shape"):
+        by_pictures.partial_fit(images[:1], ["owl"] * 3)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        by_features.partial_fit(features[:1], ["owl"] * 3)
+    assert by_pictures.counts_.sum() == by_features.counts_.sum() == 8

@@ -244,6 +244,28 @@ def test_what_makes_no_sense_is_one_line(trained, capsys, words, line, tmp_path)
     assert not (tmp_path / "tuned" / "shift.npz").exists()
 
 
+def test_a_reference_is_found_by_what_it_was_measured_on(measured, capsys, tmp_path):
+    """A run that was trained on other pictures, such as those of another seed, has another name for the same test."""
+    runs = shutil.copytree(measured, tmp_path / "runs")
+    (runs / "pre" / "shift.npz").rename(runs / "pre" / "shift-digits-123456.npz")
+    assert command(runs, "tuned", "--relative-to", "pre") == 0
+    assert record(Run(runs / "tuned"))["relative_to"]["run"] == "pre"
+    (runs / "pre" / "shift-digits-123456.npz").unlink()
+    capsys.readouterr()
+    assert command(runs, "tuned", "--relative-to", "pre", "--seed", "3") == 2
+    assert capsys.readouterr().err.endswith(f"python main.py evaluate pre --runs-dir {runs} --shift --seed 3\n")
+
+
+@pytest.mark.slow
+def test_another_seed_has_files_of_its_own_and_is_in_the_next_command(measured, capsys, tmp_path):
+    runs = shutil.copytree(measured, tmp_path / "runs")
+    before = (runs / "pre" / "shift.npz").read_bytes()
+    assert command(runs, "pre", "--seed", "3") == 0
+    assert capsys.readouterr().out.rstrip().endswith(f"--relative-to pre --runs-dir {runs} --seed 3")
+    assert (runs / "pre" / "shift.npz").read_bytes() == before
+    assert (runs / "pre" / "shift-seed3.npz").exists()
+
+
 def test_a_reference_of_something_else_is_refused(measured, capsys, tmp_path):
     shutil.copytree(measured, tmp_path / "runs")
     words = ["--relative-to", "pre"]

@@ -4,6 +4,7 @@ import csv
 import json
 import re
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from sklearn.covariance import LedoitWolf
 import prl_keras
 from prl_keras.cli import main
 from prl_keras.data.images import load_image
+from prl_keras.errors import InputError
 from prl_keras.evaluation.taught import read_taught
 from prl_keras.models.encode import encode
 from prl_keras.runs import Run
@@ -227,8 +229,60 @@ def test_the_same_picture_again_teaches_nothing(teach, own, pictures, capsys):
     teach("own", "ring", *files(pictures, "ring", (0, 5)))
     assert "ring: refined by 1 picture, 4 in all (1 taught before)" in capsys.readouterr().out
     teach("own", "ring", *files(pictures, "ring", (0,)))
-    assert "ring: nothing new (1 taught before)" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "ring: nothing new (1 taught before)" in said
+    assert "Taught" not in said
     assert len(read_taught(own).examples.labels) == len(before.examples.labels) + 1
+
+
+def test_a_picture_twice_in_a_lesson_counts_once_and_was_not_taught_before(teach, own, pictures, capsys, tmp_path):
+    shutil.copy(pictures / "ring" / "5.png", tmp_path / "copy.png")
+    teach("own", "ring", *files(pictures, "ring", (0, 5)), str(tmp_path / "copy.png"))
+    said = capsys.readouterr().out
+    assert "ring: refined by 1 picture, 4 in all (1 taught before, 1 twice in this lesson)" in said
+    assert "Taught 1 picture in " in said
+
+
+def test_its_seconds_are_of_the_whole_lesson(teach, own, pictures, capsys, monkeypatch):
+    """What comes after the pictures are read takes a thousand of them here."""
+    from prl_keras.evaluation.taught import Taught, save_taught
+
+    clock, calibrate = [0.0], Taught.calibrate
+
+    def wait(then: Callable, seconds: float) -> Callable:
+        def call(*arguments: object) -> object:
+            clock[0] += seconds
+            return then(*arguments)
+
+        return call
+
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(Taught, "calibrate", wait(calibrate, 800))
+    monkeypatch.setattr("prl_keras.evaluation.taught.save_taught", wait(save_taught, 200))
+    teach("own", "bar", *files(pictures, "bar", (0, 1)))
+    assert "Taught 2 pictures in 1000.00 s" in capsys.readouterr().out
+
+
+def test_a_picture_of_the_encoders_training_is_told_and_counts_once(teach, own, trained, tmp_path, capsys):
+    data = prl_keras.load_dataset(**Run(trained / "pre").part("data", "request"))
+    label, file = str(data.train.labels[3]), str(tmp_path / "seen.png")
+    Image.fromarray(data.train.images[3]).save(file)
+
+    def counts() -> dict[str, int]:
+        classifier = read_taught(own).classifier
+        return dict(zip(classifier.classes_.tolist(), classifier.counts_.tolist(), strict=True))
+
+    before = counts()
+    teach("own", label, file)
+    said = capsys.readouterr().out
+    assert f"{label}: nothing new (1 of the encoder's training)" in said
+    assert "warning: the encoder was trained on 1 of these pictures" in said
+    assert counts() == before
+    teach("own", "owl", file)
+    assert "owl: a new class of 1 picture\nwarning: the encoder was trained on 1 of" in capsys.readouterr().out
+    teach("own", "--forget", label, "owl")
+    teach("own", label, file)
+    assert counts() == before | {label: 1}, "its training does not count any more"
 
 
 def test_only_mine_has_no_other_classes(teach, pictures, capsys):
@@ -278,10 +332,25 @@ def test_what_is_exported_has_all_classes_and_the_same_answers(taught, trained, 
     assert json.loads(about.read_text(encoding="utf-8"))["class_names"] == classifier.classes_.tolist()
 
 
+def test_after_a_lesson_its_own_export_is_renewed(teach, own, trained, pictures, tmp_path, capsys):
+    command = ["export", "own", "--format", "savedmodel", "--runs-dir", str(trained)]
+    elsewhere = [*command, "--out", str(tmp_path / "exported")]
+    assert main(command) == main(elsewhere) == 0
+    teach("own", "bar", *files(pictures, "bar", (0, 1)))
+    assert main(command) == 0
+    about = next((own.path / "export").rglob("about.json")).read_text(encoding="utf-8")
+    assert json.loads(about)["class_names"] == read_taught(own).classifier.classes_.tolist()
+    capsys.readouterr()
+    assert main(elsewhere) == 2
+    assert "is an export of run 'own'" in complaint(capsys)
+
+
 def test_a_damaged_picture_is_named_and_the_others_are_taught(teach, own, pictures, capsys):
     bad = str(pictures.parent / "bad.png")
     teach("own", "bar", bad, *files(pictures, "bar", (0, 1)), expected=1)
-    assert "bad.png" in capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert "bad.png" in err
+    assert "Taught 2 pictures in " in out
     assert read_taught(own).classifier.counts_[10] == 2
 
 
@@ -325,6 +394,28 @@ def test_what_makes_no_sense_is_one_line_and_changes_nothing(own, trained, pictu
     }
 
 
+def test_a_name_is_no_second_folder_of_pictures(teach, own, pictures, tmp_path, monkeypatch, capsys):
+    shutil.copytree(pictures, tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    for words in (["ring", "cross"], ["ring", "cross", "bar"], ["ring", "cross/0.png", "bar"]):
+        teach("own", *words, expected=2)
+        line = complaint(capsys)
+        assert "are both folders of pictures: name the class first" in line
+        assert "main.py teach RUN NAME FOLDER, or one folder with a folder for each class" in line
+    for words in (["bar", "bar"], ["bar", "bar/0.png"], ["bar", str(pictures / "bar")], ["ring", "ring/5.png"]):
+        teach("own", *words)
+    assert own.result["taught"] == {"bar": 6, "cross": 3, "ring": 4}
+
+
+def test_a_folder_of_splits_is_no_folder_of_classes(teach, own, pictures, tmp_path, capsys):
+    for split in ("Train", "test", "val"):
+        shutil.copytree(pictures / "bar", tmp_path / "data" / split / "bar")
+    teach("own", str(tmp_path / "data"), expected=2)
+    assert complaint(capsys).endswith(f"of a split, not of a class: name {tmp_path / 'data' / 'Train'}")
+    teach("own", str(tmp_path / "data" / "Train"))
+    assert own.result["taught"]["bar"] == 6
+
+
 def test_a_first_lesson_that_is_refused_leaves_no_run(trained, pictures, capsys):
     runs = set(trained.iterdir())
     ring = files(pictures, "ring", (0,))
@@ -352,6 +443,18 @@ def test_an_accent_is_one_however_it_is_written(teach, own, pictures, capsys, tm
     assert "two folders have the name" in complaint(capsys)
     teach("own", "--forget", apart)
     assert composed not in own.result["taught"]
+
+
+def test_a_file_that_does_not_name_the_training_pictures_is_read(teach, own, pictures):
+    """It was written before they were kept; a record of another length is damage."""
+    with np.load(own.prototypes_file) as parts:
+        parts = dict(parts)
+    np.savez(own.prototypes_file, **parts | {"trained_labels": parts["trained_labels"][1:]})
+    with pytest.raises(InputError, match="is damaged"):
+        read_taught(own)
+    np.savez(own.prototypes_file, **{name: part for name, part in parts.items() if not name.startswith("trained_")})
+    teach("own", "bar", *files(pictures, "bar", (0, 1)))
+    assert own.result["taught"]["bar"] == 2
 
 
 def test_two_lessons_at_once_are_refused(own, trained, pictures, capsys):

@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from prl_keras.commands.common import check_encoder, on_this_machine
+from prl_keras.commands.common import check_encoder, find_encoder, on_this_machine
 from prl_keras.config import Tune, check_least, check_seed
 from prl_keras.data import Dataset
 from prl_keras.data.request import data_request_of_run, open_data, warn_of_seen
 from prl_keras.data.seen import count_seen, not_recorded
 from prl_keras.errors import InputError
-from prl_keras.runs import Run, find_run, has_encoder, is_finished, reference_to
+from prl_keras.runs import Run, is_finished, reference_to
 from prl_keras.runs.interruption import Stopped, stopped
 from prl_keras.runs.leases import LEASES, end_process, wait_for
 from prl_keras.runs.lifecycle import check_name, start_run, unfinished_run
@@ -90,7 +90,7 @@ def _sources(options: Tune) -> dict[str, Run]:
     """How a later command can name each encoder's run -> the run."""
     sources = {}
     for reference in options.encoder:
-        source = find_run(reference, options.runs_dir, has_encoder, "pre-trained encoder")
+        source = find_encoder(reference, options.runs_dir)
         key = reference_to(source, options.runs_dir)
         if key in sources:
             raise InputError(f"--encoder names the run {source.name!r} twice")

@@ -16,6 +16,7 @@ from prl_keras.commands.unknown import check_far, load_far
 from prl_keras.config import Evaluate, Reproduce
 from prl_keras.data import Dataset
 from prl_keras.data.catalog import held_out_draws
+from prl_keras.data.held_out import one_of_each
 from prl_keras.errors import InputError
 from prl_keras.experiments import jobs, shared
 from prl_keras.experiments.beyond import FEW_SHOT, SHIFT, UNKNOWN
@@ -60,7 +61,7 @@ def check(options: Reproduce, request: dict[str, Any], dataset: Dataset) -> None
         load_far(name, request, dataset)
     seeds = sorted({each.seed for each in replicates(options)})
     for novel in held_out_draws(seeds, **request):
-        check_episodes(novel, options)
+        check_episodes(one_of_each(novel)[0], options)
 
 
 def check_recipe(table: Run, recipe: str) -> None:

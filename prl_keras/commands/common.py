@@ -1,5 +1,6 @@
 """What several commands do with their options and runs."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -7,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from prl_keras.company import Company
-from prl_keras.config import Evaluate, Pretrain, Report
+from prl_keras.config import Evaluate, Pretrain, Report, option_words
 from prl_keras.data import Dataset
 from prl_keras.data.request import data_request_of_run, data_words, open_data
 from prl_keras.errors import InputError
 from prl_keras.runs import Run, find_run, gives_features, has_classifier, has_encoder, in_folder, reference_to
 from prl_keras.runs.alike import together
 from prl_keras.runs.lifecycle import to_continue
-from prl_keras.screen.console import console
+from prl_keras.screen.console import console, say
 from prl_keras.startup import device, gpus, start_keras
 from prl_keras.terminal import quoted
 from prl_keras.training.precision import with_precision
@@ -53,8 +54,10 @@ def stronger(options: Pretrain) -> list[str]:
     """After a pre-training by the paper's recipe: the command of a better one, on the same data."""
     if options.recipe != "paper" or options.kind == "prl":
         return []
-    drawn = f" --seed {options.seed}" if options.hold_out_classes and options.seed else ""  # it draws the classes
-    where = f"{data_words(options)}{drawn}{in_folder(options.runs_dir)}"
+    drawing = ("validation_fraction", "fold", "split_seed" if options.split_seed is not None else "seed")
+    drawn = {name: getattr(options, name) for name in drawing if getattr(options, name) != getattr(Pretrain, name)}
+    drawn_words = "".join(f" {quoted(option_words(name, value))}" for name, value in drawn.items())
+    where = f"{data_words(options)}{drawn_words}{in_folder(options.runs_dir)}"
     recipe, page = ("open", "beyond") if options.hold_out_classes else ("strong", "method")
     return [f"python main.py pretrain --variant prl --recipe {recipe}{where}   # docs/{page}.md"]
 
@@ -70,7 +73,7 @@ def check_encoder(shape: tuple[int, ...], dataset: Dataset, name: str) -> None:
 
 
 def opened(options: Evaluate | Report) -> tuple[Run, Dataset, list[int] | None]:
-    """The run, its data set, and of each class the output of its classifier; None: it has none.
+    """The run, its data set, and of each class the output of its classifier; None: it has none, or knows other classes.
 
     Raises:
         InputError: no such run, or data that it cannot see.
@@ -78,7 +81,20 @@ def opened(options: Evaluate | Report) -> tuple[Run, Dataset, list[int] | None]:
     run = find_run(options.run, options.runs_dir, gives_features, "run with an encoder")
     dataset = open_data(data_request_of_run(run, options), run)
     check_encoder(tuple(run.part("data")["image_shape"]), dataset, run.name)
-    return run, dataset, class_outputs(run, dataset, options) if has_classifier(run) else None
+    return run, dataset, class_outputs(run, dataset) if has_classifier(run) else None
+
+
+def say_replaced(file: Path, content: dict[str, Any], *asked: str) -> None:
+    """Say that a measurement which was asked for otherwise is in the file that is written now."""
+    with suppress(OSError, ValueError):
+        old = json.loads(file.read_text(encoding="utf-8"))
+        was = {name: old[name] for name in asked if old.get(name, content[name]) != content[name]}
+        words = [
+            quoted(option_words(name, tuple(v) if isinstance(v, list) else v)) if v else f"no --{name}"
+            for name, v in was.items()
+        ]
+        if words:
+            say(f"{file.name} is replaced, which was measured with {', '.join(words)}")
 
 
 def run_argument(run: Run, runs_dir: Path) -> str:
@@ -93,41 +109,38 @@ def head_words(run: Run) -> str:
     return f"--head linear --freeze{' --recipe strong' if strong else ''}"
 
 
+def find_encoder(reference: str, runs_dir: Path) -> Run:
+    """The run whose encoder is to get a head: any that has one; the latest is one that was pre-trained.
+
+    Raises:
+        InputError: there is none.
+    """
+    accept = has_encoder if reference == "latest" else gives_features
+    return find_run(reference, runs_dir, accept, "run with an encoder")
+
+
 def source_run(run: Run) -> Run:
     """The run that a fine-tuned one has its encoder from; it is named as seen from the folder that it was made in.
 
     Raises:
         InputError: it is not there any more.
     """
-    return find_run(run.result["encoder_run"], run.path.absolute().parent, has_encoder, "pre-trained encoder")
+    return find_run(run.result["encoder_run"], run.path.absolute().parent, gives_features, "run with an encoder")
 
 
-def class_outputs(run: Run, dataset: Dataset, options: Evaluate | Report) -> list[int]:
-    """For each class of the data set the output of the run's classifier with the same name.
-
-    Raises:
-        InputError: the classifier was trained on other classes.
-    """
+def class_outputs(run: Run, dataset: Dataset) -> list[int] | None:
+    """For each class of the data set the output of the run's classifier with the same name; None: it was trained on
+    other classes, which is said."""
     own, wanted = run.part("data", "class_names"), list(dataset.class_names)
     if own == wanted:
         return list(range(len(own)))
-    advice = f"{_instead(run, options)} on {dataset.label}"
-    if len(own) != len(wanted):
-        raise InputError(
-            f"run {run.name!r} classifies {len(own)} classes, but {dataset.label} has {len(wanted)}: {advice}"
-        )
-    if sorted(own) != sorted(wanted) or len(set(own)) < len(own):
-        missing = next((name for name in wanted if name not in own), wanted[0])
-        raise InputError(
-            f"run {run.name!r} was not trained on the classes of {dataset.label}: it knows no {missing!a:.60}: {advice}"
-        )
-    return [own.index(name) for name in wanted]
-
-
-def _instead(run: Run, options: Evaluate | Report) -> str:
-    """What to do with data of other classes than the run's."""
-    with suppress(InputError):  # the encoder may be gone
-        if "encoder_run" in (run.result or {}):
-            source = run_argument(source_run(run), options.runs_dir)
-            return f"`python main.py evaluate {source}{data_words(options)}` measures its encoder; or fine-tune that"
-    return "train one"
+    if sorted(own) == sorted(wanted) and len(set(own)) == len(own):
+        return [own.index(name) for name in wanted]
+    missing = next((name for name in wanted if name not in own), None)
+    why = (
+        f"it has {len(own)} classes, {dataset.label} {len(wanted)}"
+        if missing is None
+        else f"it knows no {missing!a:.60}"
+    )
+    say(f"The classifier of run {run.name} was trained on other classes ({why}): what is measured is its encoder alone")
+    return None

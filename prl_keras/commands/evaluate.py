@@ -13,7 +13,7 @@ from prl_keras.config import Evaluate
 from prl_keras.data import Dataset
 from prl_keras.data.request import data_words, file_suffix
 from prl_keras.files import atomic_path, write_json
-from prl_keras.runs import Run, has_classifier
+from prl_keras.runs import Run
 from prl_keras.runs.card import write_card
 from prl_keras.screen.console import accuracy_table, console, in_words, print_end
 
@@ -40,7 +40,7 @@ def run(options: Evaluate) -> None:
     reference = run_argument(run, options.runs_dir)
     following = (
         f"python main.py predict {reference} IMAGE..."
-        if has_classifier(run)
+        if encoded.logits is not None
         else f"python main.py finetune --encoder {reference} {head_words(run)}{data_words(options)}"
     )
     print_end(written, [following])

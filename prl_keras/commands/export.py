@@ -42,7 +42,7 @@ def run(options: Export) -> None:
     model, classes = _model(run)
     output = "features" if classes is None else "probabilities"
     about = _about(run, reading, model, classes, options.format)
-    _check_own(target, form, about)
+    _check_own(target, form, about, grows=options.out is None and is_taught(run))
     if options.out is None:
         target.parent.mkdir(exist_ok=True)
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -104,12 +104,15 @@ def _about(
     return stream.about(run, reading, "export", encoder, more)
 
 
-def _check_own(target: Path, form: Format, about: dict[str, Any]) -> None:
-    """Raise InputError unless the place is free, or holds an earlier export of the same weights."""
+def _check_own(target: Path, form: Format, about: dict[str, Any], grows: bool) -> None:
+    """Raise InputError unless the place is free, or holds an earlier export of the same weights.
+
+    grows: those of the encoder are enough, as every lesson changes the classes beside it.
+    """
     if not (target.exists() or target.is_symlink()):
         return
     old = {} if target.is_symlink() else form.about_of(target)
-    own = ("run", "classifier_sha256", "encoder_sha256")
+    own = ("run", "encoder_sha256", *(() if grows else ("classifier_sha256",)))
     if not old or any(old.get(name) != about.get(name) for name in own):
         what = f"an export of run {old['run']!r}" if old.get("run") else f"no {about['format']} export"
         raise InputError(f"{target} is there already, and is {what}: move it away, or choose another --out")

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from prl_keras.commands.common import check_encoder, run_argument
+from prl_keras.commands.common import check_encoder, run_argument, say_replaced
 from prl_keras.config import Evaluate, check_least
 from prl_keras.config.tables import EpisodeOptions
 from prl_keras.data import Dataset
 from prl_keras.data.catalog import load_held_out
 from prl_keras.data.domains import domain_names
-from prl_keras.data.request import data_request_of_run, file_suffix, open_data
-from prl_keras.data.seen import never_seen, short, warn_of_names, warn_of_network
+from prl_keras.data.held_out import one_of_each
+from prl_keras.data.request import WHERE, data_request_of_run, file_suffix, open_data
+from prl_keras.data.seen import never_seen, short, unseen, warn_of_names, warn_of_network
 from prl_keras.data.splits import Split, joined_splits
 from prl_keras.errors import InputError
 from prl_keras.files import atomic_path, write_json
@@ -30,25 +32,37 @@ def run(options: Evaluate) -> None:
             f"run {run.name!r} was trained on all classes of its data: pre-train with --hold-out-classes 0.3, or add "
             "--dataset of other classes"
         )
+    for name in ("samples_per_class", "test_per_class"):
+        if request.get("hold_out_classes") and getattr(options, name) is not None:
+            flag = name.replace("_", "-")
+            raise InputError(f"--{flag} does nothing to held-out classes, all of whose pictures count: leave it out")
     dataset = open_data(request, run)
     check_encoder(tuple(run.part("data")["image_shape"]), dataset, run.name)
-    own, novel, names, left_out = _novel(run, dataset, request)
+    own, novel, names, left_out = _novel(run, dataset, request, options)
+    novel, copies, in_two = one_of_each(novel)
+    if copies:
+        say(f"{copies:,} pictures are left out: copies of another one of their class")
+    if in_two:
+        say(f"{in_two:,} pictures are left out: two classes have the same pixels")
     if novel.groups is not None and len(set(novel.groups.tolist())) < len(novel):
         say("warning: some pictures are of one group: where one of them is learned from, another one may be asked")
-    check_episodes(novel, options)
+    drawn_from = check_episodes(novel, options)
     network = warn_of_network(run)
     start_keras()
     from prl_keras.evaluation.statistics import mean_over_seeds
 
-    found, retrieved, taught = _measured(run, own, novel, options, own is dataset)
+    found, retrieved, taught = _measured(run, own, novel, options, bool(dataset.held_out))
     content = {
         "dataset": dataset.name,
         "classes": list(names),
         "pictures": len(novel),
         "domains": list(domain_names([novel])),
         "left_out_as_trained_on": left_out,
+        "left_out_as_copies": copies,
+        "left_out_in_two_classes": in_two,
         "not_recorded": network,  # what it was trained on
         **{name: getattr(options, name) for name in ("ways", "queries", "episodes")},
+        "drawn_from": drawn_from,
         "accuracy": {
             str(shots): {name: mean_over_seeds(values) for name, values in by_name.items()}
             for shots, by_name in found.items()
@@ -58,6 +72,7 @@ def run(options: Evaluate) -> None:
     }
     suffix = file_suffix(run, dataset)
     file, episodes = run.path / f"few_shot{suffix}.json", run.path / f"few_shot{suffix}.npz"
+    say_replaced(file, content, "ways", "queries", "episodes")
     with atomic_path(episodes) as temporary:
         each = {f"{name}, {shots} shots": values for shots, part in found.items() for name, values in part.items()}
         np.savez_compressed(temporary, **each)
@@ -96,40 +111,74 @@ def _measured(
     return found, retrieved, {shots: figures for shots, figures in taught.items() if figures}
 
 
-def check_episodes(novel: Split, options: EpisodeOptions) -> None:
-    """Raise InputError unless such episodes can be played."""
+def check_episodes(novel: Split, options: EpisodeOptions) -> dict[str, dict[str, int]]:
+    """Shots -> of how many classes, and domains of the support, episodes can be drawn.
+
+    Raises:
+        InputError: such episodes cannot be played.
+    """
     from prl_keras.evaluation.few_shot import pools
 
     check_least(options, ways=2, queries=1, episodes=2, shots=1)
     where = "" if novel.domains is None else " (support of one domain, queries of the others)"
+    found = {}
     for shots in options.shots:
         try:
-            pools(novel.labels, novel.domains, shots, options.queries, options.ways)
+            from_ = pools(novel.labels, novel.domains, shots, options.queries, options.ways)
         except ValueError as error:
             raise InputError(f"{error}{where}: ask for fewer --ways, --shots or --queries") from error
+        classes = {int(novel.labels[rows[0]]) for pool in from_ for rows in pool.support}
+        found[str(shots)] = {"classes": len(classes)} | ({} if novel.domains is None else {"domains": len(from_)})
+    return found
 
 
-def _novel(run: Run, dataset: Dataset, request: dict[str, Any]) -> tuple[Dataset, Split, tuple[str, ...], int]:
+def _novel(
+    run: Run, dataset: Dataset, request: dict[str, Any], options: Evaluate
+) -> tuple[Dataset, Split, tuple[str, ...], int]:
     """The run's own data, pictures that it never saw, their classes, and how many others were left out."""
-    if dataset.fingerprint == run.part("data", "fingerprint"):
-        if not dataset.held_out:
-            raise InputError(f"run {run.name!r} was trained on all classes of {dataset.label}: add --dataset of others")
-        whole, names = load_held_out(**request)
-        split, left_out = never_seen(run, whole)
+    recorded, as_trained = run.part("data", "request"), dataset.fingerprint == run.part("data", "fingerprint")
+    if dataset.held_out:
+        own, known = dataset, [dataset]
+        if not as_trained:
+            # what may have changed since: where all is, the table too unless it is another one, and what is damaged
+            where = (*WHERE, "damaged", *(("labels",) if options.labels is None else ()))
+            trained_with = recorded | {key: request[key] for key in where if key in request}
+            own = open_data(trained_with, run, labelled=False)
+            if (fresh := unseen(run, own.train)) is not None and fresh.any():  # others are drawn where some are missing
+                own = replace(own, train=own.train.take(np.flatnonzero(~fresh)))
+            if others := sorted(set(dataset.held_out) - set(own.held_out)):
+                raise InputError(f"these options hold out {others[0]!a:.60}, which run {run.name!r} was trained on")
+            _held_out(run, trained_with, own)  # of pictures that are read otherwise no training is known
+            known = [own, dataset]
+        split, names, left_out = _held_out(run, request, *known)
         if left_out:
-            if left_out > np.isin(short(whole.digests), short(dataset.train.digests)).sum():
-                raise InputError(
-                    f"run {run.name!r} began with an encoder that was trained on {left_out:,} pictures of its held-out "
-                    "classes: hold them out there too"
-                )
             say(f"{left_out:,} pictures are left out: pictures of the training classes have the same pixels")
-        return dataset, split, names, left_out
-    own = open_data(run.part("data", "request"), run, labelled=False)
+        return own, split, names, left_out
+    if as_trained:
+        raise InputError(f"run {run.name!r} was trained on all classes of {dataset.label}: add --dataset of others")
+    own = open_data(recorded, run, labelled=False)
     split, left_out = never_seen(run, joined_splits([dataset.train, dataset.validation, dataset.test]))
     if left_out:
         say(f"{left_out:,} pictures are left out: the run was trained on them")
     warn_of_names(dataset.label, dataset.class_names, own.class_names)
     return own, split, dataset.class_names, left_out
+
+
+def _held_out(run: Run, request: dict[str, Any], *known: Dataset) -> tuple[Split, tuple[str, ...], int]:
+    """Pictures of held-out classes without those that `known` train on too, their classes, and how many those are.
+
+    Raises:
+        InputError: an encoder that the run began with has seen more of them.
+    """
+    whole, names = load_held_out(**request)
+    of_others = np.isin(short(whole.digests), np.concatenate([short(each.train.digests) for each in known]))
+    split, seen = never_seen(run, whole.take(np.flatnonzero(~of_others)))
+    if seen:
+        raise InputError(
+            f"run {run.name!r} began with an encoder that was trained on {seen:,} pictures of its held-out classes: "
+            "hold them out there too"
+        )
+    return split, names, int(of_others.sum())
 
 
 def _show(run: Run, dataset: Dataset, content: dict[str, Any]) -> None:
@@ -148,6 +197,11 @@ def _show(run: Run, dataset: Dataset, content: dict[str, Any]) -> None:
         figures = (content["accuracy"][number][name] for number in shots)
         table.add_row(name, *map(_with_interval, figures))
     console.print(table)
+    for number, of in content["drawn_from"].items():
+        there = {"classes": classes, "domains": len(content["domains"])}
+        some = [f"{of[name]} of the {there[name]} {name}" for name in of if of[name] < there[name]]
+        if some:
+            say(f"episodes with {number} a class are drawn from {' and '.join(some)}: others have too few pictures")
     found = content["retrieval"]
     console.print(
         f"retrieval among all: recall@1 {100 * found['recall@1']:.1f} %, recall@5 {100 * found['recall@5']:.1f} %, "
@@ -155,8 +209,9 @@ def _show(run: Run, dataset: Dataset, content: dict[str, Any]) -> None:
     )
     for shots, figures in content.get("taught", {}).items():
         pictures = "picture" if shots == "1" else "pictures"
+        taught = "all" if figures["classes"] == classes else f"{figures['classes']} of the {classes} classes"
         console.print(
-            f"all taught with {shots} {pictures} each, beside the classes of its training: old classes "
+            f"{taught} taught with {shots} {pictures} each, beside the classes of its training: old classes "
             f"{_with_interval(figures['old'])}, new ones {_with_interval(figures['new'])}, "
             f"mean of all classes {_with_interval(figures['mean'])}"
         )

@@ -5,14 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from prl_keras.commands.common import begun, check_encoder, on_this_machine, run_argument
+from prl_keras.commands.common import begun, check_encoder, find_encoder, on_this_machine, run_argument
 from prl_keras.config import Baseline, Finetune
 from prl_keras.data import Dataset
 from prl_keras.data.request import data_request, data_request_of_run, open_data, warn_of_seen
 from prl_keras.data.seen import record_seen
 from prl_keras.data.unlabelled import open_unlabelled, unlabelled_reference
 from prl_keras.files import atomic_path, write_json
-from prl_keras.runs import Run, find_run, has_encoder, reference_to
+from prl_keras.runs import Run, reference_to
 from prl_keras.runs.card import write_card
 from prl_keras.runs.lifecycle import check_name, start_run, to_continue
 from prl_keras.runs.locks import working_on
@@ -38,7 +38,7 @@ def train_and_test(options: Finetune) -> tuple[Run, Path | None]:
     if is_chief(options.strategy):
         check_name("finetune", options)
     options = on_this_machine("finetune", options)
-    source = find_run(_encoder_reference(options), options.runs_dir, has_encoder, "pre-trained encoder")
+    source = find_encoder(_encoder_reference(options), options.runs_dir)
     request = data_request_of_run(source, options)
     dataset = open_data(request, source)
     options = _fitted(options, dataset)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from prl_keras.data.request import open_data
+from prl_keras.config import RunDataOptions
+from prl_keras.data.request import data_request_of_run, open_data
 from prl_keras.data.seen import seen_by
 from prl_keras.errors import InputError
 from prl_keras.runs import Run, is_taught
@@ -59,13 +60,13 @@ class HeadJudge:
 class WaryJudge(HeadJudge):
     """Of a run with a classifier, which also says what is like nothing in its training: RUN/known.npz."""
 
-    def __init__(self, run: Run):
+    def __init__(self, run: Run, where: RunDataOptions):
         import keras
 
         super().__init__(run)
         if self.encoder is None:
             raise InputError(f"run {run.name!r} has no encoder inside, so that --reject cannot compare; leave it out")
-        self._known = _known(run, self.encoder)
+        self._known = _known(run, self.encoder, where)
         self._dim, images = self.encoder.output_shape[-1], self.model.input
         features = self.encoder(images)
         both = keras.layers.Concatenate(dtype="float32")([features, self.model.layers[-1](features)])
@@ -85,7 +86,7 @@ class WaryJudge(HeadJudge):
         return super().judged(logits, top)._replace(known=known, nearest=nearest)
 
 
-def _known(run: Run, encoder: keras.Model) -> Taught:
+def _known(run: Run, encoder: keras.Model, where: RunDataOptions) -> Taught:
     """The run's own classes, made when they are first asked for, and kept where the run can be written."""
     from prl_keras.evaluation.taught import of_training, read_taught, save_taught
 
@@ -93,7 +94,9 @@ def _known(run: Run, encoder: keras.Model) -> Taught:
     if file.exists():
         return read_taught(run, file)
     try:
-        dataset = open_data(run.part("data", "request"), run)
+        dataset = open_data(data_request_of_run(run, where), run)
+        if dataset.fingerprint != run.part("data", "fingerprint"):
+            raise InputError(f"{dataset.label} has other images")
     except InputError as error:
         raise InputError(
             f"--reject needs the data set that run {run.name!r} was trained on, as it was ({error})"
@@ -134,8 +137,11 @@ class PrototypeJudge:
         return likeliest._replace(known=known, nearest=self._taught.nearest(features))
 
 
-def judge_of(run: Run, reject: bool) -> HeadJudge | PrototypeJudge:
-    """reject: whether it is to say what is like no class; a taught run does anyway.
+def judge_of(run: Run, reject: bool, where: RunDataOptions) -> HeadJudge | PrototypeJudge:
+    """
+    Args:
+        reject: whether it is to say what is like no class; a taught run does anyway.
+        where: of the data that the run was trained on, if they were moved.
 
     Raises:
         InputError: what the run kept is damaged, or does not belong together.
@@ -145,7 +151,7 @@ def judge_of(run: Run, reject: bool) -> HeadJudge | PrototypeJudge:
         if reject and not judge.can_reject:
             raise InputError(f'nothing tells run {run.name!r} what is "none of these", see `teach`: leave out --reject')
         return judge
-    return WaryJudge(run) if reject else HeadJudge(run)
+    return WaryJudge(run, where) if reject else HeadJudge(run)
 
 
 def _likeliest(probabilities: np.ndarray, top: int) -> Judged:

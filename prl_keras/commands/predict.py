@@ -16,7 +16,7 @@ from rich.text import Text
 
 from prl_keras.commands import stream
 from prl_keras.commands.judges import HeadJudge, Judged, PrototypeJudge, judge_of
-from prl_keras.config import Predict, check_least
+from prl_keras.config import Predict, RunDataOptions, check_least
 from prl_keras.data.litter import shown
 from prl_keras.data.request import reading_of
 from prl_keras.data.stream import all_picture_files
@@ -48,7 +48,7 @@ def run(options: Predict) -> int:
     files = all_picture_files(options.images)
 
     start_keras()
-    judge = judge_of(run, options.reject)
+    judge = judge_of(run, options.reject, RunDataOptions(dataset=options.dataset, data_dir=options.data_dir))
     tally = _Tally(files, judge, min(options.top, len(judge.classes)))
     if not targets:
         tally.take(stream.answered(judge.model, files, reading, judge.seen))

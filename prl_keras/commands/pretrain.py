@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from prl_keras.commands.common import begun, head_words, on_this_machine, run_argument, stronger
+from prl_keras.commands.kept import keep
 from prl_keras.config import Pretrain
 from prl_keras.data.request import data_request, open_data
 from prl_keras.data.seen import record_seen
@@ -27,6 +28,9 @@ def run(options: Pretrain) -> None:
         check_name("pretrain", options)
     options = on_this_machine("pretrain", options)
     source = begins_with(options)
+    if options.epochs == 0:
+        keep(source, options)
+        return
     request = data_request(options, options.seed)
     dataset = open_data(request, labelled=options.variant != "simclr")
     unlabelled = open_unlabelled(options.unlabelled, dataset, request)

@@ -63,7 +63,8 @@ def run(options: Reproduce) -> None:
         request = data_request(_data_options(options), seed=0)
         dataset = _open_data(request, options)
         for domain in domain_names([dataset.train, dataset.validation, dataset.test]):
-            load_dataset(**request | {"hold_out_domain": domain})  # what cannot be is told before anything is trained
+            own = request | {"hold_out_domain": domain}  # what cannot be is told before anything is trained
+            _planned(replace(options, hold_out_domain=domain), own, load_dataset(**own), options.runs_dir)
         name = options.name or f"{_default_name(options, dataset)}-domains"
         domains.run(options, dataset, name, _make_table, _command(options, dataset))
         return
@@ -78,14 +79,8 @@ def _make_table(options: Reproduce) -> Path:
     if options.precision == "auto":  # stays what it was when the table was begun
         begun = (folder / "config.json").is_file()
         options = with_precision(options, Run(folder).part("options").get("precision", "float32") if begun else None)
-    cells = [
-        replace(cell, options=fitted(cell.options, dataset.train.labels)[0]) for cell in plan(options, request, folder)
-    ]
-    if options.cell is not None and not 1 <= options.cell <= len(cells):
-        raise InputError(f"--cell is {options.cell}; the plan has {len(cells)} runs (--plan shows them)")
+    cells = _planned(options, request, dataset, folder)
     unused = _unused(options, cells)
-    for cell in cells:
-        check_training(cell.options, len(dataset.train), isinstance(cell.options, Pretrain))
     if BEYOND in options.rows and options.cell is None:  # what makes one run measures nothing
         beyond.check(options, request, dataset)
     config = run_config("reproduce", options, _MAY_DIFFER, request, dataset)
@@ -116,6 +111,28 @@ def _make_table(options: Reproduce) -> Path:
             train(table, cells, options, dataset)
             _report(table, options, dataset, cells)
     return folder
+
+
+def _planned(options: Reproduce, request: dict[str, Any], dataset: Dataset, folder: Path) -> list[Cell]:
+    """The runs, as they fit the data.
+
+    Raises:
+        InputError: one cannot be trained, with the images that its own seed or fold gives it.
+    """
+    cells = [
+        replace(cell, options=fitted(cell.options, dataset.train.labels)[0]) for cell in plan(options, request, folder)
+    ]
+    if options.cell is not None and not 1 <= options.cell <= len(cells):
+        raise InputError(f"--cell is {options.cell}; the plan has {len(cells)} runs (--plan shows them)")
+    # whole groups, folds and the classes that are left may have other numbers; else each draw has as many of each class
+    differ = options.folds or options.hold_out_classes or BEYOND in options.rows or dataset.train.groups is not None
+    images = {request["seed"]: len(dataset.train)}
+    for cell in cells:
+        seed = cell.request["seed"]  # of a fold its number
+        if seed not in images:
+            images[seed] = len(load_dataset(**cell.request).train if differ else dataset.train)
+        check_training(cell.options, images[seed], isinstance(cell.options, Pretrain))
+    return cells
 
 
 def _created(folder: Path, config: dict[str, Any], unused: Sequence[str], options: Reproduce) -> Run:

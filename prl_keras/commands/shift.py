@@ -46,7 +46,7 @@ def run(options: Evaluate) -> None:
             for by in measured.correct
             if by in other.correct
         }
-    suffix = file_suffix(run, dataset)
+    suffix = _suffix(run, dataset, options)
     files = [run.path / f"shift{suffix}{ending}" for ending in (".json", ".npz")]
     measured.save(files[1])
     write_json(files[0], content)
@@ -76,9 +76,10 @@ def _content(dataset: Dataset, measured: Any, seed: int) -> dict[str, Any]:
 
 
 def _end(run: Run, options: Evaluate, files: list[Any]) -> None:
-    reference = f"{run_argument(run, options.runs_dir)}{data_words(options)}"
-    compared = options.relative_to is not None
-    following = f"evaluate {reference}" if compared else f"evaluate OTHER --shift --relative-to {reference}"
+    reference = run_argument(run, options.runs_dir)
+    following = f"evaluate OTHER --shift --relative-to {reference}{_asked(options)}"
+    if options.relative_to is not None:
+        following = f"evaluate {reference}{data_words(options)}"
     print_end(files, [f"python main.py {following}"])
 
 
@@ -93,13 +94,25 @@ def _reference(run: Run, dataset: Dataset, options: Evaluate, identity: dict[str
     other = find_run(options.relative_to, options.runs_dir, gives_features, "run with an encoder")
     if other.path.resolve() == run.path.resolve():
         raise InputError(f"--relative-to {options.relative_to}: that is the run itself; name another")
-    file = other.path / f"shift{file_suffix(other, dataset)}.npz"
-    if not file.exists():
-        words = f"{run_argument(other, options.runs_dir)} --shift{data_words(options)}"
+    own = other.path / f"shift{_suffix(other, dataset, options)}.npz"
+    # trained on other pictures, it names these by another word; what was measured counts
+    files = sorted(other.path.glob("shift*.npz"), key=lambda file: file != own)
+    if not files:
+        words = f"{run_argument(other, options.runs_dir)} --shift{_asked(options)}"
         raise InputError(f"run {other.name!r} was not measured so: first type: python main.py evaluate {words}")
-    answers = loaded(file)
+    same = (each for each in map(loaded, files) if each.identity == identity)
+    answers = next(same, None) or loaded(files[0])
     check_same(answers, identity, other.name)
     return other.name, answers
+
+
+def _suffix(run: Run, dataset: Dataset, options: Evaluate) -> str:
+    return f"{file_suffix(run, dataset)}{f'-seed{options.seed}' if options.seed else ''}"
+
+
+def _asked(options: Evaluate) -> str:
+    """What two measurements must share, as options."""
+    return f"{data_words(options)}{f' --seed {options.seed}' if options.seed else ''}"
 
 
 def _show(run: Run, dataset: Dataset, content: dict[str, Any]) -> None:

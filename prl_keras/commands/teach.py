@@ -16,10 +16,10 @@ from prl_keras.commands import stream
 from prl_keras.commands.common import check_encoder, run_argument
 from prl_keras.config import RunDataOptions, Teach
 from prl_keras.data.formats import IMAGE_EXTENSIONS
-from prl_keras.data.layout import UNLABELLED, natural
+from prl_keras.data.layout import SPLIT_OF, UNLABELLED, natural, picture_files
 from prl_keras.data.litter import is_litter, shown, speaks_to_terminals
 from prl_keras.data.request import data_request_of_run, open_data, reading_of, warn_of_seen
-from prl_keras.data.seen import record_seen, short_digests
+from prl_keras.data.seen import record_seen, seen_by, short_digests
 from prl_keras.data.stream import all_picture_files, decoded, equal_batches
 from prl_keras.errors import InputError
 from prl_keras.files import write_json
@@ -69,18 +69,36 @@ def _lesson(words: Sequence[str]) -> dict[str, list[str]]:
     if len(words) > 1:
         if first.suffix.lower() in IMAGE_EXTENSIONS and first.is_file():
             raise InputError(f"{first} is a picture: name its class first, python main.py teach RUN NAME IMAGE...")
-        return {_class_name(words[0]): all_picture_files(map(Path, words[1:]))}
+        name, given = _class_name(words[0]), list(map(Path, words[1:]))
+        _check_no_class_is_lost(first, given)
+        return {name: all_picture_files(given)}
     if not first.is_dir():
         raise InputError(f"{words[0]}: name its pictures too, or a folder with a folder of pictures for each class")
     folders = [path for path in first.iterdir() if path.is_dir() and not is_litter(path)]
     if not folders:
         raise InputError(f"{first} has no folders, one a class: name the class, python main.py teach RUN NAME {first}")
+    splits = {SPLIT_OF.get(path.name.lower()): path for path in folders}
+    if None not in splits:
+        to_name = splits.get("train", folders[0])
+        raise InputError(f"{first}: {to_name.name} is the name of a split, not of a class: name {to_name}")
     named: dict[str, Path] = {}
     for path in sorted(folders, key=lambda path: natural(path.name)):
         if (name := _class_name(path.name)) in named:
             raise InputError(f"{first}: two folders have the name {name!r}, written differently; merge them")
         named[name] = path
     return {name: all_picture_files([path]) for name, path in named.items()}
+
+
+def _check_no_class_is_lost(first: Path, given: Sequence[Path]) -> None:
+    """`cat dog`, two folders of pictures, is meant as two classes, and not as dogs that are called cat. Pictures of
+    `cat`, or of another folder of that name, may be called so."""
+    own = [path for path in given if path.name == first.name or path.resolve().is_relative_to(first.resolve())]
+    other = next((path for path in given if path.is_dir()), None)
+    if first.is_dir() and other and not own and picture_files(first):
+        raise InputError(
+            f"{first} and {other} are both folders of pictures: name the class first, python main.py teach RUN NAME "
+            f"FOLDER, or one folder with a folder for each class; if those of {other} are {first.name}, name the files"
+        )
 
 
 def _class_name(name: str) -> str:
@@ -139,7 +157,7 @@ def _first_lesson(source: Run, pictures: _Pictures, reading: Mapping[str, Any], 
         taught = of_training(encoder, dataset, source, alarms, with_classes=not mine)
     before = taught.held_out_accuracy(list(dataset.class_names))
     lesson = _Lesson(taught, pictures, options)
-    lesson.give(encoder, {**reading, "resize": request.get("resize", reading["resize"]), "bits": dataset.bits})
+    lesson.give(source, encoder, {**reading, "resize": request.get("resize", reading["resize"]), "bits": dataset.bits})
     name = options.name or free_name(options.runs_dir, f"{source.name}-taught")
     left_out = {*NOT_RECORDED, "lesson", "forget", "false_alarms", *(f.name for f in fields(RunDataOptions)), "run"}
     config = run_config("teach", options, left_out, request, dataset)
@@ -160,7 +178,7 @@ def _next_lesson(run: Run, pictures: _Pictures, reading: Mapping[str, Any], opti
 
     lesson = _Lesson(read_taught(run), pictures, options)
     before = lesson.taught.held_out_accuracy(run.part("data", "class_names"))
-    lesson.give(load_encoder(run) if pictures.files else None, reading)
+    lesson.give(run, load_encoder(run) if pictures.files else None, reading)
     lesson.keep(run, {key: value for key, value in (run.result or {}).items() if key.startswith("encoder_")})
     return lesson.end(run, before)
 
@@ -171,33 +189,46 @@ class _Lesson:
     def __init__(self, taught: Taught, pictures: _Pictures, options: Teach):
         self.taught, self._pictures, self._options = taught, pictures, options
         self._lines: list[str] = []
-        self._seconds = 0.0
+        self._count, self._begun, self._seconds = 0, 0.0, 0.0
 
-    def give(self, encoder: keras.Model | None, reading: Mapping[str, Any]) -> None:
-        """Raises InputError, and nothing is changed on disk."""
+    def give(self, run: Run, encoder: keras.Model | None, reading: Mapping[str, Any]) -> None:
+        """Raises InputError, and nothing is changed on disk.
+
+        run: the encoder's.
+        """
+        self._begun = time.monotonic()
         taught, alarms = self.taught, self._options.false_alarms
         for name in dict.fromkeys(normalize("NFC", each) for each in self._options.forget):
             count = _count_of(taught, name)
             taught = taught.forget(name)
             self._lines.append(f"{name}: forgotten ({_pictures(count)})")
-        started = time.monotonic()
         if self._pictures.files:
             examples = self._pictures.encoded(encoder, reading)
             new = _new(examples, taught.examples)
+            new = new.take(~taught.holds_from_training(new))
+            self._count = len(new.labels)
             self._describe(taught, examples, new)
-            taught = taught.teach(new) if len(new.labels) else taught
-        self._seconds = time.monotonic() - started
+            seen = seen_by(run)
+            if seen is not None and (count := int(np.isin(examples.digests, seen).sum())):
+                which = f"{count:,} of these pictures"
+                self._lines.append(f"warning: the encoder was trained on {which}: figures on them are not of new ones")
+            taught = taught.teach(new) if self._count else taught
         self.taught = replace(taught, false_alarms=alarms or taught.false_alarms).calibrate()
 
     def _describe(self, taught: Taught, examples: Examples, new: Examples) -> None:
+        trained = taught.holds_from_training(examples)
+        before = np.isin(examples.digests, taught.examples.digests) & ~trained
         names = sorted(set(examples.labels.tolist()), key=natural)
         for name in names[:_MOST_NAMED]:
             known, more = _count_of(taught, name), int((new.labels == name).sum())
-            again = int((examples.labels == name).sum()) - more
+            mine = examples.labels == name
+            again = {"of the encoder's training": (mine & trained).sum(), "taught before": (mine & before).sum()}
+            again["twice in this lesson"] = mine.sum() - more - sum(again.values())
             line = f"a new class of {_pictures(more)}"
             if known:
                 line = f"refined by {_pictures(more)}, {known + more:,} in all" if more else "nothing new"
-            self._lines.append(f"{name}: {line}" + (f" ({again:,} taught before)" if again else ""))
+            words = ", ".join(f"{count:,} {what}" for what, count in again.items() if count)
+            self._lines.append(f"{name}: {line}" + (f" ({words})" if words else ""))
         if len(names) > _MOST_NAMED:
             self._lines.append(f"and {len(names) - _MOST_NAMED:,} more classes, {_pictures(len(new.labels))} in all")
 
@@ -220,14 +251,15 @@ class _Lesson:
         }
         write_json(run.path / "result.json", result)
         write_card(run)
+        self._seconds = time.monotonic() - self._begun
 
     def end(self, run: Run, before: dict[str, Any] | None) -> int:
         """Say what was done and what it does to the other classes; the exit code."""
         taught, classifier, names = self.taught, self.taught.classifier, run.part("data", "class_names")
         for line in self._lines:
             say(line)
-        if self._pictures.files:
-            say(f"Taught {_pictures(len(self._pictures.files))} in {self._seconds:.2f} s, reading them included")
+        if self._count:
+            say(f"Taught {_pictures(self._count)} in {self._seconds:.2f} s, reading, calibrating and saving included")
         figure = taught.held_out_accuracy(names)
         if figure is not None and before is not None:
             say(

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from prl_keras.commands.common import run_argument
+from prl_keras.commands.common import run_argument, say_replaced
 from prl_keras.commands.report import encoded_images
 from prl_keras.config import Evaluate
 from prl_keras.data import Dataset, load_dataset
 from prl_keras.data.catalog import is_folder, load_held_out, resolved
+from prl_keras.data.layout import UNLABELLED
+from prl_keras.data.reading import NO_LABELS
 from prl_keras.data.request import data_request_of_run, file_suffix
 from prl_keras.data.seen import never_seen, short_digests, unseen, warn_of_names, warn_of_network
-from prl_keras.data.splits import SPLITS, Split, dataset_label
+from prl_keras.data.splits import SPLITS, Split, dataset_label, joined_splits
 from prl_keras.errors import InputError
 from prl_keras.files import write_json
-from prl_keras.runs import Run, find_run, gives_features, has_classifier, names_classes
+from prl_keras.runs import Run, find_run, gives_features, names_classes
 from prl_keras.screen.console import console, mean_and_interval, print_end, say, slim_table
 
 _FALSE_ALARMS = 0.05
@@ -61,10 +64,11 @@ def run(options: Evaluate) -> None:
         "far": list(options.far),
         "positive": "strange",
         "not_recorded": network,  # what it was trained on
-        "logits": "the run's classifier" if has_classifier(run) else "a linear probe, C chosen on validation",
+        "logits": "the run's classifier" if encoded.logits is not None else "a linear probe, C chosen on validation",
         "scores": found,
     }
     file = run.path / f"unknown{file_suffix(run, dataset)}.json"
+    say_replaced(file, content, "far")
     write_json(file, content)
     _show(run, dataset, content)
     reference = run_argument(run, options.runs_dir)
@@ -93,13 +97,23 @@ def check_far(names: Sequence[str], request: dict[str, Any]) -> None:
             raise InputError(f"--far {name}: no such data set or folder; check its name")
     labels = [dataset_label(resolved(name)) for name in names]
     if twice := next((label for label in labels if labels.count(label) > 1), None):
-        raise InputError(f"--far names two data sets called {twice}: measure one after the other")
+        raise InputError(f"--far names two data sets called {twice}: give one of the folders another name")
 
 
 def load_far(name: str, request: dict[str, Any], dataset: Dataset) -> Dataset:
     """Another data set in the size of the known one, and read as that is."""
     how = {key: request[key] for key in ("resize", "cache_dir") if key in request}
-    return load_dataset(name, image_size=dataset.image_shape[:2], **how)
+    if is_folder(resolved(name)) and not any(path.is_dir() for path in Path(resolved(name)).iterdir()):
+        how |= {"labels": NO_LABELS}  # pictures alone: which classes they are of is not asked
+    far = load_dataset(name, image_size=dataset.image_shape[:2], **how)
+    if None not in (far.bits, dataset.bits) and far.bits != dataset.bits:
+        raise InputError(
+            f"--far {name}: these images use {far.bits} bits a value, those of {dataset.label} {dataset.bits}: one "
+            "white would be another; convert them to 8 bits"
+        )
+    if far.class_names == UNLABELLED:
+        return replace(far, test=joined_splits([far.train, far.validation]))
+    return far
 
 
 def _strange(run: Run, dataset: Dataset, options: Evaluate) -> dict[str, Split]:
@@ -129,8 +143,8 @@ def _strange(run: Run, dataset: Dataset, options: Evaluate) -> dict[str, Split]:
 def _logits(
     run: Run, encoded: Any, train: Any, validation: Any, features: dict[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Of the run's own head; of an encoder alone those of a linear probe."""
-    if has_classifier(run):
+    """Of the run's own head; of an encoder alone, or where that knows other classes, those of a linear probe."""
+    if encoded.logits is not None:
         from prl_keras.models.encode import encode
         from prl_keras.models.storage import load_model
 

@@ -170,7 +170,7 @@ class Pretrain(DataOptions, RecipeOptions, StrategyOptions, UnlabelledOptions, T
     """--init keras:NAME: file of its weights without the top, .weights.h5 or .h5. None: random ones."""
     epochs: Annotated[Count, by_recipe("epochs", VARIANTS)] = None
     """Passes over the training images (the paper: 25). None: the recipe's; strong and open take more of few images, 400
-    at most, so that as many steps are left."""
+    at most, so that as many steps are left. 0 with --init: that encoder as it is becomes a run, for all commands."""
     batch_size: Annotated[Count, by_recipe("batch_size", VARIANTS)] = None
     """Images a step; an incomplete last batch is left out (the paper: 256). None: the recipe's, or of few images the
     largest power of two that leaves four batches an epoch."""

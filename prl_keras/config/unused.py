@@ -55,6 +55,7 @@ _UNUSED: dict[str, dict[str, dict[str, tuple[str, ...]]]] = {
         **_LABELLED,
     },
     "tune": {"shared": {False: ("lease_seconds",)}},
+    "predict": {"reject": {False: ("dataset", "data_dir")}},
     "data": {
         "action": {
             "list": (*(f.name for f in fields(DataOptions) if f.name != "data_dir"), "seed", "clear", "json"),

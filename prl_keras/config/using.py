@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from prl_keras.config.data import DataOptions, RunDataOptions
-from prl_keras.config.kinds import Count, File, Number, RunReference, Text
+from prl_keras.config.kinds import Count, File, Folder, Number, RunReference, Text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +64,10 @@ class Predict:
     reject: bool = False
     """Also of a fine-tuned or baseline run say "none of these" of pictures that look like nothing it was trained on, at
     a threshold that takes 5 % of its validation pictures for such. The first time it encodes the run's data set."""
+    dataset: Text = None
+    """--reject, the first time: where the folder of pictures that the run was trained on is now. None: where it was."""
+    data_dir: Folder = None
+    """--reject, the first time: where that data set's files are now. None: where they were."""
     out: File = None
     """Write path, classes and probabilities to FILE.csv, .parquet or .json, which must not be there yet. If it is
     interrupted, the same command continues what lies in FILE.partial. None: only show them."""

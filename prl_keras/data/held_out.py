@@ -58,6 +58,18 @@ def all_of_classes(raw: RawData, held_out: Sequence[str]) -> Split:
     return joined_splits([_of_classes(split, numbers) for split in splits])
 
 
+def one_of_each(split: Split) -> tuple[Split, int, int]:
+    """The split with one picture of each content, and how many are left out: copies of one of their class, and pictures
+    that two classes have, of which no answer is right."""
+    _, content = np.unique(split.digests, axis=0, return_inverse=True)
+    content = content.reshape(-1)  # NumPy 2.0 gives it a second axis
+    pairs, first = np.unique(np.stack([content, split.labels]), axis=1, return_index=True)
+    clear = np.bincount(pairs[0], minlength=1) == 1  # content -> whether it is of one class
+    kept = np.sort(first[clear[pairs[0]]])
+    in_two = int((~clear[content]).sum())
+    return split.take(kept), len(split) - len(kept) - in_two, in_two
+
+
 def _of_classes(split: Split, numbers: Sequence[int]) -> Split:
     """The images of these classes; a label is the place in `numbers`."""
     place = {number: index for index, number in enumerate(numbers)}

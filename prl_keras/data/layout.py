@@ -122,7 +122,8 @@ def domain_layout(root: Path) -> Layout:
     """Of PATH/<domain>/<class>/*: everything is for train, from which the rest is drawn.
 
     Raises:
-        InputError: fewer than two domains, or one without class folders; one line that says what to do.
+        InputError: fewer than two domains, one without class folders, or splits in their place; one line that says
+            what to do.
     """
     domains = _named(root)
     if len(domains) < 2:
@@ -131,6 +132,13 @@ def domain_layout(root: Path) -> Layout:
     for domain, folders in found.items():
         if not folders:
             raise InputError(f"{domains[domain]}: no class folders; with domains, a data set holds {DOMAINS}")
+    for what, names in (("domains", domains), ("classes", set().union(*found.values()))):
+        if all(name.lower() in SPLIT_OF for name in names):
+            some = ", ".join(sorted(names, key=natural))
+            raise InputError(
+                f"{root}: its {what} would be {some}, which are names of splits; with domains, a data set holds "
+                f"{DOMAINS}, or a table with the columns split and domain tells them (--labels)"
+            )
     read, left, _ = _read_folders(found)
     train: Classes = {}
     for domain, classes in read.items():

@@ -26,13 +26,15 @@ def taught_accuracies(
 
     Returns:
         old, new: accuracy on their pictures; mean: with every class weighing alike; each `mean_over_seeds` over draws
-        of the taught pictures. None: no class has more than `shots` pictures, or none of the old ones is tested.
+        of the taught pictures. classes: how many have more than `shots` pictures, and are taught. None: none has, or
+        none of the old ones is tested.
     """
     classes = [rows for k in np.unique(labels) if len(rows := np.flatnonzero(labels == k)) > shots]
     if not classes or not len(known.tested.labels):
         return None
     found = [_one_draw(known, features, classes, shots, np.random.RandomState([draw, shots])) for draw in range(draws)]
-    return {part: mean_over_seeds(np.array([each[part] for each in found])) for part in found[0]}
+    figures = {part: mean_over_seeds(np.array([each[part] for each in found])) for part in found[0]}
+    return figures | {"classes": len(classes)}
 
 
 def _one_draw(

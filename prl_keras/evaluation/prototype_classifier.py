@@ -15,13 +15,18 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from prl_keras.errors import InputError
 from prl_keras.evaluation.statistics import likeliest_temperature, needed, threshold
 
+_CHOOSE = 1000  # pictures at most that choose the temperature: one number needs no more, and 5,000 took 5 times as long
+
 
 class PrototypeClassifier(ClassifierMixin, BaseEstimator):
     """Nearest class mean, in scikit-learn's conventions: by the angle at a centre, or by Mahalanobis's distance.
 
-    A class is the sum of its pictures' features and directions and their number, so that a new one costs no training,
-    and what is taught in pieces, in any order, is what is taught at once. Angles: Wang et al. 2019 ("CL2N"); distances:
-    linear discriminant analysis with equal priors, as in Hayes and Kanan 2020 (deep SLDA).
+    A class is the sum of its pictures' features and directions and their number, so that a new one costs no training.
+    With `centre` or `whitening`, what is taught in pieces, in any order, is what is taught at once; without both, the
+    pictures of the first call choose the centre, from which one class alone would look like noise: it takes two or
+    more. Angles: Wang et al. 2019 ("CL2N"); distances: linear discriminant analysis with equal priors, as in Hayes and
+    Kanan 2020 (deep SLDA). Angles know new classes far worse (22 to 25 % right against 33 to 58 %, docs/beyond.md): for
+    these take distances, as `prl_keras.load_taught` of a run of `python main.py teach` does.
 
         classifier = PrototypeClassifier().fit(embeddings[:200], labels[:200].astype(str))
         classifier.partial_fit(embeddings[200:203], ["owl"] * 3)
@@ -55,7 +60,11 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
         self.encoder, self.centre, self.temperature, self.whitening = encoder, centre, temperature, whitening
 
     def fit(self, X: np.ndarray, y: Sequence[Any]) -> "PrototypeClassifier":
-        """X: features or images; y: (n,) labels of any type that sorts. What was taught before is forgotten."""
+        """X: features or images; y: (n,) labels of any type that sorts. What was taught before is forgotten.
+
+        Raises:
+            InputError: as `partial_fit`.
+        """
         return self._taught(X, y, None, first=True)
 
     def partial_fit(
@@ -64,7 +73,8 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
         """Teach new classes, or refine known ones. Unlike elsewhere, `classes` need not be all that will ever come.
 
         Raises:
-            InputError: text where the classes before are numbers, or the other way round.
+            InputError: text where the classes before are numbers, or the other way round; another number of labels than
+                of pictures; a first call with one class, without `centre` and `whitening`.
         """
         return self._taught(X, y, classes, first=not hasattr(self, "classes_"))
 
@@ -93,11 +103,13 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
         holds for any features, on average over such calibrations.
 
         Raises:
-            InputError: fewer pictures than the probability asks for; one of a class that was not taught.
+            InputError: fewer pictures than the probability asks for; one of a class that was not taught; another number
+                of labels than of pictures.
         """
         if not 0 < false_alarms < 1:
             raise InputError(f"false_alarms is {false_alarms!r}; expected above 0 and below 1")
         scores, y = self._scores(X), np.asarray(y)
+        _check_one_each(len(scores), y)
         nearest = scores.max(axis=1)
         limit = threshold(-nearest, false_alarms)
         if limit is None:
@@ -108,7 +120,8 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
             raise InputError(f"classes that were not taught: {', '.join(strange[:10])}")
         own = np.searchsorted(self.classes_, y)
         low, high = (0.005, 1.0) if self.whitening is None else (0.5, 500.0)
-        self.temperature_ = likeliest_temperature(scores, own, np.geomspace(low, high, 40))
+        rows = np.linspace(0, len(own) - 1, min(len(own), _CHOOSE)).astype(int)
+        self.temperature_ = likeliest_temperature(scores[rows], own[rows], np.geomspace(low, high, 40))
         self.threshold_ = -limit
         self.false_alarms_ = float(np.mean(nearest <= self.threshold_))
         return self
@@ -139,6 +152,11 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
             warnings.filterwarnings("ignore", "The number of unique classes")
             check_classification_targets(y)
         if first:
+            if self.centre is None and self.whitening is None and len(np.unique(y)) == 1:
+                raise InputError(
+                    "the first call of fit or partial_fit has one class: give `centre`, such as the mean of the "
+                    "encoder's training features, or begin with two classes or more"
+                )
             self.centre_ = features.mean(axis=0) if self.centre is None else np.asarray(self.centre, np.float64)
             self.temperature_ = self.temperature or (0.1 if self.whitening is None else 2.0)
             self.threshold_, self.false_alarms_ = None, None
@@ -166,7 +184,9 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
             return found if y is not None else (found, None)
         from prl_keras.models.encode import encode
 
-        return encode(self.encoder, X).astype(np.float64), None if y is None else np.asarray(y)
+        if y is not None:
+            _check_one_each(len(X), y := np.asarray(y))
+        return encode(self.encoder, X).astype(np.float64), y
 
     def _scores(self, X: np.ndarray) -> np.ndarray:
         """(n, classes); minus infinity for a class without pictures."""
@@ -178,3 +198,8 @@ class PrototypeClassifier(ClassifierMixin, BaseEstimator):
         means = (self.totals_ / counts[:, None] - self.centre_) @ self.whitening
         distances = cdist((features - self.centre_) @ self.whitening, means, "sqeuclidean")
         return np.where(taught, -distances / (1 + 1 / counts), -np.inf)
+
+
+def _check_one_each(pictures: int, labels: np.ndarray) -> None:
+    if labels.shape != (pictures,):
+        raise InputError(f"{pictures} pictures, and labels of shape {labels.shape}: give one label for each picture")

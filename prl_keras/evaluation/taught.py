@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from sklearn.preprocessing import normalize
 from prl_keras.arrays import read_arrays
 from prl_keras.data import Dataset
 from prl_keras.data.catalog import is_folder
-from prl_keras.data.seen import short_digests, unseen
+from prl_keras.data.seen import short, short_digests, unseen
 from prl_keras.errors import InputError
 from prl_keras.evaluation.novelty import spread_within, whitening
 from prl_keras.evaluation.prototype_classifier import PrototypeClassifier
@@ -31,6 +31,7 @@ MOST_HELD_OUT = 5_000
 FALSE_ALARMS = 0.05  # unless the user chooses
 _COLUMNS = ("features", "labels", "files", "digests")  # of `Examples`
 _PARTS = ("examples", "held_out", "tested")  # of `Taught`
+_TRAINED = ("trained_digests", "trained_labels")  # of `Taught` too, and not in older files
 _FITTED = ("classes", "sums", "totals", "counts", "centre")  # of its classifier
 
 
@@ -68,6 +69,8 @@ class Taught:
     false_alarms: the share of pictures of known classes that may be taken for unknown.
     spread: covariance (dim, dim) within the classes that the encoder was trained on, and spread_classes, their number;
         None where it was trained without classes.
+    trained_digests, trained_labels: (n,) `short_digests` and classes of the encoder's training pictures, which their
+        classes hold from the beginning and which do not count again.
     """
 
     classifier: PrototypeClassifier
@@ -77,6 +80,8 @@ class Taught:
     false_alarms: float
     spread: np.ndarray | None
     spread_classes: int
+    trained_digests: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint64))
+    trained_labels: np.ndarray = field(default_factory=lambda: np.zeros(0, str))
 
     def __post_init__(self) -> None:
         """The classifier's distance is the one that these pictures make."""
@@ -130,7 +135,15 @@ class Taught:
     def forget(self, name: str) -> Taught:
         """Raises InputError: there is no class of that name, or it is the only one."""
         self.classifier.forget(name)
-        return replace(self, **{part: (whole := getattr(self, part)).take(whole.labels != name) for part in _PARTS})
+        kept = {part: (whole := getattr(self, part)).take(whole.labels != name) for part in _PARTS}
+        return replace(self, **kept, **{part: getattr(self, part)[self.trained_labels != name] for part in _TRAINED})
+
+    def holds_from_training(self, examples: Examples) -> np.ndarray:
+        """(n,) bool: pictures that the encoder was trained on as of the same class."""
+        some = np.isin(self.trained_digests, examples.digests)
+        held = set(zip(self.trained_digests[some].tolist(), self.trained_labels[some].tolist(), strict=True))
+        pairs = zip(examples.digests.tolist(), examples.labels.tolist(), strict=True)
+        return np.array([pair in held for pair in pairs], dtype=bool)
 
     def calibrate(self) -> Taught:
         """Choose temperature and threshold anew; no threshold if too few pictures are held out."""
@@ -218,7 +231,8 @@ def of_training(
         part = split.take(chosen)
         kept = encode(encoder, part.images) if len(part) else features[:0]
         others.append(Examples(kept, names[part.labels], np.full(len(part), ""), short_digests(part.images)))
-    return Taught(classifier, examples, *others, **known)
+    trained = {"trained_digests": short(dataset.train.digests), "trained_labels": names[labels]}
+    return Taught(classifier, examples, *others, **known, **trained)
 
 
 def _where(dataset: Dataset, row: int) -> str:
@@ -234,7 +248,7 @@ def save_taught(taught: Taught, file: Path) -> None:
     classifier = taught.classifier
     content = {name: getattr(classifier, f"{name}_") for name in _FITTED}
     content |= {"spread": np.zeros((0, 0)) if taught.spread is None else taught.spread}
-    content |= {name: getattr(taught, name) for name in ("spread_classes", "false_alarms")}
+    content |= {name: getattr(taught, name) for name in ("spread_classes", "false_alarms", *_TRAINED)}
     content |= {"temperature": classifier.temperature_}
     content |= {"threshold": np.nan if classifier.threshold_ is None else classifier.threshold_}
     for part in _PARTS:
@@ -259,6 +273,9 @@ def read_taught(run: Run, file: Path | None = None) -> Taught:
         _check_sizes(classifier, parts, part["spread"])
         spread = part["spread"] if part["spread"].size else None
         rest = {"false_alarms": float(part["false_alarms"]), "spread_classes": int(part["spread_classes"])}
+        rest |= {name: part[name] for name in _TRAINED if name in part}
+        if rest.get("trained_digests", np.zeros(0)).shape != rest.get("trained_labels", np.zeros(0)).shape:
+            raise ValueError("trained_digests and trained_labels differ in number")
         return Taught(classifier, **parts, spread=spread, **rest)
     except (ValueError, TypeError, KeyError, FileNotFoundError) as error:
         raise InputError(f"{file} is damaged ({error}); put a copy of it back, or remove it") from error

@@ -37,6 +37,8 @@ def encoder_to_begin_with(
         raise InputError(
             f"{name}: a {type(model).__name__} is no Functional or Sequential model; build one of its layers"
         )
+    if not model.built:
+        raise InputError(f"{name} has no input size: begin it with keras.Input((height, width, 3)), and save it again")
     inputs = model.inputs
     if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].shape[-1] != image_shape[-1]:
         raise InputError(f"{name} takes {[tuple(i.shape) for i in inputs]}; expected images (batch, height, width, 3)")

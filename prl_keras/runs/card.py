@@ -172,6 +172,8 @@ def _taught(result: dict[str, Any]) -> str:
 def _loading(run: Run) -> str:
     height, width, channels = run.part("data", "image_shape")
     if is_taught(run):
+        judged = (run.result or {}).get("threshold") is not None  # else `is_known` raises
+        answers = ("names, known", ", classifier.is_known(images)") if judged else ("names", "")
         return f"""In the folder above this one:
 
 ```python
@@ -179,7 +181,7 @@ import numpy, prl_keras
 
 classifier = prl_keras.load_taught("{plain(run.name)}", ".")
 images = numpy.zeros((1, {height}, {width}, {channels}), "uint8")  # yours: RGB, 0..255, of this size
-names, known = classifier.predict(images), classifier.is_known(images)
+{answers[0]} = classifier.predict(images){answers[1]}
 ```
 
 For use without prl-keras: `python main.py export`."""

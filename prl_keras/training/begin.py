@@ -20,22 +20,23 @@ def begins_with(options: Pretrain) -> Run | Path | Application | None:
     Raises:
         InputError: there is none, or an option that then does nothing was given.
     """
-    if options.weights is not None and not str(options.init).startswith(PREFIX):
+    init = None if options.init is None else str(options.init)  # a Path, as Python's callers may give
+    if options.weights is not None and not str(init).startswith(PREFIX):
         raise InputError(f"--weights does nothing without --init {PREFIX}NAME: leave it out")
-    if options.init is None:
+    if init is None:
         return None
-    continued = to_continue("pretrain", options) if options.init == "latest" else None
+    continued = to_continue("pretrain", options) if init == "latest" else None
     if continued is not None:  # "latest" is what it was when the run began
         return source_of(continued)
     if idle := {"stem", "width"} & options.given:
         raise InputError(f"--{min(idle)} does nothing with --init {options.init}: leave it out")
-    if options.init.startswith(PREFIX):
-        return application(options.init, options.weights)
-    if options.init.endswith(".keras"):
-        if not Path(options.init).is_file():
-            raise InputError(f"--init {options.init}: no such file; check its path")
-        return Path(options.init)
-    return find_run(options.init, options.runs_dir, gives_features, "run with an encoder")
+    if init.startswith(PREFIX):
+        return application(init, None if options.weights is None else Path(options.weights))
+    if init.endswith(".keras"):
+        if not Path(init).is_file():
+            raise InputError(f"--init {init}: no such file; check its path")
+        return Path(init)
+    return find_run(init, Path(options.runs_dir), gives_features, "run with an encoder")
 
 
 def init_reference(source: Run | Path | Application, options: Pretrain) -> str:

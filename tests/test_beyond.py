@@ -181,7 +181,7 @@ def test_all_are_measured_alike_and_only_what_is_missing(folder, monkeypatch, ca
     def evaluated(options):
         asked.append(options)
         name = "few_shot" if options.few_shot else "unknown" if options.unknown else "shift"
-        content = {"far": list(options.far), "taught": {}, "accuracy": dict.fromkeys(map(str, options.shots))}
+        content = {"far": list(options.far), "drawn_from": {}, "accuracy": dict.fromkeys(map(str, options.shots))}
         content |= {"by_classifier": {}, "corruptions": {"seed": 0}}
         content |= {key: getattr(options, key) for key in ("ways", "queries", "episodes")}
         content |= {"relative_to": {"run": options.relative_to}} if options.relative_to else {}

@@ -190,13 +190,26 @@ def test_a_network_as_it_is_becomes_a_run(network, tmp_path, capsys):
     assert run.result["encoder_sha256"] == weights_sha256(mine)
     assert len(seen_by(run)) == 0, "it was trained on none of these"
     assert not_recorded(run) == "mine.keras"
+    card = (run.path / "card.md").read_text(encoding="utf-8")
+    assert "The encoder of mine.keras as it is, nothing was trained: kept, by `python main.py pretrain`" in card
+    assert "query" not in card
+    assert "Not trained on" not in card
     assert main(["evaluate", "kept", *runs]) == 0
-    assert main(["evaluate", "kept", "--few-shot", "--ways", "3", "--episodes", "20", *runs]) == 0
+    assert "kept no record of the training images of mine.keras: whether it has seen" in capsys.readouterr().out
+    few_shot = ["evaluate", "kept", "--few-shot", "--ways", "3", "--episodes", "20", *runs]
+    assert main([*few_shot, "--resize", "pad"]) == 0, "no picture of it was trained on"
+    assert main([*few_shot, "--shots", "2"]) == 0
+    capsys.readouterr()
+    assert main(few_shot) == 0
+    assert "few_shot.json is replaced, which was measured with --shots 2\n" in capsys.readouterr().out
     assert main(["finetune", "--encoder", "kept", "--head", "linear", "--freeze", "--epochs", "1", *runs]) == 0
     assert main(["runs", *runs]) == 0
     capsys.readouterr()
     for command, line in (
         ([*begin, "other", "--variant", "prl"], "--variant does nothing with --epochs 0: leave it out"),
+        ([*begin, "other", "--no-average"], "--no-average does nothing with --epochs 0: leave it out"),
+        ([*begin, "other", "--split-seed", "0", "--seed", "-1"], "--seed is -1; expected"),
+        (["visualize", "kept", "--before", *runs], "leave out --before, nothing was trained"),
         (["pretrain", "--dataset", "digits", "--epochs", "0", *runs], "--epochs 0 trains nothing: name the encoder"),
     ):
         assert main(command) == 2
@@ -216,7 +229,7 @@ def test_a_classifiers_encoder_gets_another_head(tmp_path, capsys):
     assert result["encoder_sha256_after"] != result["encoder_sha256_before"]
     capsys.readouterr()
     assert main(["finetune", "--encoder", "latest", *runs]) == 2
-    assert "there is no run with an encoder in" in complaint(capsys)
+    assert "there is no pre-trained encoder in" in complaint(capsys)
 
 
 def test_python_takes_paths_and_texts(network, tmp_path):

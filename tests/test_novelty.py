@@ -181,13 +181,17 @@ def test_a_classifier_says_none_of_these_if_it_is_asked_to(trained, noise, capsy
 
 def test_pictures_alone_are_far_all_of_them_and_what_is_replaced_is_said(trained, noise, capsys, tmp_path):
     flat = tmp_path / "flat"
-    flat.mkdir()
+    (flat / ".thumbs").mkdir(parents=True)
     for path in Path(noise).rglob("*.png"):
         shutil.copy(path, flat)
     evaluate = ["evaluate", "tuned", "--unknown", "--runs-dir", str(trained), "--far"]
     assert main([*evaluate, str(flat)]) == 0
     file = trained / "tuned" / "unknown.json"
     assert json.loads(file.read_text(encoding="utf-8"))["strange"] == {"far: flat": 24}
+    (tmp_path / "one").mkdir()
+    shutil.copy(flat / "1.png", tmp_path / "one")
+    assert main([*evaluate, str(tmp_path / "one")]) == 0, "nothing is drawn of them"
+    assert main([*evaluate, str(flat)]) == 0
     capsys.readouterr()
     assert main([*evaluate, noise]) == 0
     assert f"unknown.json is replaced, which was measured with --far {flat}\n" in capsys.readouterr().out

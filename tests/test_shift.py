@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from prl_keras.cli import main
+from prl_keras.commands import shift
 from prl_keras.data import weather
 from prl_keras.data.augment import RECIPES
 from prl_keras.data.catalog import load_dataset
@@ -26,7 +27,8 @@ from prl_keras.evaluation.shift import (
     relative_errors,
     shifted,
 )
-from prl_keras.runs import Run
+from prl_keras.files import write_json
+from prl_keras.runs import Run, create_run
 from prl_keras.visualization.shift import GROUPS
 
 
@@ -248,10 +250,13 @@ def test_a_reference_is_found_by_what_it_was_measured_on(measured, capsys, tmp_p
     """A run that was trained on other pictures, such as those of another seed, has another name for the same test."""
     runs = shutil.copytree(measured, tmp_path / "runs")
     (runs / "pre" / "shift.npz").rename(runs / "pre" / "shift-digits-123456.npz")
+    (runs / "pre" / "shift-birds.npz").write_text("damaged, and of other data", encoding="utf-8")
     assert command(runs, "tuned", "--relative-to", "pre") == 0
     assert record(Run(runs / "tuned"))["relative_to"]["run"] == "pre"
     (runs / "pre" / "shift-digits-123456.npz").unlink()
     capsys.readouterr()
+    assert command(runs, "tuned") == 0
+    assert "shift.json is replaced, which was measured with --relative-to pre\n" in capsys.readouterr().out
     assert command(runs, "tuned", "--relative-to", "pre", "--seed", "3") == 2
     assert capsys.readouterr().err.endswith(f"python main.py evaluate pre --runs-dir {runs} --shift --seed 3\n")
 
@@ -266,11 +271,25 @@ def test_another_seed_has_files_of_its_own_and_is_in_the_next_command(measured, 
     assert (runs / "pre" / "shift-seed3.npz").exists()
 
 
+def test_the_augmentation_of_every_training_before_is_told(tmp_path, capsys):
+    """Of a head on the encoder of a fine-tuned run, which began with one that was pre-trained."""
+    runs = []
+    for name, options, result in (
+        ("first", {"augment": "simclr"}, {}),
+        ("second", {"init": "first"}, {}),
+        ("third", {}, {"encoder_run": "second"}),
+        ("fourth", {}, {"encoder_run": "third"}),
+    ):
+        runs.append(create_run(tmp_path, name, {"command": "pretrain", "options": options, "created": name}))
+        runs[-1].encoder_file.touch()
+        write_json(runs[-1].path / "result.json", result)
+    shift._say_what_was_seen(runs[-1])
+    assert "the augmentation of the training, simclr, changes brightness" in capsys.readouterr().out
+
+
 def test_a_reference_of_something_else_is_refused(measured, capsys, tmp_path):
     shutil.copytree(measured, tmp_path / "runs")
     words = ["--relative-to", "pre"]
-    assert command(tmp_path / "runs", "tuned", *words, "--seed", "1") == 2
-    assert "run 'pre' was measured with other seed: nothing" in capsys.readouterr().err
     file = tmp_path / "runs" / "pre" / "shift.npz"
     content = dict(np.load(file))
     np.savez_compressed(file, **content | {"images": "0", "corruptions": "0"})

@@ -129,7 +129,9 @@ def slow_answers(run: Run, trained: Path, shown: Sequence[str]) -> list[dict]:
     for file in shown:
         mine = feature(file)
         scores = {name: -squared(mine, np.mean(each, axis=0)) / (1 + 1 / len(each)) for name, each in of_class.items()}
-        answers.append({"scores": scores, "nearest": min(examples, key=lambda example: squared(mine, example[1]))[0]})
+        answers.append(
+            {"scores": scores, "nearest": sorted(examples, key=lambda example: squared(mine, example[1]))[:3]}
+        )
     return answers
 
 
@@ -147,9 +149,11 @@ def test_predict_says_what_the_definition_says(taught, trained, pictures, tmp_pa
         assert row["class"] == best
         assert float(row["probability"]) == pytest.approx(shares[best] / sum(shares.values()), abs=1e-4)
         assert row["known"] == str(scores[best] > classifier.threshold_).lower()
-        label, _, where = slow["nearest"].partition(" ")
-        assert row["most_like_class"] == label
-        assert row["most_like"] == where if where else "digits, training image" in row["most_like"]
+        for number, (example, _) in zip(("", "_2", "_3"), slow["nearest"], strict=True):
+            label, _, where = example.partition(" ")
+            assert row[f"most_like_class{number}"] == label
+            like = row[f"most_like{number}"]
+            assert like == where if where else "digits, training image" in like
     right = [rows[file]["class"] == Path(file).parent.name for file in shown[:4]]
     assert sum(right) >= 3, "even after two epochs on digits"
     meta = json.loads(out.with_name("answers.csv.meta.json").read_text(encoding="utf-8"))
@@ -276,7 +280,7 @@ def test_a_picture_of_the_encoders_training_is_told_and_counts_once(teach, own, 
     teach("own", label, file)
     said = capsys.readouterr().out
     assert f"{label}: nothing new (1 of the encoder's training)" in said
-    assert "warning: the encoder was trained on 1 of these pictures" in said
+    assert "warning: 1 of these pictures are of the training of the encoder or of its classes: figures" in said
     assert counts() == before
     teach("own", "owl", file)
     assert "owl: a new class of 1 picture\nwarning: the encoder was trained on 1 of" in capsys.readouterr().out

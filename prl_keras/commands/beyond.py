@@ -149,7 +149,7 @@ class Measurement:
             content = json.loads(self.file.read_text(encoding="utf-8"))
             if how.few_shot:
                 numbers = [content[name] == getattr(how, name) for name in ("ways", "queries", "episodes")]
-                return all(numbers) and set(content["accuracy"]) == set(map(str, how.shots)) and "taught" in content
+                return all(numbers) and set(content["accuracy"]) == set(map(str, how.shots)) and "drawn_from" in content
             if how.unknown:
                 return content["far"] == list(how.far)
             same = content["corruptions"]["seed"] == how.seed and "by_classifier" in content

@@ -1,7 +1,7 @@
 """What several commands do with their options and runs."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -84,17 +84,19 @@ def opened(options: Evaluate | Report) -> tuple[Run, Dataset, list[int] | None]:
     return run, dataset, class_outputs(run, dataset) if has_classifier(run) else None
 
 
-def say_replaced(file: Path, content: dict[str, Any], *asked: str) -> None:
-    """Say that a measurement which was asked for otherwise is in the file that is written now."""
-    with suppress(OSError, ValueError):
-        old = json.loads(file.read_text(encoding="utf-8"))
-        was = {name: old[name] for name in asked if old.get(name, content[name]) != content[name]}
-        words = [
-            quoted(option_words(name, tuple(v) if isinstance(v, list) else v)) if v else f"no --{name}"
-            for name, v in was.items()
-        ]
-        if words:
-            say(f"{file.name} is replaced, which was measured with {', '.join(words)}")
+def say_replaced(file: Path, asked: dict[str, Any], of: Callable[[Any], dict[str, Any]] = dict) -> None:
+    """Say what a file of figures that is written now had been asked for, if that was something else.
+
+    Args:
+        asked: option -> its value now.
+        of: the file's content of before -> the options of then; what is damaged is passed over.
+    """
+    with suppress(OSError, ValueError, TypeError, KeyError):
+        was = of(json.loads(file.read_text(encoding="utf-8")))
+        for name, value in was.items():
+            if value and name in asked and value != asked[name]:
+                words = quoted(option_words(name, tuple(value) if isinstance(value, list) else value))
+                say(f"{file.name} is replaced, which was measured with {words}")
 
 
 def run_argument(run: Run, runs_dir: Path) -> str:
@@ -115,8 +117,9 @@ def find_encoder(reference: str, runs_dir: Path) -> Run:
     Raises:
         InputError: there is none.
     """
-    accept = has_encoder if reference == "latest" else gives_features
-    return find_run(reference, runs_dir, accept, "run with an encoder")
+    if reference == "latest":
+        return find_run(reference, runs_dir, has_encoder, "pre-trained encoder")
+    return find_run(reference, runs_dir, gives_features, "run with an encoder")
 
 
 def source_run(run: Run) -> Run:

@@ -72,7 +72,8 @@ def run(options: Evaluate) -> None:
     }
     suffix = file_suffix(run, dataset)
     file, episodes = run.path / f"few_shot{suffix}.json", run.path / f"few_shot{suffix}.npz"
-    say_replaced(file, content, "ways", "queries", "episodes")
+    asked = {name: content[name] for name in ("ways", "queries", "episodes")} | {"shots": list(options.shots)}
+    say_replaced(file, asked, lambda old: old | {"shots": [int(shots) for shots in old["accuracy"]]})
     with atomic_path(episodes) as temporary:
         each = {f"{name}, {shots} shots": values for shots, part in found.items() for name, values in part.items()}
         np.savez_compressed(temporary, **each)
@@ -144,7 +145,8 @@ def _novel(
             where = (*WHERE, "damaged", *(("labels",) if options.labels is None else ()))
             trained_with = recorded | {key: request[key] for key in where if key in request}
             own = open_data(trained_with, run, labelled=False)
-            if (fresh := unseen(run, own.train)) is not None and fresh.any():  # others are drawn where some are missing
+            fresh = unseen(run, own.train)
+            if fresh is not None and fresh.any() and not fresh.all():  # others are drawn where some are missing
                 own = replace(own, train=own.train.take(np.flatnonzero(~fresh)))
             if others := sorted(set(dataset.held_out) - set(own.held_out)):
                 raise InputError(f"these options hold out {others[0]!a:.60}, which run {run.name!r} was trained on")

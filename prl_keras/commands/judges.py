@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 class Judged(NamedTuple):
     """best: (n, top) classes, the likeliest first and the first of equals; shares: their probabilities; known: (n,)
-    bool, False for what is like no class; nearest: (n,) rows of the most similar example. None: the run cannot tell."""
+    bool, False for what is like no class; nearest: (n, some) rows of the most similar examples. None: the run cannot
+    tell."""
 
     best: np.ndarray
     shares: np.ndarray
@@ -147,6 +148,8 @@ def judge_of(run: Run, reject: bool, where: RunDataOptions) -> HeadJudge | Proto
         InputError: what the run kept is damaged, or does not belong together.
     """
     if is_taught(run):
+        if where.dataset or where.data_dir:
+            raise InputError(f"run {run.name!r} was taught, and needs no data: leave out --dataset and --data-dir")
         judge = PrototypeJudge(run)
         if reject and not judge.can_reject:
             raise InputError(f'nothing tells run {run.name!r} what is "none of these", see `teach`: leave out --reject')

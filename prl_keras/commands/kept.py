@@ -5,7 +5,7 @@ from pathlib import Path
 
 from prl_keras.applications import Application
 from prl_keras.commands.common import run_argument
-from prl_keras.config import DataOptions, Pretrain
+from prl_keras.config import DataOptions, Pretrain, check_seed, option_words
 from prl_keras.config.training import RunOptions
 from prl_keras.data.layout import UNLABELLED
 from prl_keras.data.request import data_request, open_data
@@ -25,9 +25,11 @@ def keep(source: Run | Path | Application | None, options: Pretrain) -> None:
     """Write the run: nothing is trained, and none of the data set's images counts as seen."""
     if source is None:
         raise InputError("--epochs 0 trains nothing: name the encoder that is to be kept as it is, with --init")
+    check_seed(options.seed)
     used = {"init", "weights", "epochs"} | {field.name for kind in (DataOptions, RunOptions) for field in fields(kind)}
     if idle := options.given - used:
-        raise InputError(f"--{min(idle).replace('_', '-')} does nothing with --epochs 0: leave it out")
+        (flag, *_) = option_words(min(idle), getattr(options, min(idle)))
+        raise InputError(f"{flag} does nothing with --epochs 0: leave it out")
     request = data_request(options, options.seed)
     dataset = open_data(request, labelled=False)
     start_keras(options.seed)

@@ -116,8 +116,7 @@ class _Tally:
             cells[0] = f"{NONE} (nearest: {cells[0]})"
         if judged.nearest is not None:
             files, labels = self.judge.examples
-            nearest = judged.nearest[row]
-            cells.append(f"{labels[nearest]}: {shown(_near_here(files[nearest]))}")
+            cells.append("\n".join(f"{labels[k]}: {shown(_near_here(files[k]))}" for k in judged.nearest[row]))
         return [shown(file), *cells]
 
 
@@ -129,8 +128,9 @@ def _near_here(file: str) -> str:
 
 
 def _rows(files: Sequence[str], rows: range, found: Answers, judge: HeadJudge | PrototypeJudge, top: int) -> pa.Table:
-    """path, class, probability, class_2, probability_2, ..., error; of a damaged file only the first and the last. Of a
-    taught run known, most_like and its class, most_like_class, come before the error."""
+    """path, class, probability, class_2, probability_2, ..., error; of a damaged file only the first and the last.
+    Before the error come, where it is told, known, and the most similar examples with their classes: most_like,
+    most_like_class, most_like_2, ..."""
     import pyarrow as pa
 
     best, shares, known, nearest = judge.judged(found.outputs, top)
@@ -143,9 +143,11 @@ def _rows(files: Sequence[str], rows: range, found: Answers, judge: HeadJudge | 
         columns[f"probability{number}"] = pa.array(shares[:, rank].astype(np.float32), mask=~sound)
     if known is not None:
         columns["known"] = pa.array(known, mask=~sound)
-    for name, values in zip(("most_like", "most_like_class"), judge.examples or (), strict=False):
-        like = [stream.as_text(values[i]) if ok else None for i, ok in zip(nearest, sound, strict=True)]
-        columns[name] = pa.array(like, pa.string())
+    for rank in range(0 if nearest is None else nearest.shape[1]):
+        number = f"_{rank + 1}" if rank else ""
+        for name, values in zip(("most_like", "most_like_class"), judge.examples, strict=True):
+            like = [stream.as_text(values[i]) if ok else None for i, ok in zip(nearest[:, rank], sound, strict=True)]
+            columns[f"{name}{number}"] = pa.array(like, pa.string())
     columns["error"] = pa.array([found.errors.get(row) for row in range(len(rows))], pa.string())
     return pa.table(columns)
 

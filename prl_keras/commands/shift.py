@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from prl_keras.commands.common import opened, run_argument, source_run
+from prl_keras.commands.common import opened, run_argument, say_replaced, source_run
 from prl_keras.config import Evaluate, check_seed
 from prl_keras.data import Dataset
 from prl_keras.data.request import data_words, file_suffix, warn_of_seen
@@ -17,6 +17,7 @@ from prl_keras.runs import Run, find_run, gives_features
 from prl_keras.screen.console import console, percent, percent_interval, print_end, say, slim_table
 from prl_keras.screen.progress import with_progress
 from prl_keras.startup import start_keras
+from prl_keras.training.begin import source_of
 
 
 def run(options: Evaluate) -> None:
@@ -48,6 +49,8 @@ def run(options: Evaluate) -> None:
         }
     suffix = _suffix(run, dataset, options)
     files = [run.path / f"shift{suffix}{ending}" for ending in (".json", ".npz")]
+    compared = content.get("relative_to", {}).get("run")
+    say_replaced(files[0], {"relative_to": compared}, lambda old: {"relative_to": old["relative_to"]["run"]})
     measured.save(files[1])
     write_json(files[0], content)
     _show(run, dataset, content)
@@ -97,13 +100,15 @@ def _reference(run: Run, dataset: Dataset, options: Evaluate, identity: dict[str
     own = other.path / f"shift{_suffix(other, dataset, options)}.npz"
     # trained on other pictures, it names these by another word; what was measured counts
     files = sorted(other.path.glob("shift*.npz"), key=lambda file: file != own)
-    if not files:
-        words = f"{run_argument(other, options.runs_dir)} --shift{_asked(options)}"
-        raise InputError(f"run {other.name!r} was not measured so: first type: python main.py evaluate {words}")
-    same = (each for each in map(loaded, files) if each.identity == identity)
-    answers = next(same, None) or loaded(files[0])
-    check_same(answers, identity, other.name)
-    return other.name, answers
+    for file in files:
+        with suppress(*([] if file == own else [InputError])):  # a damaged one of other data is no obstacle
+            answers = loaded(file)
+            if answers.identity == identity:
+                return other.name, answers
+    if own in files:
+        check_same(loaded(own), identity, other.name)
+    words = f"{run_argument(other, options.runs_dir)} --shift{_asked(options)}"
+    raise InputError(f"run {other.name!r} was not measured so: first type: python main.py evaluate {words}")
 
 
 def _suffix(run: Run, dataset: Dataset, options: Evaluate) -> str:
@@ -179,13 +184,21 @@ def _show_relative(relative: dict[str, Any]) -> None:
             say(f"{start}: {100 * figure['value']:.1f} ({percent_interval(figure)}), over pictures, paired")
 
 
+def _began_with(run: Run) -> Any:
+    """The run, or whatever else, that the encoder is from; None: random weights."""
+    if "encoder_run" in (run.result or {}):
+        return source_run(run)
+    return source_of(run) if run.config.get("options", {}).get("init") else None
+
+
 def _say_what_was_seen(run: Run) -> None:
     """Whether the run's training, or that of the encoder that it has, was shown something like it."""
     from prl_keras.evaluation.shift import ALIKE
 
-    trainings = [run]
+    trainings, source = [run], run
     with suppress(InputError):  # the encoder's run may be gone
-        trainings += [source_run(run)] if "encoder_run" in (run.result or {}) else []
+        while isinstance(source := _began_with(source), Run) and source not in trainings:
+            trainings.append(source)
     policies = {training.config.get("options", {}).get("augment") for training in trainings}
     for policy in sorted(policies & set(ALIKE)):
         say(f"Not all of it is new: the augmentation of the training, {policy}, {ALIKE[policy]}.")

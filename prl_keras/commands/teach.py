@@ -210,8 +210,8 @@ class _Lesson:
             self._describe(taught, examples, new)
             seen = seen_by(run)
             if seen is not None and (count := int(np.isin(examples.digests, seen).sum())):
-                which = f"{count:,} of these pictures"
-                self._lines.append(f"warning: the encoder was trained on {which}: figures on them are not of new ones")
+                are = f"{count:,} of these pictures are of the training of the encoder or of its classes"
+                self._lines.append(f"warning: {are}: figures on them are not of new ones")
             taught = taught.teach(new) if self._count else taught
         self.taught = replace(taught, false_alarms=alarms or taught.false_alarms).calibrate()
 
@@ -248,6 +248,7 @@ class _Lesson:
             "temperature": classifier.temperature_,
             "threshold": classifier.threshold_,
             "false_alarms": taught.measured_false_alarms(),
+            "calibration": taught.measured_calibration(),
         }
         write_json(run.path / "result.json", result)
         write_card(run)
@@ -313,6 +314,10 @@ def _count_of(taught: Taught, name: str) -> int:
 def _threshold_in_words(taught: Taught) -> str:
     if taught.classifier.threshold_ is not None:
         temperature = f"probabilities have temperature {taught.classifier.temperature_:.3g}"
+        if (measured := taught.measured_calibration()) is not None:
+            temperature += (
+                f" and a calibration error of {100 * measured['ece']:.1f} % on {measured['n']:,} test pictures"
+            )
         return f'`predict` says "none of these" {taught.limit_in_words()}; {temperature}'
     from prl_keras.evaluation.statistics import needed
 

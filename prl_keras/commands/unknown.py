@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,12 @@ from prl_keras.commands.common import run_argument, say_replaced
 from prl_keras.commands.report import encoded_images
 from prl_keras.config import Evaluate
 from prl_keras.data import Dataset, load_dataset
-from prl_keras.data.catalog import is_folder, load_held_out, resolved
-from prl_keras.data.layout import UNLABELLED
+from prl_keras.data.catalog import is_folder, load_held_out, load_train_images, resolved
+from prl_keras.data.litter import is_litter
 from prl_keras.data.reading import NO_LABELS
 from prl_keras.data.request import data_request_of_run, file_suffix
 from prl_keras.data.seen import never_seen, short_digests, unseen, warn_of_names, warn_of_network
-from prl_keras.data.splits import SPLITS, Split, dataset_label, joined_splits
+from prl_keras.data.splits import SPLITS, Split, dataset_label
 from prl_keras.errors import InputError
 from prl_keras.files import write_json
 from prl_keras.runs import Run, find_run, gives_features, names_classes
@@ -68,7 +67,7 @@ def run(options: Evaluate) -> None:
         "scores": found,
     }
     file = run.path / f"unknown{file_suffix(run, dataset)}.json"
-    say_replaced(file, content, "far")
+    say_replaced(file, {"far": content["far"]})
     write_json(file, content)
     _show(run, dataset, content)
     reference = run_argument(run, options.runs_dir)
@@ -97,23 +96,27 @@ def check_far(names: Sequence[str], request: dict[str, Any]) -> None:
             raise InputError(f"--far {name}: no such data set or folder; check its name")
     labels = [dataset_label(resolved(name)) for name in names]
     if twice := next((label for label in labels if labels.count(label) > 1), None):
-        raise InputError(f"--far names two data sets called {twice}: give one of the folders another name")
+        raise InputError(f"--far names two data sets called {twice}: leave one out, or give its folder another name")
 
 
-def load_far(name: str, request: dict[str, Any], dataset: Dataset) -> Dataset:
-    """Another data set in the size of the known one, and read as that is."""
+def load_far(name: str, request: dict[str, Any], dataset: Dataset) -> tuple[Split, tuple[str, ...]]:
+    """Test pictures of another data set in the size of the known one, read as that is, and its classes' names; of a
+    folder of pictures alone all of them, and no classes."""
     how = {key: request[key] for key in ("resize", "cache_dir") if key in request}
-    if is_folder(resolved(name)) and not any(path.is_dir() for path in Path(resolved(name)).iterdir()):
-        how |= {"labels": NO_LABELS}  # pictures alone: which classes they are of is not asked
-    far = load_dataset(name, image_size=dataset.image_shape[:2], **how)
-    if None not in (far.bits, dataset.bits) and far.bits != dataset.bits:
+    how["image_size"] = dataset.image_shape[:2]
+    place = Path(resolved(name))
+    if is_folder(resolved(name)) and not any(path.is_dir() and not is_litter(path) for path in place.iterdir()):
+        raw = load_train_images(name, labels=NO_LABELS, **how)
+        found, classes, bits = raw.train, (), raw.bits
+    else:
+        far = load_dataset(name, **how)
+        found, classes, bits = far.test, far.class_names, far.bits
+    if None not in (bits, dataset.bits) and bits != dataset.bits:
         raise InputError(
-            f"--far {name}: these images use {far.bits} bits a value, those of {dataset.label} {dataset.bits}: one "
-            "white would be another; convert them to 8 bits"
+            f"--far {name}: these images use {bits} bits a value, those of {dataset.label} {dataset.bits}: one white "
+            "would be another; convert them to 8 bits"
         )
-    if far.class_names == UNLABELLED:
-        return replace(far, test=joined_splits([far.train, far.validation]))
-    return far
+    return found, classes
 
 
 def _strange(run: Run, dataset: Dataset, options: Evaluate) -> dict[str, Split]:
@@ -123,14 +126,14 @@ def _strange(run: Run, dataset: Dataset, options: Evaluate) -> dict[str, Split]:
     if dataset.held_out:
         groups["near: held-out classes"] = load_held_out(**request)[0]
     for name in options.far:
-        other = load_far(name, request, dataset)
-        group = f"far: {other.label}"
+        found, classes = load_far(name, request, dataset)
+        group = f"far: {dataset_label(resolved(name))}"
         known = np.concatenate([short_digests(getattr(dataset, part).images) for part in SPLITS])
-        new = np.flatnonzero(~np.isin(short_digests(other.test.images), known))
-        if len(new) < len(other.test):
-            say(f"{group}: {len(other.test) - len(new):,} pictures are left out: {dataset.label} has them")
-        groups[group] = other.test.take(new)
-        warn_of_names(group, other.class_names, dataset.class_names)
+        new = np.flatnonzero(~np.isin(short_digests(found.images), known))
+        if len(new) < len(found):
+            say(f"{group}: {len(found) - len(new):,} pictures are left out: {dataset.label} has them")
+        groups[group] = found.take(new)
+        warn_of_names(group, classes, dataset.class_names)
     for name, split in groups.items():
         groups[name], left_out = never_seen(run, split)
         if left_out:

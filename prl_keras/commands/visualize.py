@@ -12,7 +12,7 @@ from prl_keras.data import Dataset, Split
 from prl_keras.data.request import data_request_of_run, data_words, file_suffix, open_data, warn_of_seen
 from prl_keras.data.splits import SPLITS
 from prl_keras.errors import InputError
-from prl_keras.runs import Run, find_run, gives_features, has_classifier, is_taught
+from prl_keras.runs import Run, find_run, gives_features, has_classifier, has_encoder, is_kept, is_taught
 from prl_keras.screen.console import console, print_end, tensorboard_command
 from prl_keras.startup import start_keras
 from prl_keras.training.begin import source_of
@@ -48,6 +48,8 @@ def run(options: Visualize) -> None:
     check_seed(options.seed)
     check_least(options, samples_per_class=2)
     run = find_run(options.run, options.runs_dir, gives_features, "run with an encoder")
+    if options.before and is_kept(run):
+        raise InputError(f"run {run.name!r} is an encoder as it is: leave out --before, nothing was trained")
     if options.before and run.result is not None and run.result.get("encoder_frozen"):
         source = f"{run_argument(source_run(run), options.runs_dir)}{data_words(_data_options(options))}"
         raise InputError(
@@ -125,7 +127,9 @@ def _before(run: Run, dataset: Dataset, sample: Sample) -> Stage:
     else:
         return _stage("before", untrained_encoder(run), dataset, sample)
     if recorded not in (None, weights_sha256(encoder)):
-        file = source.encoder_file if isinstance(source, Run) else source
+        file = source
+        if isinstance(source, Run):
+            file = source.encoder_file if has_encoder(source) else source.classifier_file
         raise InputError(
             f"{file} is not the encoder that run {run.name!r} began with: restore that one, or leave out --before"
         )

@@ -78,7 +78,7 @@ class Visualize(RunPictureOptions):
     samples_per_class: Annotated[int, arg(metavar="N")] = 100
     """At most this many images a class and split (the paper: 100); of a split at most 2,000, alike of each class."""
     before: bool = False
-    """Also the encoder as it was before the run's training: untrained, or the pre-trained one of a fine-tuned run."""
+    """Also the encoder as it was before the run's training: untrained, or the one that it began with."""
     dataset: Text = None
     """Another data set than the run's (see `pretrain --help`). None: the run's."""
     data_dir: Folder = None

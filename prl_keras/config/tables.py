@@ -32,7 +32,8 @@ class Tune(RunDataOptions, SharedOptions, RunOptions):
     """
 
     encoder: Annotated[tuple[str, ...], arg(metavar="RUN...")] = ("latest",)
-    """Pre-training runs, each a name, a folder, or latest; several become part of the search."""
+    """Runs with an encoder, each a name or a folder, or latest, of those that were pre-trained; several become part of
+    the search."""
     recipe: RecipeName = "paper"
     """Of what is not searched: the schedule of the learning rate, label smoothing, which weights decay."""
     tuner: Literal["random", "bayesian", "hyperband", "grid"] = "random"
@@ -65,7 +66,7 @@ class EpisodeOptions:
     episodes: Annotated[int, arg(metavar="N")] = 2_000
     """Few-shot: how many, the same ones for every run with the same classes."""
     far: Annotated[tuple[str, ...], arg(metavar="DATASET...")] = ()
-    """The unknown: other data sets, whose test pictures are to be noticed."""
+    """The unknown: other data sets, whose test pictures are to be noticed, or folders of pictures alone."""
 
 
 @dataclass(frozen=True, kw_only=True)

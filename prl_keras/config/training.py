@@ -266,7 +266,7 @@ class Finetune(RunDataOptions, TrainingOptions, RunOptions):
     """
 
     encoder: RunReference = "latest"
-    """A pre-training run: its name, its folder, or latest."""
+    """Any run with an encoder: its name or its folder; or latest, of those that were pre-trained."""
     head: Literal["linear", "mlp"] = "linear"
     """linear: 512 -> classes. mlp: 512 -> 256 -> 128 -> classes, with ReLU."""
     freeze: bool = True

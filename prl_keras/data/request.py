@@ -229,7 +229,7 @@ def _check_unchanged(request: dict[str, Any], run: Run, dataset: Dataset) -> Non
 def warn_of_seen(run: Run, dataset: Dataset) -> dict[str, int] | None:
     """Say how many validation and test images the run was trained on; the numbers, or None if that is not known."""
     seen, network = count_seen(run, dataset), not_recorded(run)
-    if (seen is None or network) and run.part("data")["fingerprint"] != dataset.fingerprint:
+    if network or (seen is None and run.part("data")["fingerprint"] != dataset.fingerprint):
         of = f"the training images of {network}" if network else "its training images"
         say(
             f"warning: run {run.name} kept no record of {of}: whether it has seen some of the validation and test "

@@ -19,7 +19,7 @@ from prl_keras.data.seen import short, short_digests, unseen
 from prl_keras.errors import InputError
 from prl_keras.evaluation.novelty import spread_within, whitening
 from prl_keras.evaluation.prototype_classifier import PrototypeClassifier
-from prl_keras.evaluation.statistics import accuracy, needed, proportion
+from prl_keras.evaluation.statistics import accuracy, calibration, needed, proportion
 from prl_keras.files import atomic_path
 from prl_keras.runs import Run, find_run, is_taught
 
@@ -30,6 +30,7 @@ EXAMPLES_A_CLASS, MOST_EXAMPLES = 100, 20_000  # of the classes that the encoder
 MOST_HELD_OUT = 5_000
 FALSE_ALARMS = 0.05  # unless the user chooses
 _COLUMNS = ("features", "labels", "files", "digests")  # of `Examples`
+_SHOWN = 3  # examples that an answer is explained with
 _PARTS = ("examples", "held_out", "tested")  # of `Taught`
 _TRAINED = ("trained_digests", "trained_labels")  # of `Taught` too, and not in older files
 _FITTED = ("classes", "sums", "totals", "counts", "centre")  # of its classifier
@@ -112,10 +113,12 @@ class Taught:
         return digest.hexdigest()
 
     def nearest(self, features: np.ndarray) -> np.ndarray:
-        """(n, dim) -> the row of the most similar example, as the classifier sees it; (n,)."""
+        """(n, dim) -> the rows of the three most similar examples, as the classifier sees them; (n, 3), or fewer."""
         if self.classifier.whitening is not None:
-            return cdist(self._moved(features), self._moved_examples).argmin(axis=1)
-        return (self._moved(features) @ self._moved_examples.T).argmax(axis=1)
+            apart = cdist(self._moved(features), self._moved_examples)
+        else:
+            apart = -(self._moved(features) @ self._moved_examples.T)
+        return np.argsort(apart, axis=1, kind="stable")[:, :_SHOWN]
 
     @cached_property
     def _moved_examples(self) -> np.ndarray:
@@ -159,6 +162,16 @@ class Taught:
             return None
         known = self.classifier.is_known(self.tested.features)
         return proportion(int((~known).sum()), len(known))
+
+    def measured_calibration(self) -> dict[str, float | int] | None:
+        """`ece` of the probabilities of the test pictures of known classes, and how many these are; None: none."""
+        tested = self.tested.take(np.isin(self.tested.labels, self.classifier.classes_))
+        if not len(tested.labels):
+            return None
+        own = np.searchsorted(self.classifier.classes_, tested.labels)
+        with np.errstate(divide="ignore"):
+            logits = np.log(self.classifier.predict_proba(tested.features))
+        return {"ece": calibration(logits, own)["ece"], "n": len(own)}
 
     def _covariance(self) -> np.ndarray | None:
         """Within the classes, each of which weighs alike: those of the encoder's training, and those of which at least

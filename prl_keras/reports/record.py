@@ -5,7 +5,7 @@ from typing import Any
 from prl_keras.data import Dataset
 from prl_keras.data.splits import dataset_label
 from prl_keras.reports.sections import curves
-from prl_keras.runs import Run
+from prl_keras.runs import Run, is_kept
 from prl_keras.runs.records import FIGURE, damage, damaged, is_text, or_none, read_record
 
 _OPTIONS = (
@@ -32,7 +32,8 @@ def run_record(run: Run, dataset: Dataset, suffix: str, seen: dict[str, int] | N
         InputError: a record is damaged.
     """
     options, evaluation = run.config.get("options", {}), _evaluation(run, dataset, suffix)
-    made = [[name.replace("_", " "), str(options[name])] for name in _OPTIONS if options.get(name) is not None]
+    names = ("init", "epochs", "seed") if is_kept(run) else _OPTIONS
+    made = [[name.replace("_", " "), str(options[name])] for name in names if options.get(name) is not None]
     made += [["classes held out", ", ".join(dataset.held_out)]] if dataset.held_out else []
     return {
         "run": run.name,

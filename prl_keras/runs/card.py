@@ -11,7 +11,7 @@ from prl_keras.data.layout import UNLABELLED
 from prl_keras.data.splits import dataset_label
 from prl_keras.files import write_text
 from prl_keras.markdown import listed, pipe_table, plain
-from prl_keras.runs import Run, has_classifier, is_taught, names_classes
+from prl_keras.runs import Run, has_classifier, is_kept, is_taught, names_classes
 from prl_keras.runs.records import FIGURE, damage, is_whole, read_record
 from prl_keras.screen.console import percent, percent_interval, worst_class
 from prl_keras.terminal import as_started
@@ -69,7 +69,10 @@ def _what(run: Run) -> str:
     config, result = run.config, run.result or {}
     options = dict(config.get("options", {}))
     source = _last(result.get("encoder_run", options.get("encoder", "")))
-    if config.get("command") == "pretrain":
+    if is_kept(run):
+        what = f"The encoder of {plain(_last(options.get('init')))} as it is, nothing was trained: kept"
+        options = {name: options.get(name) for name in ("init", "weights", "epochs", "seed")}
+    elif config.get("command") == "pretrain":
         what = f"An encoder of images, pre-trained with `{plain(str(options.get('variant')))}`"
     elif config.get("command") == "finetune":
         how = "frozen" if options.get("freeze") else "trained with it"
@@ -104,7 +107,8 @@ def _data(run: Run) -> str:
     sentences += [f"Images: {', '.join(counts)}."] if counts else []
     chosen = [f"{name} {request[name]}" for name in _DATA if request.get(name) is not None]
     if held_out := data.get("held_out"):
-        sentences += [f"Not trained on: {len(held_out):,} more classes, {listed(held_out, 'config.json')}."]
+        left_out = "Held out" if is_kept(run) else "Not trained on"
+        sentences += [f"{left_out}: {len(held_out):,} more classes, {listed(held_out, 'config.json')}."]
     sentences += [f"As chosen: {plain(', '.join(chosen))}."] if chosen else []
     sentences += [f"{len(data['skipped']):,} files could not be read and were left out."] if data.get("skipped") else []
     licence = CATALOG[request["name"]].licence if request["name"] in CATALOG else _UNKNOWN
@@ -199,13 +203,16 @@ images = numpy.zeros((1, {height}, {width}, {channels}), "uint8")  # yours: RGB,
 def _limits(run: Run) -> str:
     data, seed = run.part("data"), run.config.get("options", {}).get("seed")
     resize = plain(str(data["request"].get("resize", "crop")))
+    those = "its data" if is_kept(run) else "those that it was trained on"
     lines = [
-        "Its figures are of images from the same source as those that it was trained on. Others, of another camera, "
+        f"Its figures are of images from the same source as {those}. Others, of another camera, "
         "place or time, were not measured; nor was whether it is as good for all people whom they may show.",
         f"It sees {data['image_shape'][0]}x{data['image_shape'][1]} px; `python main.py predict` and `embed` bring "
         f"pictures to that size as in its training ({resize}), the loaded model does not.",
     ]
-    if not is_taught(run):
+    if is_kept(run):
+        lines.append("What it was trained on before is not known here.")
+    elif not is_taught(run):
         lines.append(f"It is one training, with seed {plain(str(seed))}: another one differs by more than rounding.")
     if has_classifier(run):
         trust = "`python main.py report` says when to trust it"

@@ -235,6 +235,11 @@ def has_encoder(run: Run) -> bool:
     return run.encoder_file.exists()
 
 
+def is_kept(run: Run) -> bool:
+    """An encoder as it was made elsewhere: nothing was trained."""
+    return run.config.get("command") == "pretrain" and run.config.get("options", {}).get("epochs") == 0
+
+
 def has_classifier(run: Run) -> bool:
     return run.classifier_file.exists()
 

@@ -280,10 +280,10 @@ def test_a_picture_of_the_encoders_training_is_told_and_counts_once(teach, own, 
     teach("own", label, file)
     said = capsys.readouterr().out
     assert f"{label}: nothing new (1 of the encoder's training)" in said
-    assert "warning: 1 of these pictures are of the training of the encoder or of its classes: figures" in said
+    assert "warning: 1 of these pictures come from the training of the encoder or of its classes: figures" in said
     assert counts() == before
     teach("own", "owl", file)
-    assert "owl: a new class of 1 picture\nwarning: the encoder was trained on 1 of" in capsys.readouterr().out
+    assert "owl: a new class of 1 picture\nwarning: 1 of these pictures come from" in capsys.readouterr().out
     teach("own", "--forget", label, "owl")
     teach("own", label, file)
     assert counts() == before | {label: 1}, "its training does not count any more"

@@ -210,8 +210,11 @@ class _Lesson:
             self._describe(taught, examples, new)
             seen = seen_by(run)
             if seen is not None and (count := int(np.isin(examples.digests, seen).sum())):
-                are = f"{count:,} of these pictures are of the training of the encoder or of its classes"
-                self._lines.append(f"warning: {are}: figures on them are not of new ones")
+                some = f"{count:,} of these pictures"
+                self._lines.append(
+                    f"warning: {some} come from the training of the encoder or of its classes: figures on them are not "
+                    "of new ones"
+                )
             taught = taught.teach(new) if self._count else taught
         self.taught = replace(taught, false_alarms=alarms or taught.false_alarms).calibrate()
 

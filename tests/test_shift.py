@@ -271,6 +271,20 @@ def test_another_seed_has_files_of_its_own_and_is_in_the_next_command(measured, 
     assert (runs / "pre" / "shift-seed3.npz").exists()
 
 
+def test_a_reference_of_other_data_is_told_which_to_measure(measured, capsys, tmp_path):
+    runs = shutil.copytree(measured, tmp_path / "runs")
+    file = runs / "pre" / "config.json"
+    config = json.loads(file.read_text(encoding="utf-8"))
+    for data, line in (
+        ({"request": config["data"]["request"] | {"name": "fashion_500"}}, "--shift --dataset digits"),
+        ({"image_shape": [8, 8, 3]}, "run 'pre' takes 8x8 images, and no others can be compared image by image"),
+    ):
+        write_json(file, config | {"data": config["data"] | data | {"fingerprint": "0" * 64}})
+        (runs / "pre" / "shift.npz").write_text("of other data", encoding="utf-8")
+        assert command(runs, "tuned", "--relative-to", "pre") == 2
+        assert line in capsys.readouterr().err
+
+
 def test_the_augmentation_of_every_training_before_is_told(tmp_path, capsys):
     """Of a head on the encoder of a fine-tuned run, which began with one that was pre-trained."""
     runs = []

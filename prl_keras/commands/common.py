@@ -12,7 +12,16 @@ from prl_keras.config import Evaluate, Pretrain, Report, option_words
 from prl_keras.data import Dataset
 from prl_keras.data.request import data_request_of_run, data_words, open_data
 from prl_keras.errors import InputError
-from prl_keras.runs import Run, find_run, gives_features, has_classifier, has_encoder, in_folder, reference_to
+from prl_keras.runs import (
+    Run,
+    find_run,
+    gives_features,
+    has_classifier,
+    has_encoder,
+    in_folder,
+    is_taught,
+    reference_to,
+)
 from prl_keras.runs.alike import together
 from prl_keras.runs.lifecycle import to_continue
 from prl_keras.screen.console import console, say
@@ -118,7 +127,7 @@ def find_encoder(reference: str, runs_dir: Path) -> Run:
         InputError: there is none.
     """
     if reference == "latest":
-        return find_run(reference, runs_dir, has_encoder, "pre-trained encoder")
+        return find_run(reference, runs_dir, lambda run: has_encoder(run) and not is_taught(run), "pre-trained encoder")
     return find_run(reference, runs_dir, gives_features, "run with an encoder")
 
 

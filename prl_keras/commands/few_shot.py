@@ -19,7 +19,7 @@ from prl_keras.data.seen import never_seen, short, unseen, warn_of_names, warn_o
 from prl_keras.data.splits import Split, joined_splits
 from prl_keras.errors import InputError
 from prl_keras.files import atomic_path, write_json
-from prl_keras.runs import Run, find_run, gives_features
+from prl_keras.runs import Run, find_run, gives_features, is_kept
 from prl_keras.screen.console import console, print_end, say, slim_table
 from prl_keras.startup import start_keras
 
@@ -146,7 +146,8 @@ def _novel(
             trained_with = recorded | {key: request[key] for key in where if key in request}
             own = open_data(trained_with, run, labelled=False)
             fresh = unseen(run, own.train)
-            if fresh is not None and fresh.any() and not fresh.all():  # others are drawn where some are missing
+            some = fresh is not None and fresh.any() and not fresh.all()
+            if some and not is_kept(run):  # others are drawn where some are missing
                 own = replace(own, train=own.train.take(np.flatnonzero(~fresh)))
             if others := sorted(set(dataset.held_out) - set(own.held_out)):
                 raise InputError(f"these options hold out {others[0]!a:.60}, which run {run.name!r} was trained on")

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from prl_keras.commands.common import opened, run_argument, say_replaced, source_run
 from prl_keras.config import Evaluate, check_seed
-from prl_keras.data import Dataset
+from prl_keras.data import Dataset, resolved
 from prl_keras.data.request import data_words, file_suffix, warn_of_seen
 from prl_keras.errors import InputError
 from prl_keras.files import write_json
@@ -17,6 +17,7 @@ from prl_keras.runs import Run, find_run, gives_features
 from prl_keras.screen.console import console, percent, percent_interval, print_end, say, slim_table
 from prl_keras.screen.progress import with_progress
 from prl_keras.startup import start_keras
+from prl_keras.terminal import quoted
 from prl_keras.training.begin import source_of
 
 
@@ -100,14 +101,21 @@ def _reference(run: Run, dataset: Dataset, options: Evaluate, identity: dict[str
     own = other.path / f"shift{_suffix(other, dataset, options)}.npz"
     # trained on other pictures, it names these by another word; what was measured counts
     files = sorted(other.path.glob("shift*.npz"), key=lambda file: file != own)
+    data, by_seed = other.part("data"), []
+    if tuple(data["image_shape"]) != dataset.image_shape:
+        size = "x".join(map(str, data["image_shape"][:2]))
+        raise InputError(f"run {other.name!r} takes {size} images, and no others can be compared image by image")
     for file in files:
         with suppress(*([] if file == own else [InputError])):  # a damaged one of other data is no obstacle
             answers = loaded(file)
             if answers.identity == identity:
                 return other.name, answers
-    if own in files:
-        check_same(loaded(own), identity, other.name)
-    words = f"{run_argument(other, options.runs_dir)} --shift{_asked(options)}"
+            by_seed += [answers] if answers.identity["seed"] == identity["seed"] else []
+    of_others = options.dataset is None and resolved(data["request"]["name"]) != dataset.name
+    if by_seed and not of_others:
+        check_same(by_seed[0], identity, other.name)
+    named = f" --dataset {quoted([dataset.name])}" if of_others else ""
+    words = f"{run_argument(other, options.runs_dir)} --shift{named}{_asked(options)}"
     raise InputError(f"run {other.name!r} was not measured so: first type: python main.py evaluate {words}")
 
 

@@ -167,7 +167,7 @@ def _write(run: Run, stages: list[Stage], dataset: Dataset, sample: Sample, opti
         written.append(_write_projector(run, stage, dataset, sample, shown, f"{stage.name}{suffix}"))
         # as the paper: train and test
         splits = ("train", "test") if options.split == "all" else (options.split,)
-        rows.append([_panel(stage, sample, positions, prototypes, split) for split in splits])
+        rows.append([_panel(stage, is_kept(run), sample, positions, prototypes, split) for split in splits])
         placed.append((stage, positions))
     title = f"{run.name} on {dataset.label}: t-SNE of the features, one map a row"
     written.append(plot_maps(rows, dataset.class_names, title, run.path / "plots" / f"tsne{suffix}.png"))
@@ -201,13 +201,15 @@ def _plot_domains(placed: list[tuple[Stage, np.ndarray]], domains: np.ndarray, t
     return plot_maps([panels], tuple(names.tolist()), title, file)
 
 
-def _panel(stage: Stage, sample: Sample, positions: np.ndarray, prototypes: np.ndarray, split: str) -> "MapPanel":
+def _panel(
+    stage: Stage, kept: bool, sample: Sample, positions: np.ndarray, prototypes: np.ndarray, split: str
+) -> "MapPanel":
     from prl_keras.visualization.embeddings import map_quality
     from prl_keras.visualization.figures import MapPanel
 
     part = sample.splits == split
     labels, placed = sample.labels[part], positions[part]
-    title = f"{stage.name} training, {split} (n = {part.sum():,})"
+    title = f"{'as it is' if kept else f'{stage.name} training'}, {split} (n = {part.sum():,})"
     return MapPanel(title, placed, labels, prototypes, map_quality(stage.features[part], labels, placed))
 
 

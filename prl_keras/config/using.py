@@ -16,7 +16,7 @@ class Teach(RunDataOptions):
 
     A class is the mean of its pictures' features, its prototype. The first lesson makes a new run of the encoder, which
     knows the classes that the encoder was trained on; later lessons, with the name of that run, change it. `predict`
-    then says the class, "none of these" for what is like no class, and which taught picture is most like it.
+    then says the class, "none of these" for what is like no class, and which pictures are most like it.
 
     Examples:
       python main.py teach latest owl owl1.jpg owl2.jpg owl3.jpg

@@ -322,7 +322,7 @@ function doubtful() {
   const box = $("labels");
   box.append(note("Confident learning (Northcutt et al. 2021): a model that has not seen the picture is as sure of another class as it usually is of that class's own pictures. A weak model doubts many right labels: look before you change one."));
   for (const part of data.doubtful) {
-    box.append(el("h3", {}, `${part.split[0].toUpperCase() + part.split.slice(1)}: ${count(part.found)} of ${count(part.of)}`), note(`Judged by ${part.how}.` + (part.split === "train" && data.other_data === null ? " The encoder was trained on these pictures, so what it has learned by heart is not found." : "")));
+    box.append(el("h3", {}, `${part.split[0].toUpperCase() + part.split.slice(1)}: ${count(part.found)} of ${count(part.of)}`), note(`Judged by ${part.how}.` + (part.split === "train" && data.trained_on ? " The encoder was trained on these pictures, so what it has learned by heart is not found." : "")));
     if (part.shown.length) box.append(pictureList(part.shown, ({ number: n, suggested }) => pic(n, narrow ? 66 : 76, [[named(P.label[n]), ""], [`rather ${named(suggested)}`, "bad"]], `${title(n)}: label ${named(P.label[n])}, rather ${named(suggested)}`), { captioned: true, step: narrow ? 12 : 24 }));
   }
 }

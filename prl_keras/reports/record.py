@@ -41,6 +41,7 @@ def run_record(run: Run, dataset: Dataset, suffix: str, seen: dict[str, int] | N
         "created": run.part("created"),
         "dataset": dataset.label,
         "other_data": dataset_label(run.part("data", "request", "name")) if suffix else None,
+        "trained_on": not suffix and not is_kept(run),
         "seen": {name: count for name, count in (seen or {}).items() if count},
         "options": made,
         "figures": _own_figures(run, suffix) + _evaluated(run, evaluation, suffix),

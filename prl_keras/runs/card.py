@@ -8,6 +8,7 @@ from typing import Any
 
 from prl_keras.data.catalog import CATALOG
 from prl_keras.data.layout import UNLABELLED
+from prl_keras.data.seen import not_recorded
 from prl_keras.data.splits import dataset_label
 from prl_keras.files import write_text
 from prl_keras.markdown import listed, pipe_table, plain
@@ -23,7 +24,7 @@ _LABELLED = {
 }
 _LICENCE = """## Licence
 
-The field `license` at the top of this file is for you to fill in, if you give the model away. The images that it was
+The field `license` at the top of this file is for you to fill in, if you give the model away. Images that it was
 trained on have terms of their own: see Data."""
 _UNKNOWN = "not known to prl-keras, see where they are from"  # licence of images
 
@@ -89,6 +90,8 @@ def _what(run: Run) -> str:
     if options.get("init"):
         options = {name: value for name, value in options.items() if name not in ("stem", "width")}
         options["init"] = _last(options["init"])
+    if options.get("weights"):
+        options["weights"] = _last(options["weights"])
     if isinstance(options.get("unlabelled"), str):
         options["unlabelled"] = _last(options["unlabelled"])
     given = ", ".join(f"{name} {value}" for name, value in options.items() if value is not None)
@@ -208,10 +211,12 @@ def _limits(run: Run) -> str:
         f"Its figures are of images from the same source as {those}. Others, of another camera, "
         "place or time, were not measured; nor was whether it is as good for all people whom they may show.",
         f"It sees {data['image_shape'][0]}x{data['image_shape'][1]} px; `python main.py predict` and `embed` bring "
-        f"pictures to that size as in its training ({resize}), the loaded model does not.",
+        f"pictures to that size as those of its data ({resize}), the loaded model does not.",
     ]
+    if network := not_recorded(run):
+        lines.append(f"What {plain(network)} was trained on is not known here.")
     if is_kept(run):
-        lines.append("What it was trained on before is not known here.")
+        lines.append("Nothing was trained.")
     elif not is_taught(run):
         lines.append(f"It is one training, with seed {plain(str(seed))}: another one differs by more than rounding.")
     if has_classifier(run):

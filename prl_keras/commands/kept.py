@@ -55,4 +55,6 @@ def keep(source: Run | Path | Application | None, options: Pretrain) -> None:
         f"python main.py finetune --encoder {reference} --head linear --freeze --recipe strong",
         f"python main.py teach {reference} NAME IMAGE...",
     ]
-    print_end([run.encoder_file, *([card] if card else [])], following[dataset.class_names == UNLABELLED and 2 :])
+    if dataset.class_names == UNLABELLED:  # there is nothing to measure or to learn a head from
+        following = following[2:]
+    print_end([run.encoder_file, *([card] if card else [])], following)

@@ -779,7 +779,7 @@ def test_a_table_of_strong_rows_is_compared_with_strong_cross_entropy(
     report = (tmp_path / "table-digits" / "report.md").read_text(encoding="utf-8")
     assert "against strong ResNet-18" in report
     assert "Strong rows train by a recipe of their own" in report
-    assert "**Against the strong ResNet-18, tuned cross-entropy**" in report
+    assert "**Against the strong ResNet-18, cross-entropy by the strong recipe**" in report
     rows = json.loads((tmp_path / "table-digits" / "result.json").read_text())["rows"]
     assert [row["row"] for row in rows] == rows_asked_for
     assert "strong-resnet18" in rows[1]["against"]

@@ -72,7 +72,8 @@ def test_a_run_works_from_another_working_directory(here: Path, monkeypatch: pyt
     assert Run(here / "saved_models" / "run").part("data", "request", "name") == str(here / "A")
     (here / "elsewhere").mkdir()
     monkeypatch.chdir(here / "elsewhere")
-    assert main(["finetune", "--encoder", str(here / "saved_models" / "run"), *RUN]) == 2, "an encoder is wanted"
+    assert main(["finetune", "--encoder", str(here / "saved_models" / "run"), *RUN, "--name", "head"]) == 0
+    assert Run(Path("saved_models") / "head").result["encoder_run"] == str(here / "saved_models" / "run")
     assert main(["evaluate", str(here / "saved_models" / "run")]) == 0
 
 

@@ -18,8 +18,9 @@ from sklearn.neighbors import NearestNeighbors
 
 from prl_keras.cli import main
 from prl_keras.data.catalog import load_held_out
-from prl_keras.evaluation.novelty import SCORES, parting, strangeness, threshold
+from prl_keras.evaluation.novelty import SCORES, parting, strangeness
 from prl_keras.evaluation.probes import Features
+from prl_keras.evaluation.statistics import threshold
 from prl_keras.runs import Run
 
 VALUES = st.lists(st.integers(-3, 3).map(float), min_size=2, max_size=12)  # with ties

@@ -70,7 +70,7 @@ def _check(options: Tune, role: Role) -> None:
     check_least(options, max_trials=1, patience=1, worker_timeout=1, lease_seconds=1)
     check_seed(options.seed, 2**31)
     if not options.encoder:
-        raise InputError("--encoder is empty; name at least one pre-training run")
+        raise InputError("--encoder is empty; name at least one run with an encoder")
     if role == "together" and process_role() != "alone":
         raise InputError("--shared needs no chief and no workers: leave it out, or the variables of Keras Tuner")
     if role in ("alone", "together") and options.worker_timeout != Tune.worker_timeout:

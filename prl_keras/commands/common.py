@@ -149,10 +149,8 @@ def class_outputs(run: Run, dataset: Dataset) -> list[int] | None:
     if sorted(own) == sorted(wanted) and len(set(own)) == len(own):
         return [own.index(name) for name in wanted]
     missing = next((name for name in wanted if name not in own), None)
-    why = (
-        f"it has {len(own)} classes, {dataset.label} {len(wanted)}"
-        if missing is None
-        else f"it knows no {missing!a:.60}"
-    )
+    why = f"it has {len(own)} classes, {dataset.label} {len(wanted)}"
+    if missing is not None:
+        why = f"it knows no {missing!a:.60}"
     say(f"The classifier of run {run.name} was trained on other classes ({why}): what is measured is its encoder alone")
     return None

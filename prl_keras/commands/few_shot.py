@@ -39,13 +39,7 @@ def run(options: Evaluate) -> None:
     dataset = open_data(request, run)
     check_encoder(tuple(run.part("data")["image_shape"]), dataset, run.name)
     own, novel, names, left_out = _novel(run, dataset, request, options)
-    novel, copies, in_two = one_of_each(novel)
-    if copies:
-        say(f"{copies:,} pictures are left out: copies of another one of their class")
-    if in_two:
-        say(f"{in_two:,} pictures are left out: two classes have the same pixels")
-    if novel.groups is not None and len(set(novel.groups.tolist())) < len(novel):
-        say("warning: some pictures are of one group: where one of them is learned from, another one may be asked")
+    novel, copies, in_two = _without_copies(novel)
     drawn_from = check_episodes(novel, options)
     network = warn_of_network(run)
     start_keras()
@@ -80,6 +74,18 @@ def run(options: Evaluate) -> None:
     write_json(file, content)
     _show(run, dataset, content)
     print_end([file, episodes], [f"python main.py teach {run_argument(run, options.runs_dir)} NAME IMAGE..."])
+
+
+def _without_copies(novel: Split) -> tuple[Split, int, int]:
+    """`one_of_each`, and what it leaves out is said."""
+    novel, copies, in_two = one_of_each(novel)
+    if copies:
+        say(f"{copies:,} pictures are left out: copies of another one of their class")
+    if in_two:
+        say(f"{in_two:,} pictures are left out: two classes have the same pixels")
+    if novel.groups is not None and len(set(novel.groups.tolist())) < len(novel):
+        say("warning: some pictures are of one group: where one of them is learned from, another one may be asked")
+    return novel, copies, in_two
 
 
 def _measured(
@@ -137,34 +143,41 @@ def _novel(
     run: Run, dataset: Dataset, request: dict[str, Any], options: Evaluate
 ) -> tuple[Dataset, Split, tuple[str, ...], int]:
     """The run's own data, pictures that it never saw, their classes, and how many others were left out."""
-    recorded, as_trained = run.part("data", "request"), dataset.fingerprint == run.part("data", "fingerprint")
+    as_trained = dataset.fingerprint == run.part("data", "fingerprint")
     if dataset.held_out:
-        own, known = dataset, [dataset]
-        if not as_trained:
-            # what may have changed since: where all is, the table too unless it is another one, and what is damaged
-            where = (*WHERE, "damaged", *(("labels",) if options.labels is None else ()))
-            trained_with = recorded | {key: request[key] for key in where if key in request}
-            own = open_data(trained_with, run, labelled=False)
-            fresh = unseen(run, own.train)
-            some = fresh is not None and fresh.any() and not fresh.all()
-            if some and not is_kept(run):  # others are drawn where some are missing
-                own = replace(own, train=own.train.take(np.flatnonzero(~fresh)))
-            if others := sorted(set(dataset.held_out) - set(own.held_out)):
-                raise InputError(f"these options hold out {others[0]!a:.60}, which run {run.name!r} was trained on")
-            _held_out(run, trained_with, own)  # of pictures that are read otherwise no training is known
-            known = [own, dataset]
-        split, names, left_out = _held_out(run, request, *known)
+        own = dataset if as_trained else _as_trained(run, dataset, request, options)
+        split, names, left_out = _held_out(run, request, own, dataset)
         if left_out:
             say(f"{left_out:,} pictures are left out: pictures of the training classes have the same pixels")
         return own, split, names, left_out
     if as_trained:
         raise InputError(f"run {run.name!r} was trained on all classes of {dataset.label}: add --dataset of others")
-    own = open_data(recorded, run, labelled=False)
+    own = open_data(run.part("data", "request"), run, labelled=False)
     split, left_out = never_seen(run, joined_splits([dataset.train, dataset.validation, dataset.test]))
     if left_out:
         say(f"{left_out:,} pictures are left out: the run was trained on them")
     warn_of_names(dataset.label, dataset.class_names, own.class_names)
     return own, split, dataset.class_names, left_out
+
+
+def _as_trained(run: Run, dataset: Dataset, request: dict[str, Any], options: Evaluate) -> Dataset:
+    """The run's own data as its training had them, where `dataset` has the same pictures read otherwise.
+
+    Raises:
+        InputError: classes are held out that were trained on, or an encoder that it began with has seen some.
+    """
+    # what may have changed since: where all is, the table too unless it is another one, and what is damaged
+    where = (*WHERE, "damaged", *(("labels",) if options.labels is None else ()))
+    trained_with = run.part("data", "request") | {key: request[key] for key in where if key in request}
+    own = open_data(trained_with, run, labelled=False)
+    fresh = unseen(run, own.train)
+    some = fresh is not None and fresh.any() and not fresh.all()
+    if some and not is_kept(run):  # others are drawn where some are missing
+        own = replace(own, train=own.train.take(np.flatnonzero(~fresh)))
+    if others := sorted(set(dataset.held_out) - set(own.held_out)):
+        raise InputError(f"these options hold out {others[0]!a:.60}, which run {run.name!r} was trained on")
+    _held_out(run, trained_with, own)  # of pictures that are read otherwise no training is known
+    return own
 
 
 def _held_out(run: Run, request: dict[str, Any], *known: Dataset) -> tuple[Split, tuple[str, ...], int]:

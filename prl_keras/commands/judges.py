@@ -139,7 +139,8 @@ class PrototypeJudge:
 
 
 def judge_of(run: Run, reject: bool, where: RunDataOptions) -> HeadJudge | PrototypeJudge:
-    """
+    """What answers for the run.
+
     Args:
         reject: whether it is to say what is like no class; a taught run does anyway.
         where: of the data that the run was trained on, if they were moved.

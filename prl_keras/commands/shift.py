@@ -106,11 +106,15 @@ def _reference(run: Run, dataset: Dataset, options: Evaluate, identity: dict[str
         size = "x".join(map(str, data["image_shape"][:2]))
         raise InputError(f"run {other.name!r} takes {size} images, and no others can be compared image by image")
     for file in files:
-        with suppress(*([] if file == own else [InputError])):  # a damaged one of other data is no obstacle
+        try:
             answers = loaded(file)
-            if answers.identity == identity:
-                return other.name, answers
-            by_seed += [answers] if answers.identity["seed"] == identity["seed"] else []
+        except InputError:
+            if file == own:
+                raise
+            continue  # of other data, and no obstacle
+        if answers.identity == identity:
+            return other.name, answers
+        by_seed += [answers] if answers.identity["seed"] == identity["seed"] else []
     of_others = options.dataset is None and resolved(data["request"]["name"]) != dataset.name
     if by_seed and not of_others:
         check_same(by_seed[0], identity, other.name)

@@ -190,6 +190,7 @@ class _Lesson:
         self.taught, self._pictures, self._options = taught, pictures, options
         self._lines: list[str] = []
         self._count, self._begun, self._seconds = 0, 0.0, 0.0
+        self._result: dict[str, Any] = {}
 
     def give(self, run: Run, encoder: keras.Model | None, reading: Mapping[str, Any]) -> None:
         """Raises InputError, and nothing is changed on disk.
@@ -243,7 +244,7 @@ class _Lesson:
         save_taught(taught, run.prototypes_file)
         figure = taught.held_out_accuracy(run.part("data", "class_names"))
         names, counts = np.unique(taught.examples.labels[taught.examples.taught], return_counts=True)
-        result = facts | {
+        self._result = facts | {
             "epochs": 0,
             "saved_encoder": {} if figure is None else {"val_prototype": figure},
             "classes": len(classifier.classes_),
@@ -253,7 +254,7 @@ class _Lesson:
             "false_alarms": taught.measured_false_alarms(),
             "calibration": taught.measured_calibration(),
         }
-        write_json(run.path / "result.json", result)
+        write_json(run.path / "result.json", self._result)
         write_card(run)
         self._seconds = time.monotonic() - self._begun
 
@@ -264,14 +265,14 @@ class _Lesson:
             say(line)
         if self._count:
             say(f"Taught {_pictures(self._count)} in {self._seconds:.2f} s, reading, calibrating and saving included")
-        figure = taught.held_out_accuracy(names)
+        figure = self._result["saved_encoder"].get("val_prototype")
         if figure is not None and before is not None:
             say(
                 f"Validation, {figure['n']:,} pictures of the classes that the encoder was trained on, among all "
                 f"{len(classifier.classes_):,} classes: {in_words(figure, names)} "
                 f"({100 * before['value']:.1f} % before this lesson)"
             )
-        say(_threshold_in_words(taught))
+        say(_threshold_in_words(taught, self._result["calibration"]))
         reference = run_argument(run, self._options.runs_dir)
         print_end(
             [run.prototypes_file],
@@ -314,10 +315,11 @@ def _count_of(taught: Taught, name: str) -> int:
     return int(taught.classifier.counts_[at[0]]) if len(at) else 0
 
 
-def _threshold_in_words(taught: Taught) -> str:
+def _threshold_in_words(taught: Taught, measured: dict[str, float | int] | None) -> str:
+    """measured: `Taught.measured_calibration`."""
     if taught.classifier.threshold_ is not None:
         temperature = f"probabilities have temperature {taught.classifier.temperature_:.3g}"
-        if (measured := taught.measured_calibration()) is not None:
+        if measured is not None:
             temperature += (
                 f" and a calibration error of {100 * measured['ece']:.1f} % on {measured['n']:,} test pictures"
             )

@@ -13,10 +13,11 @@ from prl_keras.commands.report import encoded_images
 from prl_keras.config import Evaluate
 from prl_keras.data import Dataset, load_dataset
 from prl_keras.data.catalog import is_folder, load_held_out, load_train_images, resolved
+from prl_keras.data.deep import check_white
 from prl_keras.data.litter import is_litter
 from prl_keras.data.reading import NO_LABELS
 from prl_keras.data.request import data_request_of_run, file_suffix
-from prl_keras.data.seen import never_seen, short_digests, unseen, warn_of_names, warn_of_network
+from prl_keras.data.seen import never_seen, short, unseen, warn_of_names, warn_of_network
 from prl_keras.data.splits import SPLITS, Split, dataset_label
 from prl_keras.errors import InputError
 from prl_keras.files import write_json
@@ -31,8 +32,8 @@ def run(options: Evaluate) -> None:
     run, dataset, encoded, _ = encoded_images(options)
     strange = _strange(run, dataset, options)
     network = warn_of_network(run)
-    from prl_keras.evaluation.novelty import parting, strangeness, threshold
-    from prl_keras.evaluation.statistics import proportion
+    from prl_keras.evaluation.novelty import parting, strangeness
+    from prl_keras.evaluation.statistics import proportion, threshold
     from prl_keras.models.encode import encode
     from prl_keras.models.storage import load_encoder
 
@@ -111,11 +112,7 @@ def load_far(name: str, request: dict[str, Any], dataset: Dataset) -> tuple[Spli
     else:
         far = load_dataset(name, **how)
         found, classes, bits = far.test, far.class_names, far.bits
-    if None not in (bits, dataset.bits) and bits != dataset.bits:
-        raise InputError(
-            f"--far {name}: these images use {bits} bits a value, those of {dataset.label} {dataset.bits}: one white "
-            "would be another; convert them to 8 bits"
-        )
+    check_white(f"--far {name}", bits, dataset.label, dataset.bits)
     return found, classes
 
 
@@ -128,8 +125,8 @@ def _strange(run: Run, dataset: Dataset, options: Evaluate) -> dict[str, Split]:
     for name in options.far:
         found, classes = load_far(name, request, dataset)
         group = f"far: {dataset_label(resolved(name))}"
-        known = np.concatenate([short_digests(getattr(dataset, part).images) for part in SPLITS])
-        new = np.flatnonzero(~np.isin(short_digests(found.images), known))
+        known = np.concatenate([short(getattr(dataset, part).digests) for part in SPLITS])
+        new = np.flatnonzero(~np.isin(short(found.digests), known))
         if len(new) < len(found):
             say(f"{group}: {len(found) - len(new):,} pictures are left out: {dataset.label} has them")
         groups[group] = found.take(new)

@@ -27,6 +27,15 @@ def bits_for(largest: int) -> int:
     return next(bits for bits in BITS if largest < 2**bits)
 
 
+def check_white(given: str, bits: int | None, label: str, own: int | None) -> None:
+    """Raise InputError if the images that an option names use other bits a value than those of the data set `label`."""
+    if None not in (bits, own) and bits != own:
+        raise InputError(
+            f"{given}: these images use {bits} bits a value, those of {label} {own}: one white would be another; "
+            "convert them to 8 bits"
+        )
+
+
 def is_deep(image: Image) -> bool:
     """Before it is decoded. Pillow gives all bits of grey values, and the upper 8 of colours."""
     if image.mode[0] in "IF":

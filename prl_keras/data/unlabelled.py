@@ -13,6 +13,7 @@ import numpy as np
 from prl_keras.data import stl10
 from prl_keras.data.cache import Cache, cache_of
 from prl_keras.data.catalog import is_folder, load_train_images, resolved
+from prl_keras.data.deep import check_white
 from prl_keras.data.fashion import read_beside_fashion_500
 from prl_keras.data.reading import NO_LABELS
 from prl_keras.data.rows import Rows
@@ -118,11 +119,7 @@ def _other(chosen: str, dataset: Dataset, request: Mapping[str, Any]) -> Unlabel
         how |= {"labels": NO_LABELS} | {key: request[key] for key in _OF_FILES if key in request}
     where = request.get("data_dir") if name == dataset.name else None
     raw = load_train_images(name, where, cache_dir=request.get("cache_dir"), **how)
-    if None not in (raw.bits, dataset.bits) and raw.bits != dataset.bits:
-        raise InputError(
-            f"--unlabelled {chosen}: these images use {raw.bits} bits a value, those of {dataset.label} "
-            f"{dataset.bits}: one white would be another; convert them to 8 bits"
-        )
+    check_white(f"--unlabelled {chosen}", raw.bits, dataset.label, dataset.bits)
     found = _without_known(raw.train.images, dataset, dataset_label(name))
     return Unlabelled(found.images, found.sha256, found.source, (*raw.notes, *found.notes))
 

@@ -14,7 +14,6 @@ from scipy.stats import norm
 from prl_keras.evaluation.closed_form import prototype_scores
 from prl_keras.evaluation.directions import unit
 from prl_keras.evaluation.probes import Features
-from prl_keras.evaluation.statistics import threshold as threshold
 
 NEIGHBOURS = 50  # Sun et al. 2022; fewer where the smallest class has fewer
 _BLOCK = 1_000

@@ -105,7 +105,7 @@ def train_head(
     encoder: keras.Model, head: keras.Model, dataset: Dataset, options: Finetune | Baseline, run: Run
 ) -> None:
     """Encode train and validation once; train the head on the features."""
-    validation = _to_validate(dataset, options)
+    validation = _validation_of(dataset, options)
     if validation is not None:
         validation = (encode(encoder, validation[0]), validation[1])
     batches = Batches(encode(encoder, dataset.train.images), dataset.train.labels, options.batch_size, options.seed)
@@ -151,7 +151,7 @@ def train_classifier(
     with trained.distribute_strategy.scope():
         compile_classifier(trained, options, len(batches) * options.epochs)
     watched = shared.twin(trained)
-    validation, monitors = _to_validate(dataset, options), []
+    validation, monitors = _validation_of(dataset, options), []
     validation = validation and to_validate_on(*validation)
     if watched is not trained:
         validation, monitors = None, [shared.Follow(watched, validation)]
@@ -226,7 +226,7 @@ def augmented(
     return trained
 
 
-def _to_validate(dataset: Dataset, options: Finetune | Baseline) -> tuple[np.ndarray | Rows, np.ndarray] | None:
+def _validation_of(dataset: Dataset, options: Finetune | Baseline) -> tuple[np.ndarray | Rows, np.ndarray] | None:
     """Validation images and labels; None if they are trained on."""
     if getattr(options, "include_validation", False):
         return None
